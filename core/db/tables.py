@@ -1,0 +1,278 @@
+"""The tables of Kvasir's own database. Times are UTC and aware; ids are 32 lower-case hex digits."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time in Python; SQLite, which keeps no zone, gets and gives UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive time; use core.db.tables.now()")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        str: Text,
+    }
+
+
+Id = String(32)
+
+
+class KnowledgeBaseRow(Table):
+    __tablename__ = "knowledge_bases"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    description: Mapped[str] = mapped_column(default="")
+    private: Mapped[bool] = mapped_column(default=False)
+    chunk_size: Mapped[int]
+    """Tokens."""
+    chunk_overlap: Mapped[int]
+    title_enhance: Mapped[bool] = mapped_column(default=True)
+    top_k: Mapped[int | None]
+    """Passages for an answer; None: the settings' value."""
+    live_generation_id: Mapped[str | None] = mapped_column(Id)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class GenerationRow(Table):
+    __tablename__ = "generations"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"), index=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    dimension: Mapped[int]
+    embedder: Mapped[str] = mapped_column(default="")
+    """The embedder's name, for people; empty: keyword search only."""
+    profile: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the fingerprint is made of: embedder, analyzer and splitter settings."""
+    state: Mapped[str] = mapped_column(String(16), default="building")
+    """building, live, or retired."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class DocumentRow(Table):
+    __tablename__ = "documents"
+    __table_args__ = (UniqueConstraint("kb_id", "name"), Index(None, "kb_id", "status"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(1024))
+    """Path relative to the ingested folder, POSIX separators; text only, never used as a path of ours."""
+    title: Mapped[str] = mapped_column(default="")
+    media_type: Mapped[str] = mapped_column(String(100), default="")
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    """Hex sha256 of the newest bytes; names them in the blob folder."""
+    live_hash: Mapped[str | None] = mapped_column(String(64))
+    """That of the bytes that the live generation answers from; None: nothing live yet."""
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    """queued, working, indexed, or failed."""
+    stage: Mapped[str] = mapped_column(String(16), default="stored")
+    """stored, parsed, split, embedded, or live."""
+    reason: Mapped[str | None]
+    """Why it failed, or what was left out: one sentence."""
+    chunks: Mapped[int] = mapped_column(default=0)
+    source: Mapped[str] = mapped_column(default="")
+    """Where it came from: a URL, `upload`, or `folder`."""
+    meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class JobRow(Table):
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "state", "created_at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    """queued, running, done, failed, or cancelled."""
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    fence: Mapped[int] = mapped_column(default=0)
+    """Grows with every lease; a worker with an older number may write nothing."""
+    lease_until: Mapped[datetime | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class ConversationRow(Table):
+    __tablename__ = "conversations"
+    __table_args__ = (Index(None, "person", "updated_at"), Index(None, "platform", "workspace", "channel", "thread"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    platform: Mapped[str] = mapped_column(String(32))
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    channel: Mapped[str] = mapped_column(String(255), default="")
+    thread: Mapped[str] = mapped_column(String(255), default="")
+    person: Mapped[str] = mapped_column(String(255))
+    """Who opened it."""
+    title: Mapped[str] = mapped_column(default="")
+    kb: Mapped[str | None] = mapped_column(String(100))
+    """The knowledge base chosen in it, by name."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AnswerRow(Table):
+    """One question with its answer."""
+
+    __tablename__ = "answers"
+    __table_args__ = (Index(None, "conversation_id", "created_at"), Index(None, "created_at"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    conversation_id: Mapped[str | None] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    person: Mapped[str] = mapped_column(String(255))
+    platform: Mapped[str] = mapped_column(String(32))
+    kbs: Mapped[list[Any]] = mapped_column(default=list)
+    question: Mapped[str]
+    standalone_question: Mapped[str]
+    text: Mapped[str] = mapped_column(default="")
+    state: Mapped[str] = mapped_column(String(16), default="complete")
+    """complete, stopped (by the asker), failed, or replaced (by a regenerated one)."""
+    answered: Mapped[bool] = mapped_column(default=False)
+    error: Mapped[str | None]
+    notice: Mapped[str] = mapped_column(default="")
+    engine: Mapped[str] = mapped_column(String(64), default="")
+    model: Mapped[str] = mapped_column(String(255), default="")
+    passages: Mapped[list[Any]] = mapped_column(default=list)
+    """Those offered to the engine, each as a JSON object, with `cited`."""
+    prompt: Mapped[list[Any]] = mapped_column(default=list)
+    """The turns as they were sent."""
+    evidence: Mapped[float | None]
+    """The gate's value, 0..1."""
+    timings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class RatingRow(Table):
+    __tablename__ = "ratings"
+    __table_args__ = (UniqueConstraint("answer_id", "person"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id", ondelete="CASCADE"), index=True)
+    person: Mapped[str] = mapped_column(String(255))
+    value: Mapped[int]
+    """1 for 👍, -1 for 👎, 0 where it was withdrawn."""
+    reason: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class UserRow(Table):
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    """Lower-case login name."""
+    password_hash: Mapped[str]
+    role: Mapped[str] = mapped_column(String(16))
+    disabled: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SessionRow(Table):
+    """A login in a browser; the cookie holds a random token, this its hash."""
+
+    __tablename__ = "sessions"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_agent: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+
+
+class OneTimeTokenRow(Table):
+    """A link that works once, e.g. the one that creates the first administrator."""
+
+    __tablename__ = "one_time_tokens"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+
+
+class LoginFailureRow(Table):
+    """Failed logins by account and by address, for the growing wait between tries."""
+
+    __tablename__ = "login_failures"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    count: Mapped[int] = mapped_column(default=0)
+    last_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ApiKeyRow(Table):
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    prefix: Mapped[str] = mapped_column(String(12))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[Any]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]

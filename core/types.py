@@ -1,0 +1,379 @@
+"""The plain data that travels between the parts of Kvasir; frozen, and without behaviour that does IO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float32]
+"""One embedding, shape (dimension,), L2-normalised."""
+
+Matrix: TypeAlias = NDArray[np.float32]
+"""Embeddings of several texts, shape (n, dimension), each row L2-normalised."""
+
+Metadata: TypeAlias = Mapping[str, str | int | float | bool]
+Language: TypeAlias = Literal["en", "zh"]
+SearchMode: TypeAlias = Literal["hybrid", "vector", "keyword"]
+
+
+# ---------------------------------------------------------------- documents
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where in its document a text stands: a page, slide, sheet with rows, or lines (numbers count from 1)."""
+
+    kind: Literal["", "page", "slide", "sheet", "rows", "lines", "cell", "part"] = ""
+    label: str = ""
+    """The sheet's or part's name, where it has one."""
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of a parsed document under one heading path, at one place."""
+
+    text: str
+    kind: Literal["text", "table", "code"] = "text"
+    headings: tuple[str, ...] = ()
+    locator: Locator = Locator()
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a loader gets out of a file."""
+
+    sections: tuple[Section, ...]
+    title: str = ""
+    """The document's own title; empty where it has none."""
+    metadata: Metadata = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """Sentences for the person who uploaded it, e.g. «Only the first 2,000,000 characters were read»."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document as it is indexed."""
+
+    number: int
+    """Its place in the document, from 0."""
+    text: str
+    """What a person reads."""
+    tokens: str
+    """Search tokens of title, headings and text, joined by spaces (see `core/analyzer.py`)."""
+    content_hash: str
+    """Hex digest of what is embedded (`embed_text`), so equal texts share one embedding."""
+    headings: tuple[str, ...] = ()
+    locator: Locator = Locator()
+    embed_text: str = ""
+    """What the embedder reads: `text`, with its title and headings in front where title enhancement is on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One index of one knowledge base: built by one embedder, analyzer and splitter, and named by their fingerprint."""
+
+    id: str
+    """32 lower-case hex digits."""
+    kb_id: str
+    fingerprint: str
+    dimension: int
+    """0 where the generation has no vectors (keyword search only)."""
+    embedder: str = ""
+    """Fingerprint of the embedder whose vectors it holds; never search it with another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedDocument:
+    """One version of one document, ready for a store."""
+
+    id: str
+    name: str
+    """Its path relative to the ingested folder, POSIX separators."""
+    title: str
+    content_hash: str
+    """Hex sha256 of the original bytes."""
+    chunks: tuple[Chunk, ...]
+    vectors: Matrix | None
+    """Row i belongs to chunks[i]; None in a generation of dimension 0."""
+    metadata: Metadata = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- filters
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """`field op value`; fields are `document` (name), `folder` (name prefix up to a slash), or `meta.<key>`."""
+
+    field: str
+    op: Literal["eq", "ne", "in", "lt", "le", "gt", "ge", "prefix"]
+    value: str | int | float | bool | tuple[str | int | float | bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one of `parts` holds."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Filter
+
+
+Filter: TypeAlias = "Compare | All | Some | Not"
+
+
+# ---------------------------------------------------------------- search
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk found by one leg of a search."""
+
+    document_id: str
+    document: str
+    title: str
+    chunk: Chunk
+    vector_score: float | None = None
+    """Cosine similarity to the query, where the vector leg looked at it."""
+    keyword_score: float | None = None
+    """BM25 (k1 1.2, b 0.75; higher is better, unbounded), where the keyword leg looked at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a store found: both legs' hits in one list, in no promised order, and the statistics that scores hang on."""
+
+    hits: tuple[Hit, ...]
+    chunk_count: int
+    """Chunks in the generation."""
+    document_frequency: Mapping[str, int]
+    """For each distinct query token: in how many chunks it stands (0 where unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCount:
+    documents: int
+    chunks: int
+    digest: str
+    """Hex digest over all (document id, chunk number, content hash), independent of insertion order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk found, with its score."""
+
+    kb: str
+    document_id: str
+    document: str
+    title: str
+    chunk: int
+    text: str
+    headings: tuple[str, ...]
+    locator: Locator
+    score: float
+    """0..1, higher is better."""
+    vector_score: float | None = None
+    keyword_score: float | None = None
+    rerank_score: float | None = None
+
+
+# ---------------------------------------------------------------- questions and answers
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a chat as an engine reads it."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a conversation happens; equal places share one history."""
+
+    platform: str
+    workspace: str = ""
+    channel: str = ""
+    thread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of one person."""
+
+    text: str
+    kbs: tuple[str, ...]
+    """Names of the knowledge bases to answer from, already checked against what the asker may read."""
+    person: str
+    """The asker, stable on its platform, e.g. `web:3f…`."""
+    conversation_id: str | None = None
+    """None: a question that stands alone and leaves no history."""
+    engine: str | None = None
+    """None: the engine of the settings."""
+    language: Language | None = None
+    """Language of Kvasir's own words; None: that of the question."""
+    platform: str = "terminal"
+    filter: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine draws its words; None leaves a value to the server."""
+
+    max_tokens: int = 1024
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What an engine gets. Language models read `turns`; the `extractive` engine reads the rest."""
+
+    turns: tuple[Turn, ...]
+    question: str
+    """The standalone question."""
+    passages: tuple[Passage, ...]
+    """Numbered from 1 in `turns`, in this order."""
+    language: Language = "en"
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """The question's search tokens with their idf weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that an answer cites as [n]."""
+
+    n: int
+    passage: Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """First event of an answer that has evidence: the passages it may cite."""
+
+    sources: tuple[Source, ...]
+    standalone_question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer's text (CommonMark)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last event of every answer; the record is written when it comes."""
+
+    answer_id: str
+    text: str
+    """The whole text, as recorded."""
+    answered: bool
+    """False: refused for want of evidence."""
+    sources: tuple[Source, ...]
+    """Those cited in `text`."""
+    engine: str
+    standalone_question: str
+    timings_ms: Mapping[str, float]
+    notice: str = ""
+    """A sentence beside the answer, e.g. «Quoted from your documents; no language model is configured.»"""
+
+
+AnswerEvent: TypeAlias = "Sources | Delta | Finished"
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """A question and its answer earlier in a conversation."""
+
+    question: str
+    standalone_question: str
+    answer: str
+    answered: bool
+    sources: tuple[str, ...] = ()
+    """Names of the documents the answer cited."""
+
+
+class Role(StrEnum):
+    """What a person may do, from most to least."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    EDITOR = "editor"
+    REVIEWER = "reviewer"
+    VIEWER = "viewer"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who may ask: a user of the console, or an account on a chat platform."""
+
+    key: str
+    """Stable and unique, e.g. `user:<id>` or `slack:T1:U9`."""
+    name: str
+    role: Role = Role.VIEWER
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A question put to Kvasir on a platform."""
+
+    place: Place
+    message_id: str
+    """Unique in its place; the same message always has the same id."""
+    person: Person
+    text: str
+    """Without the mention itself."""
+    conversation_id: str | None = None
+    """Set by platforms that keep named conversations; else the place decides."""
+    kbs: tuple[str, ...] = ()
+    """Chosen with the question; empty: those of the conversation, channel or settings."""
+    language: Language | None = None
+    regenerate: str | None = None
+    """Id of the answer that is to be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """A rating given on a platform."""
+
+    answer_id: str
+    person: Person
+    value: Literal[-1, 0, 1]
+    """0 withdraws."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a platform can show, and how often."""
+
+    max_length: int
+    """Characters of one message."""
+    streaming: Literal["native", "edit", "post"]
+    edit_interval: float
+    """Seconds between two edits at least; 0 for native streaming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    answer_id: str
+    person: str
+    value: Literal[-1, 1]
+    reason: str
+    at: datetime
+
+
+JSON: TypeAlias = "dict[str, Any]"
