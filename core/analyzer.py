@@ -1,0 +1,206 @@
+"""Text to search tokens, the same for documents and questions, for every store.
+
+Latin and other spaced scripts give lower-cased words with accents folded and English endings taken off; scripts without
+spaces (Chinese, Japanese, Korean, Thai, …) give single characters and pairs. A word with something inside gives its
+parts and its whole: `e-mail` -> mail, email; `getUserName` -> get, user, name, getusernam; `C++` -> c, cplusplus.
+A token holds letters and digits only. Time is linear in the length of the text, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from operator import add
+from typing import Final
+
+import Stemmer
+
+VERSION: Final = "1"
+"""Part of an index's fingerprint: it changes whenever a text could get other tokens."""
+
+_MAX_TOKEN: Final = 48
+"""Longer tokens are cut: nobody types them, and rubbish must not fill the index."""
+_MAX_CACHED_WORD: Final = 24
+_MAX_CACHE: Final = 60_000
+
+# Scripts written without spaces between words. Ranges of letters and the marks that belong to them.
+_UNSPACED: Final = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
+    "\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff"  # Hangul
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # kana, 々〆〇
+    "\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # bopomofo, Han
+)
+_LETTER: Final = rf"[^\W_{_UNSPACED}]"
+_PIECE: Final = re.compile(
+    rf"([{_UNSPACED}]+)"
+    rf"|(?<![\d.,])(\d{{1,3}}(?:,\d{{3}})+)(?![\d,])"
+    rf"|((?:(?<![\w.])\.(?=[A-Za-z]))?{_LETTER}+(?:[-._'’@&+]{_LETTER}+)*(?:\+\+(?!{_LETTER})|\#(?!{_LETTER}))?)"
+)
+"""A run of an unspaced script, a number with thousands separators, or a word with what joins it inside."""
+_PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
+_JOINED: Final = re.compile(r"[-._'’@&+]")
+_FOLDED: Final = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+_HAS_UNSPACED: Final = re.compile(f"[{_UNSPACED}]")
+_WIDE_PUNCTUATION: Final = re.compile("[\u3001-\u3004\u3008-\u301f！（），：；？【】“”‘…—、。《》「」～·]+")
+"""What only separates words. Without it most Chinese text is in normal form already."""
+_MARK: Final = re.compile(
+    "[" + "".join(chr(c) for c in range(0x300, 0x1A00) if unicodedata.category(chr(c)) in ("Mn", "Mc", "Me")) + "]+"
+)
+"""Vowel signs, tones and accents that are left over in normal form: a token goes without them."""
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of a document's text, in order and with repetitions."""
+    if not text.isascii():
+        text = _normalised(text)
+        if _HAS_UNSPACED.search(text):
+            return _pieces(text)
+    found: list[str] = []
+    known = _CACHE.get
+    for word in text.split():
+        cached = known(word)
+        found += _cached_pieces(word) if cached is None else cached
+    return found
+
+
+def query_tokens(text: str) -> list[str]:
+    """The distinct tokens of a question, in order."""
+    return list(dict.fromkeys(tokens(text)))
+
+
+def script_shares(text: str) -> dict[str, float]:
+    """Share of the text's letters by script, e.g. `{"Latin": 0.6, "Han": 0.4}`; empty where it has no letters."""
+    counts: dict[str, int] = {}
+    for char in unicodedata.normalize("NFKC", text):
+        if char.isalpha():
+            script = _script(char)
+            counts[script] = counts.get(script, 0) + 1
+    total = sum(counts.values())
+    return {script: count / total for script, count in counts.items()}
+
+
+class _Cache(dict[str, tuple[str, ...]]):
+    """Tokens of the words seen lately; emptied when full, so that it never grows beyond some megabytes."""
+
+    def keep(self, word: str, found: Sequence[str]) -> None:
+        if len(word) > _MAX_CACHED_WORD:
+            return
+        if len(self) >= _MAX_CACHE:
+            self.clear()
+        self[word] = tuple(found)
+
+
+_CACHE: Final = _Cache()
+_STEMMER: Final = Stemmer.Stemmer("english", 0)
+_STEMMER_LOCK: Final = threading.Lock()
+
+
+def _normalised(text: str) -> str:
+    text = unicodedata.normalize("NFKC", _WIDE_PUNCTUATION.sub(" ", text))
+    return _MARK.sub("", text)
+
+
+def _cached_pieces(word: str) -> Sequence[str]:
+    """Tokens of a word as it stands between white space, punctuation and all."""
+    found = _pieces(word)
+    _CACHE.keep(word, found)
+    return found
+
+
+def _pieces(text: str) -> list[str]:
+    found: list[str] = []
+    for run, number, word in _PIECE.findall(text):
+        if run:
+            found += run
+            found += map(add, run, run[1:])
+        elif number:
+            found.append(number.replace(",", "")[:_MAX_TOKEN])
+        else:
+            found += _CACHE.get(word) or _cached_word(word)
+    return found
+
+
+def _cached_word(word: str) -> Sequence[str]:
+    found = list(_word_tokens(word))
+    _CACHE.keep(word, found)
+    return found
+
+
+def _word_tokens(word: str) -> Iterator[str]:
+    if word.isalpha() and (word[1:].islower() or word.islower() or word.isupper()):
+        yield _stem(word)
+        return
+    core = word
+    if word.endswith("++"):
+        core = word[:-2]
+        yield _clean(core + "plusplus")
+    elif word.endswith("#"):
+        core = word[:-1]
+        yield _clean(core + "sharp")
+    if core.startswith("."):
+        core = core[1:]
+        yield _clean("dot" + core)
+    if core[-2:].lower() in ("'s", "’s"):
+        core = core[:-2]
+    yield from _whole_and_parts(core)
+
+
+def _whole_and_parts(word: str) -> Iterator[str]:
+    pieces = _JOINED.split(word)
+    whole = "".join(pieces)
+    parts = [part for piece in pieces for part in _PART.findall(piece)]
+    if len(parts) < 2:
+        yield _stem(whole)
+        return
+    shortest = 3 if "'" in word or "’" in word else 2
+    for part in parts:
+        if len(part) >= shortest or part.isdigit():
+            yield _stem(part)
+    if len(whole) <= _MAX_TOKEN and not (whole.isdigit() and "-" in word):
+        yield _stem(whole)
+
+
+def _stem(word: str) -> str:
+    folded = _clean(word)
+    if len(folded) < 4 or not folded.isalpha():
+        return folded
+    with _STEMMER_LOCK:
+        return str(_STEMMER.stemWord(folded))
+
+
+def _clean(word: str) -> str:
+    """Lower case, accents folded, letters and digits only, not too long."""
+    word = word[:_MAX_TOKEN].lower()
+    if word.isascii():
+        return word if word.isalnum() else "".join(filter(str.isalnum, word))
+    word = _MARK.sub("", unicodedata.normalize("NFKD", word.translate(_FOLDED)))
+    return unicodedata.normalize("NFKC", word)[:_MAX_TOKEN]
+
+
+_SCRIPTS: Final = (
+    ("LATIN", "Latin"),
+    ("CJK", "Han"),
+    ("HIRAGANA", "Hiragana"),
+    ("KATAKANA", "Katakana"),
+    ("HANGUL", "Hangul"),
+    ("CYRILLIC", "Cyrillic"),
+    ("GREEK", "Greek"),
+    ("ARABIC", "Arabic"),
+    ("HEBREW", "Hebrew"),
+    ("THAI", "Thai"),
+    ("DEVANAGARI", "Devanagari"),
+)
+
+
+def _script(char: str) -> str:
+    if char.isascii():
+        return "Latin"
+    if "\u4e00" <= char <= "\u9fff" or char in "々〆〇":
+        return "Han"
+    name = unicodedata.name(char, "")
+    return next((script for prefix, script in _SCRIPTS if name.startswith(prefix)), "Other")
