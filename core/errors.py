@@ -5,7 +5,9 @@ KvasirError
 │   ├── NotFound
 │   ├── Conflict
 │   ├── NotAllowed
-│   └── TooLarge
+│   │   └── LoginNeeded         nobody is logged in, or the login was refused
+│   ├── TooLarge
+│   └── TooMany                 too often; may work after a while
 ├── DocumentError               a document could not be read; the others go on
 ├── Unavailable                 a part that is needed is down, missing or too slow; may work later
 │   ├── EngineUnavailable
@@ -38,7 +40,15 @@ class NotAllowed(UserError):
     pass
 
 
+class LoginNeeded(NotAllowed):
+    pass
+
+
 class TooLarge(UserError):
+    pass
+
+
+class TooMany(UserError):
     pass
 
 

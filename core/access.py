@@ -1,0 +1,73 @@
+"""The one function that decides who may do what, and the words it decides with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from core.types import Person, Role
+
+ACCOUNT_PREFIX = "user:"
+"""Keys of people with an account begin with it; those of guests and chat platforms never do."""
+OPERATOR = Person("terminal:operator", "operator", Role.OWNER)
+"""Whoever runs commands on this machine; the data directory is theirs anyway."""
+
+
+class Action(StrEnum):
+    ASK = "ask"
+    """Ask a knowledge base, and rate the answer."""
+    READ = "read"
+    """See a knowledge base, its documents and passages."""
+    WRITE = "write"
+    """Put documents into a knowledge base, or delete them."""
+    MANAGE = "manage"
+    """Create, change and delete knowledge bases."""
+    REVIEW = "review"
+    """Read what others asked and how they rated it."""
+    PEOPLE = "people"
+    """Users and API keys of others."""
+
+
+class Scope(StrEnum):
+    """What an API key may be used for; its user's role is the other limit."""
+
+    ASK = "ask"
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+_RANK = {role: rank for rank, role in enumerate(reversed(Role))}
+_NEEDS: dict[Action, tuple[Role, Scope]] = {
+    Action.ASK: (Role.VIEWER, Scope.ASK),
+    Action.READ: (Role.VIEWER, Scope.READ),
+    Action.WRITE: (Role.EDITOR, Scope.WRITE),
+    Action.MANAGE: (Role.ADMIN, Scope.ADMIN),
+    Action.REVIEW: (Role.REVIEWER, Scope.READ),
+    Action.PEOPLE: (Role.ADMIN, Scope.ADMIN),
+}
+_FOR_GUESTS = frozenset({Action.ASK, Action.READ})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is calling, and by what."""
+
+    person: Person
+    scopes: frozenset[Scope] | None = None
+    """Those of the API key; None: not by a key."""
+
+
+def may(who: Identity | Person | None, action: Action, *, private: bool, anonymous: bool) -> bool:
+    """Whether `who` may do `action` with a knowledge base that is `private` or not; the only place that decides it.
+
+    `anonymous` says whether the settings let people without an account in.
+    """
+    scopes = who.scopes if isinstance(who, Identity) else None
+    person = who.person if isinstance(who, Identity) else who
+    role, scope = _NEEDS[action]
+    if scopes is not None and scope not in scopes and Scope.ADMIN not in scopes:
+        return False
+    if person is None or not (person.key.startswith(ACCOUNT_PREFIX) or person == OPERATOR):
+        return anonymous and not private and action in _FOR_GUESTS
+    return _RANK[person.role] >= _RANK[role]
