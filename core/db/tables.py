@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -36,14 +36,14 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError("naive time; use core.db.tables.now()")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -58,7 +58,7 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[Any]: JSON,
@@ -119,7 +119,7 @@ class DocumentRow(Table):
     live_hash: Mapped[str | None] = mapped_column(String(64))
     """That of the bytes that the live generation answers from; None: nothing live yet."""
     status: Mapped[str] = mapped_column(String(16), default="queued")
-    """queued, working, indexed, or failed."""
+    """queued, working, indexed, failed, or deleting."""
     stage: Mapped[str] = mapped_column(String(16), default="stored")
     """stored, parsed, split, embedded, or live."""
     reason: Mapped[str | None]
@@ -128,6 +128,8 @@ class DocumentRow(Table):
     source: Mapped[str] = mapped_column(default="")
     """Where it came from: a URL, `upload`, or `folder`."""
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    job_id: Mapped[str | None] = mapped_column(Id, index=True)
+    """The job that brings it in, or last did."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 

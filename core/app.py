@@ -1,0 +1,247 @@
+"""The composition root: reads settings, builds every part once, and closes them in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import core.db.migrate
+from core import registry
+from core.accounts import Accounts
+from core.answer import Answers
+from core.blobs import Blobs
+from core.conversation import Conversations
+from core.db.session import Database
+from core.errors import ConfigError, EmbedderUnavailable
+from core.feedback import Feedback
+from core.ingest import Ingest
+from core.jobs import Job, Jobs
+from core.knowledge import Knowledge
+from core.loaders import media_type
+from core.parse import ParserPool
+from core.ports import Embedder, Engine, VectorStore
+from core.retrieve import Retriever
+from core.settings import Settings
+from core.splitters.structural import VERSION as SPLITTER_VERSION
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, float], None]
+WhenEmbedder = Literal["wait", "background", "if_ready"]
+
+
+@dataclass(slots=True)
+class EmbedderState:
+    """How far the embedder is; `reason` says in one sentence why it is not there."""
+
+    ready: bool = False
+    stage: str = ""
+    progress: float = 0.0
+    reason: str = ""
+
+
+class EmbedderSlot:
+    """Holds the embedder from when it is there; it may come later, while everything else works already."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.state = EmbedderState()
+        self.embedder: Embedder | None = None
+
+    def current(self) -> Embedder | None:
+        return self.embedder
+
+    async def open(self, progress: Progress | None = None) -> None:
+        """Load it, fetching and building it first where need be; a failure is kept in `state`."""
+        kind = self._settings.embedder.kind
+        if kind == "none":
+            self.state.reason = "The settings say `embedder.kind = none`."
+            return
+
+        def follow(stage: str, done: float) -> None:
+            self.state.stage, self.state.progress = stage, done
+            if progress:
+                progress(stage, done)
+
+        open_embedder = registry.load("kvasir.embedders", kind)
+        try:
+            self.embedder = await open_embedder(self._settings, follow)
+        except EmbedderUnavailable as error:
+            self.state.reason = str(error)
+            logger.warning("no embedder: %s", error)
+        else:
+            self.state.ready, self.state.reason = True, ""
+
+    def is_ready_at_once(self) -> bool:
+        kind = self._settings.embedder.kind
+        if kind != "builtin":
+            return kind != "none"
+        from core.embedders.builtin import is_ready
+
+        return is_ready(self._settings)
+
+    async def close(self) -> None:
+        if self.embedder is not None:
+            await self.embedder.close()
+
+
+class Engines:
+    """The engines by name, opened when first asked for."""
+
+    def __init__(self, settings: Settings, slot: EmbedderSlot) -> None:
+        self._settings = settings
+        self._slot = slot
+        self._open: dict[str, Engine] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, name: str) -> Engine:
+        async with self._lock:
+            if name not in self._open:
+                open_engine = registry.load("kvasir.engines", name)
+                self._open[name] = await open_engine(self._settings, embedder=self._slot.current)
+            return self._open[name]
+
+    async def close(self) -> None:
+        for engine in self._open.values():
+            await engine.close()
+
+
+@dataclass(frozen=True)
+class Kvasir:
+    """Everything Kvasir can do, ready to use."""
+
+    settings: Settings
+    db: Database
+    store: VectorStore
+    knowledge: Knowledge
+    ingest: Ingest
+    retriever: Retriever
+    answers: Answers
+    conversations: Conversations
+    feedback: Feedback
+    accounts: Accounts
+    jobs: Jobs
+    engines: Engines
+    embedder: EmbedderSlot
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: Settings, *, embedder: WhenEmbedder = "if_ready", progress: Progress | None = None
+    ) -> AsyncIterator[Kvasir]:
+        """Kvasir on the data of these settings; the database is brought up to date first."""
+        _make_data_dir(settings)
+        async with AsyncExitStack() as stack:
+            db = Database(settings.database_url)
+            stack.push_async_callback(db.close)
+            await core.db.migrate.upgrade(db)
+            store: VectorStore = await registry.load("kvasir.stores", settings.store.kind)(settings)
+            stack.push_async_callback(store.close)
+            slot = EmbedderSlot(settings)
+            stack.push_async_callback(slot.close)
+            kvasir = await _build(stack, settings, db, store, slot)
+            await _start_embedder(stack, kvasir, embedder, progress)
+            yield kvasir
+
+    @property
+    def embedder_state(self) -> EmbedderState:
+        return self.embedder.state
+
+    async def run_job(self, job: Job) -> None:
+        """Do the work of a claimed job."""
+        match job.kind:
+            case "ingest":
+                await self.ingest.run(job)
+            case "reindex":
+                await self.ingest.reindex(str(job.payload["kb"]))
+            case _:
+                raise ConfigError(f"This version knows no job of kind «{job.kind}».")
+
+    async def add_vectors(self) -> None:
+        """Queue a re-index of every knowledge base that has no vectors though there is an embedder now."""
+        waiting = {
+            str(job.payload.get("kb"))
+            for state in ("queued", "running")
+            for job in await self.jobs.list(state=state, limit=1000)
+            if job.kind == "reindex"
+        }
+        for kb in await self.knowledge.list():
+            if not kb.vectors and kb.name not in waiting and await self.ingest.needs_reindex(kb.name):
+                await self.jobs.add("reindex", {"kb": kb.name})
+
+
+async def _build(
+    stack: AsyncExitStack, settings: Settings, db: Database, store: VectorStore, slot: EmbedderSlot
+) -> Kvasir:
+    blobs = Blobs(settings.data_dir / "blobs")
+    jobs = Jobs(db)
+    knowledge = Knowledge(db, store, blobs, settings.splitter)
+    parser = ParserPool(settings.ingest)
+    stack.push_async_callback(parser.close)
+    engines = Engines(settings, slot)
+    stack.push_async_callback(engines.close)
+    reranker = None
+    if settings.retrieval.reranker:
+        open_reranker = registry.load("kvasir.rerankers", settings.retrieval.reranker)
+        reranker = await open_reranker(settings, embedder=slot.current)
+        stack.push_async_callback(reranker.close)
+    retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, reranker)
+    conversations = Conversations(db)
+    return Kvasir(
+        settings=settings,
+        db=db,
+        store=store,
+        knowledge=knowledge,
+        ingest=Ingest(
+            db, store, blobs, jobs, knowledge, parser, slot.current, settings.ingest, SPLITTER_VERSION, media_type
+        ),
+        retriever=retriever,
+        answers=Answers(db, retriever, engines.get, conversations, settings),
+        conversations=conversations,
+        feedback=Feedback(db),
+        accounts=Accounts(db, settings),
+        jobs=jobs,
+        engines=engines,
+        embedder=slot,
+    )
+
+
+async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbedder, progress: Progress | None) -> None:
+    slot = kvasir.embedder
+    if when == "wait" or (when == "if_ready" and slot.is_ready_at_once()):
+        await slot.open(progress)
+    elif when == "if_ready":
+        slot.state.reason = "It was not fetched yet; «kvasir up» or «kvasir ingest» does it."
+    else:
+
+        async def later() -> None:
+            await slot.open(progress)
+            if slot.state.ready:
+                await kvasir.add_vectors()
+
+        task = asyncio.create_task(later(), name="embedder")
+        stack.push_async_callback(_end, task)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    except Exception:
+        logger.exception("the embedder could not be opened")
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The data directory {settings.data_dir} cannot be made ({error.strerror}); "
+            "name another with --data-dir or KVASIR_DATA_DIR."
+        ) from error

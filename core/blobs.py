@@ -1,0 +1,100 @@
+"""The original bytes of documents, stored once each under the hash of their content."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.db.tables import new_id
+from core.errors import TooLarge, Unavailable
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    content_hash: str
+    """Hex sha256."""
+    size: int
+
+
+class Blobs:
+    """A folder of files named by hash; a name from outside never becomes a path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, content_hash: str) -> Path:
+        if not _HASH.fullmatch(content_hash):
+            raise ValueError("not a content hash")
+        return self.folder / content_hash[:2] / content_hash
+
+    def has(self, content_hash: str) -> bool:
+        return self.path(content_hash).is_file()
+
+    def put(self, data: bytes) -> Blob:
+        """Store bytes at hand. Raises Unavailable when the disk takes no more."""
+        blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
+        if not self.has(blob.content_hash):
+            partial = self._partial()
+            try:
+                partial.write_bytes(data)
+                self._keep(partial, blob.content_hash)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise _cannot_write(error) from error
+        return blob
+
+    async def put_stream(self, pieces: AsyncIterable[bytes], *, limit: int, name: str) -> Blob:
+        """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
+        digest, size, partial = hashlib.sha256(), 0, self._partial()
+        try:
+            with partial.open("wb") as file:  # noqa: ASYNC230  pieces are small, and the page cache takes them
+                async for piece in pieces:
+                    size += len(piece)
+                    if size > limit:
+                        raise TooLarge(f"«{name}» is larger than {limit >> 20} MB, the most that is accepted.")
+                    digest.update(piece)
+                    await asyncio.to_thread(file.write, piece)
+            blob = Blob(digest.hexdigest(), size)
+            await asyncio.to_thread(self._keep, partial, blob.content_hash)
+        except OSError as error:
+            raise _cannot_write(error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return blob
+
+    def remove_all_but(self, wanted: Iterable[str], *, older_than: float) -> int:
+        """Delete blobs that nothing names and that were written before `older_than` (seconds since 1970)."""
+        keep, removed = set(wanted), 0
+        for path in self.folder.glob("*/*"):
+            if path.name not in keep and path.stat().st_mtime < older_than:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def _partial(self) -> Path:
+        folder = self.folder / "partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(error) from error
+        return folder / new_id()
+
+    def _keep(self, partial: Path, content_hash: str) -> None:
+        target = self.path(content_hash)
+        target.parent.mkdir(exist_ok=True)
+        partial.replace(target)
+        os.utime(target)
+
+
+def _cannot_write(error: OSError) -> Unavailable:
+    return Unavailable(
+        f"The file could not be stored ({error.strerror or error}). Free some space in the data directory and try again."
+    )

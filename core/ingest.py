@@ -1,0 +1,670 @@
+"""From files to an index: store the bytes, read and split in child processes, embed, store, switch live.
+
+A document's row says how far it is; whatever is killed goes on from there (`recover`, or the next ingestion), and a
+search sees the old version of a document until the new one is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core import analyzer
+from core.blobs import Blob, Blobs
+from core.db.session import Database
+from core.db.tables import DocumentRow, GenerationRow, JobRow, KnowledgeBaseRow, new_id, now
+from core.errors import EmbedderUnavailable, KvasirError, NotFound, TooLarge, UserError
+from core.jobs import Job, Jobs
+from core.knowledge import Knowledge, document_info, generation_of, kb_row
+from core.ports import Embedder, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
+from core.settings import IngestSettings
+from core.types import Generation, IndexedDocument, Matrix
+
+logger = logging.getLogger(__name__)
+
+GROUP_DOCUMENTS = 64
+GROUP_BYTES = 2 << 20
+_EMBED_SLICE = 128
+_WATCH_SECONDS = 0.25
+_NAME_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class IngestEvent:
+    """One document has come one step further."""
+
+    document_id: str
+    name: str
+    stage: str
+    status: str
+    reason: str | None
+    chunks: int
+    done: int
+    """Documents of the job that have ended, well or badly."""
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A file on its way in: its name in the knowledge base, and how to get its bytes."""
+
+    name: str
+    read: Callable[[], bytes] | AsyncIterable[bytes]
+    source: str = "upload"
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one document ended."""
+
+    name: str
+    status: str
+    """indexed, unchanged, or failed."""
+    chunks: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Files that are stored and wait for their job."""
+
+    job: Job
+    documents: tuple[Any, ...]
+    """`DocumentInfo` each."""
+    unchanged: tuple[Outcome, ...] = ()
+    refused: tuple[Outcome, ...] = ()
+
+
+@dataclass(slots=True)
+class _Group:
+    """Documents that go through the stages together."""
+
+    rows: list[DocumentRow]
+    results: list[ParseResult] = field(default_factory=list)
+
+
+def clean_name(name: str) -> str:
+    """A document's name as text: POSIX separators, no control characters; it never becomes a path of ours."""
+    name = name.replace("\\", "/")
+    parts = ["".join(c for c in part if c.isprintable()).strip() for part in name.split("/")]
+    cleaned = "/".join(part for part in parts if part not in ("", ".", ".."))[-_NAME_LIMIT:]
+    if not cleaned:
+        raise UserError("A document needs a name.")
+    return cleaned
+
+
+class Ingest:
+    """Brings documents in, and builds indexes."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: VectorStore,
+        blobs: Blobs,
+        jobs: Jobs,
+        knowledge: Knowledge,
+        parser: Parser,
+        embedder: Callable[[], Embedder | None],
+        settings: IngestSettings,
+        splitter_version: str,
+        media_type: Callable[[bytes, str], str],
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._blobs = blobs
+        self._jobs = jobs
+        self._knowledge = knowledge
+        self._parser = parser
+        self._embedder = embedder
+        self._settings = settings
+        self._splitter_version = splitter_version
+        self._media_type = media_type
+
+    # ------------------------------------------------------------ taking files in
+    async def submit(self, kb: str, files: AsyncIterable[Incoming], *, claimed: bool = False) -> Ticket:
+        """Store the files and queue a job for them; those whose bytes are indexed already need nothing.
+
+        Raises UserError where a quota is full: then no row was written. A single file that is too large or cannot be
+        read is refused alone.
+        """
+        limit = self._settings.max_file_mb << 20
+        taken: dict[str, tuple[Blob, str, str]] = {}
+        refused: list[Outcome] = []
+        async for file in files:
+            name = clean_name(file.name)
+            try:
+                blob = await self._store_bytes(file, name, limit)
+            except (TooLarge, OSError) as error:
+                refused.append(Outcome(name, "failed", 0, _sentence(error, name)))
+                continue
+            taken[name] = (blob, self._media_type(b"", name), file.source)
+        job = await self._jobs.add("ingest", {"kb": kb}, claimed=claimed)
+        try:
+            documents, unchanged = await self._enter(kb, taken, job)
+        except BaseException:
+            await self._jobs_drop(job)
+            raise
+        return Ticket(job, tuple(documents), tuple(unchanged), tuple(refused))
+
+    async def upload(self, kb: str, files: Sequence[tuple[str, AsyncIterator[bytes]]]) -> Ticket:
+        """As `submit`, for uploads that stream in."""
+
+        async def incoming() -> AsyncIterator[Incoming]:
+            for name, pieces in files:
+                yield Incoming(name, pieces)
+
+        return await self.submit(kb, incoming())
+
+    async def _store_bytes(self, file: Incoming, name: str, limit: int) -> Blob:
+        if isinstance(file.read, AsyncIterable):
+            return await self._blobs.put_stream(file.read, limit=limit, name=name)
+        if file.size is not None and file.size > limit:
+            raise TooLarge(f"«{name}» is larger than {limit >> 20} MB, the most that is accepted.")
+        read = file.read
+        return await asyncio.to_thread(lambda: self._blobs.put(read()))
+
+    async def _enter(
+        self, kb: str, taken: Mapping[str, tuple[Blob, str, str]], job: Job
+    ) -> tuple[list[Any], list[Outcome]]:
+        documents, unchanged = [], []
+        async with self._db.session() as session:
+            base = await kb_row(session, kb)
+            there = await _rows_by_name(session, base.id, list(taken))
+            await self._check_quota(session, base, taken, there)
+            fresh: list[DocumentRow] = []
+            for name, (blob, media_type, source) in taken.items():
+                row = there.get(name)
+                if row is not None and row.live_hash == blob.content_hash and row.status == "indexed":
+                    unchanged.append(Outcome(name, "unchanged", row.chunks, row.reason))
+                    continue
+                if row is None:
+                    row = DocumentRow(id=new_id(), kb_id=base.id, name=name, created_at=now(), chunks=0, title="")
+                    fresh.append(row)
+                row.size, row.content_hash, row.media_type, row.source = (
+                    blob.size,
+                    blob.content_hash,
+                    media_type,
+                    source,
+                )
+                row.status, row.stage, row.reason, row.job_id, row.updated_at = "queued", "stored", None, job.id, now()
+                documents.append(document_info(row, kb))
+            session.add_all(fresh)
+        return documents, unchanged
+
+    async def _check_quota(
+        self,
+        session: AsyncSession,
+        base: KnowledgeBaseRow,
+        taken: Mapping[str, tuple[Blob, str, str]],
+        there: Mapping[str, DocumentRow],
+    ) -> None:
+        count, size = (
+            await session.execute(
+                select(func.count(), func.coalesce(func.sum(DocumentRow.size), 0)).where(DocumentRow.kb_id == base.id)
+            )
+        ).one()
+        count += len(taken.keys() - there.keys())
+        size += sum(blob.size for blob, _, _ in taken.values()) - sum(
+            there[name].size for name in taken if name in there
+        )
+        if count > self._settings.max_documents:
+            raise TooLarge(
+                f"«{base.name}» would hold {count:,} documents; the most is {self._settings.max_documents:,} "
+                "(setting ingest.max_documents)."
+            )
+        if size > self._settings.max_kb_mb << 20:
+            raise TooLarge(
+                f"«{base.name}» would hold {size >> 20:,} MB; the most is {self._settings.max_kb_mb:,} MB "
+                "(setting ingest.max_kb_mb)."
+            )
+
+    async def _jobs_drop(self, job: Job) -> None:
+        async with self._db.session() as session:
+            await session.execute(delete(JobRow).where(JobRow.id == job.id))
+
+    # ------------------------------------------------------------ doing the work
+    async def run(self, job: Job, on_chunks: Callable[[int], None] | None = None) -> None:
+        """Work off the documents of a claimed job; `on_chunks` hears how many chunks were embedded each time."""
+        kb_name = str(job.payload["kb"])
+        await self.reconcile(kb_name)
+        started = time.monotonic()
+        groups: asyncio.Queue[_Group | None] = asyncio.Queue(maxsize=2)
+
+        async def read() -> None:
+            generation = await self._target(kb_name)
+            async for group in self._groups(job):
+                await self._parse(group, generation, kb_name)
+                await groups.put(group)
+            await groups.put(None)
+
+        async def index() -> None:
+            while (group := await groups.get()) is not None:
+                await self._index(group, kb_name, on_chunks or (lambda _n: None))
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read(), name="ingest-read")
+                tasks.create_task(index(), name="ingest-index")
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        logger.info("job %s: ingested into %s in %.1f s", job.id, kb_name, time.monotonic() - started)
+
+    async def _groups(self, job: Job) -> AsyncIterator[_Group]:
+        """The job's waiting documents, in groups of a size that one round trip is worth; each row is seen once."""
+        after = ""
+        while True:
+            async with self._db.read() as session:
+                rows = list(
+                    await session.scalars(
+                        select(DocumentRow)
+                        .where(
+                            DocumentRow.job_id == job.id,
+                            DocumentRow.status.in_(("queued", "working")),
+                            DocumentRow.name > after,
+                        )
+                        .order_by(DocumentRow.name)
+                        .limit(GROUP_DOCUMENTS)
+                    )
+                )
+            if not rows:
+                return
+            group, size = [], 0
+            for row in rows:
+                if group and size + row.size > GROUP_BYTES:
+                    break
+                group.append(row)
+                size += row.size
+            after = group[-1].name
+            yield _Group(group)
+
+    async def _parse(self, group: _Group, generation: tuple[Generation, SplitterSpec], kb_name: str) -> None:
+        tasks = [ParseTask(str(self._blobs.path(row.content_hash)), row.name, generation[1]) for row in group.rows]
+        group.results = [ParseResult(error="It was not read.")] * len(tasks)
+        async for index, result in self._parser.parse(tasks):
+            group.results[index] = result
+        await self._mark(group.rows, status="working", stage="split")
+
+    async def _index(self, group: _Group, kb_name: str, on_chunks: Callable[[int], None]) -> None:
+        """Embed, store, and switch live; once more when the knowledge base got another live index meanwhile."""
+        good = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if not result.error]
+        failed = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if result.error]
+        for _ in range(3):
+            generation, spec = await self._target(kb_name)
+            vectors = await self._embed(generation, [result for _, result in good], on_chunks)
+            if good:
+                await self._mark([row for row, _ in good], status="working", stage="embedded")
+                documents = [
+                    IndexedDocument(
+                        row.id, row.name, result.title, row.content_hash, result.chunks, matrix, result.metadata
+                    )
+                    for (row, result), matrix in zip(good, vectors, strict=True)
+                ]
+                await self._store.put(generation, documents)
+            if await self._switch(kb_name, generation, good, failed):
+                return
+            del spec
+        raise KvasirError(f"The index of «{kb_name}» changed again and again; try the ingestion once more.")
+
+    async def _embed(
+        self, generation: Generation, results: Sequence[ParseResult], on_chunks: Callable[[int], None]
+    ) -> list[Matrix | None]:
+        """A matrix for each document, or None in an index without vectors."""
+        if generation.dimension == 0:
+            on_chunks(sum(len(result.chunks) for result in results))
+            return [None] * len(results)
+        embedder = self._embedder()
+        if embedder is None or embedder.info.fingerprint != generation.embedder:
+            raise EmbedderUnavailable(
+                "This knowledge base was embedded with a model that is not loaded now; "
+                "load it again, or run «kvasir kb reindex» for the present one."
+            )
+        texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
+        rows: list[Matrix] = []
+        pieces = iter(texts)
+        while piece := list(islice(pieces, _EMBED_SLICE)):
+            rows.append(await embedder.embed_documents(piece))
+            on_chunks(len(piece))
+        matrix = np.concatenate(rows) if rows else np.zeros((0, generation.dimension), np.float32)
+        found, start = [], 0
+        for result in results:
+            found.append(matrix[start : start + len(result.chunks)])
+            start += len(result.chunks)
+        return list(found)
+
+    async def _switch(
+        self,
+        kb_name: str,
+        generation: Generation,
+        good: Sequence[tuple[DocumentRow, ParseResult]],
+        failed: Sequence[tuple[DocumentRow, ParseResult]],
+    ) -> bool:
+        """Make the group live in the database; False when another index became live in between."""
+        async with self._db.session() as session:
+            live = await session.scalar(
+                select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.name == kb_name).with_for_update()
+            )
+            if live != generation.id:
+                return False
+            moment = now()
+            for row, result in good:
+                await session.execute(
+                    update(DocumentRow)
+                    .where(DocumentRow.id == row.id, DocumentRow.content_hash == row.content_hash)
+                    .values(
+                        status="indexed", stage="live", live_hash=row.content_hash, chunks=len(result.chunks),
+                        title=result.title, meta=dict(result.metadata), reason=" ".join(result.notes) or None,
+                        updated_at=moment,
+                    )
+                )  # fmt: skip
+            for row, result in failed:
+                kept = " The version before it is still used." if row.live_hash else ""
+                await session.execute(
+                    update(DocumentRow)
+                    .where(DocumentRow.id == row.id, DocumentRow.content_hash == row.content_hash)
+                    .values(status="failed", reason=result.error + kept, updated_at=moment)
+                )
+        return True
+
+    async def _mark(self, rows: Sequence[DocumentRow], *, status: str, stage: str) -> None:
+        async with self._db.session() as session:
+            await session.execute(
+                update(DocumentRow)
+                .where(DocumentRow.id.in_([row.id for row in rows]), DocumentRow.status.in_(("queued", "working")))
+                .values(status=status, stage=stage, updated_at=now())
+            )
+
+    # ------------------------------------------------------------ watching
+    async def watch(self, job_id: str) -> AsyncIterator[IngestEvent]:
+        """Every step of the job's documents from now on, by whatever process they are done; ends with the job."""
+        seen: dict[str, tuple[str, str]] = {}
+        since = None
+        while True:
+            state = (await self._jobs.get(job_id)).state
+            async with self._db.read() as session:
+                query = select(DocumentRow).where(DocumentRow.job_id == job_id)
+                if since is not None:
+                    query = query.where(DocumentRow.updated_at >= since)
+                rows = list(await session.scalars(query.order_by(DocumentRow.updated_at)))
+                ended = DocumentRow.status.in_(("indexed", "failed"))
+                of_job = select(func.count()).select_from(DocumentRow).where(DocumentRow.job_id == job_id)
+                total = await session.scalar(of_job) or 0
+                done = await session.scalar(of_job.where(ended)) or 0
+            for row in rows:
+                since = row.updated_at
+                if seen.get(row.id) != (row.stage, row.status):
+                    seen[row.id] = (row.stage, row.status)
+                    yield IngestEvent(row.id, row.name, row.stage, row.status, row.reason, row.chunks, done, total)
+            if state not in ("queued", "running"):
+                return
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def outcomes(self, job_id: str) -> Sequence[Outcome]:
+        """How the documents of an ended job came out, by name."""
+        async with self._db.read() as session:
+            rows = await session.scalars(
+                select(DocumentRow).where(DocumentRow.job_id == job_id).order_by(DocumentRow.name)
+            )
+            return [
+                Outcome(row.name, row.status if row.status in ("indexed", "failed") else "failed", row.chunks,
+                        row.reason if row.status in ("indexed", "failed") else "It was not finished; run it again.")
+                for row in rows
+            ]  # fmt: skip
+
+    # ------------------------------------------------------------ index generations
+    def _profile(self, base: KnowledgeBaseRow, embedder: Embedder | None) -> dict[str, Any]:
+        return {
+            "embedder": embedder.info.fingerprint if embedder else "",
+            "analyzer": analyzer.VERSION,
+            "splitter": self._splitter_version,
+            "chunk_size": base.chunk_size,
+            "chunk_overlap": base.chunk_overlap,
+            "title_enhance": base.title_enhance,
+        }
+
+    def _new_generation(self, base: KnowledgeBaseRow, state: str) -> GenerationRow:
+        embedder = self._embedder()
+        profile = self._profile(base, embedder)
+        return GenerationRow(
+            id=new_id(),
+            kb_id=base.id,
+            fingerprint=fingerprint_of(profile),
+            dimension=embedder.info.dimension if embedder else 0,
+            embedder=embedder.info.name if embedder else "",
+            profile=profile,
+            state=state,
+        )
+
+    async def _target(self, kb_name: str) -> tuple[Generation, SplitterSpec]:
+        """The live index of a knowledge base and how it is split; an empty one is made anew as the settings are now."""
+        async with self._db.session() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            wanted = fingerprint_of(self._profile(base, self._embedder()))
+            if row is None or (row.fingerprint != wanted and await _is_empty(session, base.id)):
+                stale = row
+                row = self._new_generation(base, "live")
+                session.add(row)
+                base.live_generation_id = row.id
+                if stale is not None:
+                    stale.state = "retired"
+            generation, profile = generation_of(row), dict(row.profile)
+        await self._store.ensure_generation(generation)
+        embedder = self._embedder()
+        vocabulary = embedder.info.vocabulary if embedder and generation.dimension else ""
+        spec = SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
+        return generation, spec
+
+    async def needs_reindex(self, kb_name: str) -> bool:
+        """Whether a re-index now would give another index than the live one."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            return row is not None and row.fingerprint != fingerprint_of(self._profile(base, self._embedder()))
+
+    async def reindex(self, kb_name: str, on_documents: Callable[[int, int], None] | None = None) -> None:
+        """Build a new index beside the live one from the stored originals, and switch when both hold the same documents.
+
+        Goes on where an earlier one was stopped. Raises KvasirError when documents cannot be read any more.
+        """
+        async with self._db.session() as session:
+            base = await kb_row(session, kb_name)
+            row = self._new_generation(base, "building")
+            started = await session.scalar(
+                select(GenerationRow).where(
+                    GenerationRow.kb_id == base.id,
+                    GenerationRow.state == "building",
+                    GenerationRow.fingerprint == row.fingerprint,
+                )
+            )
+            if started is None:
+                session.add(row)
+            generation = generation_of(started or row)
+            embedder = self._embedder()
+            vocabulary = embedder.info.vocabulary if embedder else ""
+            spec = SplitterSpec(base.chunk_size, base.chunk_overlap, base.title_enhance, vocabulary)
+        await self._store.ensure_generation(generation)
+        stuck: set[str] = set()
+        while True:
+            missing, total = await self._bring_level(kb_name, generation, stuck)
+            if on_documents:
+                on_documents(total - len(missing), total)
+            if missing:
+                stuck |= await self._rebuild(generation, spec, missing[:GROUP_DOCUMENTS])
+            elif await self._go_live(kb_name, generation, stuck):
+                return
+
+    async def _bring_level(
+        self, kb_name: str, generation: Generation, stuck: set[str]
+    ) -> tuple[list[DocumentRow], int]:
+        """The documents that the new index lacks; those it should no longer have are taken out."""
+        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            rows = list(await session.scalars(_live_rows(base.id)))
+        wanted = {row.id for row in rows}
+        if surplus := indexed.keys() - wanted:
+            await self._store.delete(generation, sorted(surplus))
+        missing = [row for row in rows if indexed.get(row.id) != row.live_hash and row.id not in stuck]
+        return missing, len(rows)
+
+    async def _rebuild(self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow]) -> set[str]:
+        """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
+        tasks = [ParseTask(str(self._blobs.path(row.live_hash or "")), row.name, spec) for row in rows]
+        results = [ParseResult(error="It was not read.")] * len(tasks)
+        async for index, result in self._parser.parse(tasks):
+            results[index] = result
+        good = [(row, result) for row, result in zip(rows, results, strict=True) if not result.error]
+        vectors = await self._embed(generation, [result for _, result in good], lambda _n: None)
+        await self._store.put(
+            generation,
+            [
+                IndexedDocument(
+                    row.id, row.name, result.title, row.live_hash or "", result.chunks, matrix, result.metadata
+                )
+                for (row, result), matrix in zip(good, vectors, strict=True)
+            ],
+        )
+        return {row.id for row, result in zip(rows, results, strict=True) if result.error}
+
+    async def _go_live(self, kb_name: str, generation: Generation, stuck: set[str]) -> bool:
+        """Switch when the new index holds exactly the live documents; False when some came in between."""
+        indexed = {
+            document_id: (content, chunks) for document_id, content, chunks in await self._store.documents(generation)
+        }
+        async with self._db.session() as session:
+            base = await session.scalar(
+                select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == kb_name).with_for_update()
+            )
+            if base is None:
+                raise NotFound(f"«{kb_name}» was deleted meanwhile.")
+            rows = list(await session.scalars(_live_rows(base.id)))
+            readable = {row.id: row.live_hash for row in rows if row.id not in stuck}
+            if readable != {document_id: content for document_id, (content, _) in indexed.items()}:
+                return False
+            if stuck:
+                names = ", ".join(sorted(row.name for row in rows if row.id in stuck)[:5])
+                raise KvasirError(
+                    f"{len(stuck)} documents of «{kb_name}» could not be read again ({names}); the index before stays. "
+                    "Delete or ingest them again, then re-index."
+                )
+            for row in rows:
+                row.chunks = indexed[row.id][1]
+            retired = list(
+                await session.scalars(
+                    select(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.id != generation.id)
+                )
+            )
+            for old in retired:
+                old.state = "retired"
+            await session.execute(update(GenerationRow).where(GenerationRow.id == generation.id).values(state="live"))
+            base.live_generation_id = generation.id
+        await self._drop_retired()
+        return True
+
+    # ------------------------------------------------------------ after a crash
+    async def recover(self) -> None:
+        """Put right what a killed process left: half deletions, retired indexes, and stores that disagree."""
+        await self._drop_retired()
+        for base in await self._knowledge.list():
+            await self.reconcile(base.name)
+        async with self._db.read() as session:
+            wanted = set(await session.scalars(select(DocumentRow.content_hash)))
+            wanted |= {item for item in await session.scalars(select(DocumentRow.live_hash)) if item}
+        await asyncio.to_thread(self._blobs.remove_all_but, wanted, older_than=time.time() - 86_400)
+
+    async def reconcile(self, kb_name: str) -> None:
+        """Make store and database agree on one knowledge base."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            if row is None:
+                return
+            generation = generation_of(row)
+            known = {
+                document_id: (status, live)
+                for document_id, status, live in await session.execute(
+                    select(DocumentRow.id, DocumentRow.status, DocumentRow.live_hash).where(
+                        DocumentRow.kb_id == base.id
+                    )
+                )
+            }
+        await self._store.ensure_generation(generation)
+        indexed = {document_id for document_id, _, _ in await self._store.documents(generation)}
+        half_deleted = [key for key, (status, _) in known.items() if status == "deleting"]
+        if half_deleted:
+            await self._knowledge.finish_deleting([generation], half_deleted)
+        if orphans := sorted(indexed - known.keys()):
+            logger.warning("%s: %s documents in the store that no one knows are removed", kb_name, len(orphans))
+            await self._store.delete(generation, orphans)
+        lost = [key for key, (status, live) in known.items() if live and status != "deleting" and key not in indexed]
+        if lost:
+            logger.warning("%s: %s documents are missing in the store and come in again", kb_name, len(lost))
+            await self._queue_again(kb_name, lost)
+
+    async def _queue_again(self, kb_name: str, document_ids: Sequence[str]) -> None:
+        job = await self._jobs.add("ingest", {"kb": kb_name})
+        async with self._db.session() as session:
+            await session.execute(
+                update(DocumentRow)
+                .where(DocumentRow.id.in_(document_ids))
+                .values(status="queued", stage="stored", live_hash=None, job_id=job.id, updated_at=now())
+            )
+
+    async def _drop_retired(self) -> None:
+        async with self._db.read() as session:
+            retired = [
+                generation_of(row)
+                for row in await session.scalars(select(GenerationRow).where(GenerationRow.state == "retired"))
+            ]
+        for generation in retired:
+            await self._store.drop_generation(generation)
+            async with self._db.session() as session:
+                await session.execute(delete(GenerationRow).where(GenerationRow.id == generation.id))
+
+
+def fingerprint_of(profile: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()
+
+
+async def _rows_by_name(session: AsyncSession, kb_id: str, names: Sequence[str]) -> dict[str, DocumentRow]:
+    found: dict[str, DocumentRow] = {}
+    for start in range(0, len(names), 500):
+        rows = await session.scalars(
+            select(DocumentRow).where(DocumentRow.kb_id == kb_id, DocumentRow.name.in_(names[start : start + 500]))
+        )
+        found.update((row.name, row) for row in rows)
+    return found
+
+
+async def _is_empty(session: AsyncSession, kb_id: str) -> bool:
+    return not await session.scalar(
+        select(func.count())
+        .select_from(DocumentRow)
+        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None))
+    )
+
+
+def _live_rows(kb_id: str) -> Any:
+    return (
+        select(DocumentRow)
+        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting")
+        .order_by(DocumentRow.name)
+    )
+
+
+def _sentence(error: Exception, name: str) -> str:
+    if isinstance(error, OSError):
+        return f"«{name}» cannot be read: {error.strerror or error}."
+    return str(error)

@@ -1,0 +1,232 @@
+"""Durable work: a row per job, taken under a lease, so that a job outlives the process that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, or_, select, update
+
+from core.db.session import Database
+from core.db.tables import JobRow, now
+from core.errors import Conflict, KvasirError, NotFound
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=30)
+_HEARTBEAT = 8.0
+_POLL = 1.0
+MAX_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: str
+    kind: str
+    payload: Mapping[str, Any]
+    state: str
+    progress: Mapping[str, Any]
+    error: str | None
+    attempts: int
+    fence: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class LeaseLost(Exception):
+    """Another worker has taken the job over, or it was cancelled: stop without writing."""
+
+
+class Jobs:
+    """The queue. `run` is called with a claimed job and does its work."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._wake = asyncio.Event()
+
+    async def add(self, kind: str, payload: Mapping[str, Any], *, claimed: bool = False) -> Job:
+        """A new job; `claimed` gives its lease to the caller at once."""
+        row = JobRow(kind=kind, payload=dict(payload))
+        if claimed:
+            row.state, row.fence, row.attempts = "running", 1, 1
+            row.started_at, row.lease_until = now(), now() + LEASE
+        async with self._db.session() as session:
+            session.add(row)
+        self._wake.set()
+        return _job(row)
+
+    async def claim(self) -> Job | None:
+        """The oldest job that waits, or whose worker is gone; None when there is nothing to do."""
+        async with self._db.session() as session:
+            free = or_(JobRow.state == "queued", and_(JobRow.state == "running", JobRow.lease_until < now()))
+            row = await session.scalar(
+                select(JobRow).where(free).order_by(JobRow.created_at).limit(1).with_for_update(skip_locked=True)
+            )
+            if row is None:
+                return None
+            if row.attempts >= MAX_ATTEMPTS or row.cancel_requested:
+                row.state = "cancelled" if row.cancel_requested else "failed"
+                row.error = None if row.cancel_requested else f"Its worker died {row.attempts} times."
+                row.finished_at = now()
+                return None
+            row.state, row.fence, row.attempts = "running", row.fence + 1, row.attempts + 1
+            row.started_at, row.lease_until = row.started_at or now(), now() + LEASE
+        return _job(row)
+
+    @asynccontextmanager
+    async def held(self, job: Job) -> AsyncIterator[None]:
+        """Keep the lease of a claimed job; the block is cancelled with LeaseLost when it is lost or cancelled."""
+        owner = asyncio.current_task()
+        lost = False
+
+        async def beat() -> None:
+            nonlocal lost
+            while True:
+                await asyncio.sleep(_HEARTBEAT)
+                if not await self._extend(job):
+                    lost = True
+                    if owner is not None:
+                        owner.cancel()
+                    return
+
+        heart = asyncio.create_task(beat(), name=f"lease-{job.id}")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost and owner is not None:
+                owner.uncancel()
+                raise LeaseLost(job.id) from None
+            raise
+        finally:
+            heart.cancel()
+
+    async def progress(self, job: Job, **values: Any) -> None:
+        await self._write(job, progress=values)
+
+    async def finish(self, job: Job, *, error: str | None = None) -> None:
+        await self._write(job, state="failed" if error else "done", error=error, finished_at=now(), lease_until=None)
+
+    async def release(self, job: Job) -> None:
+        """Give it back unfinished, for whoever comes next."""
+        await self._write(job, state="queued", lease_until=None, attempts=max(0, job.attempts - 1))
+
+    async def stopped(self, job: Job) -> None:
+        """Record that a cancelled job has come to rest."""
+        async with self._db.session() as session:
+            await session.execute(
+                update(JobRow)
+                .where(JobRow.id == job.id, JobRow.cancel_requested, JobRow.state == "running")
+                .values(state="cancelled", finished_at=now(), lease_until=None)
+            )
+
+    async def get(self, job_id: str) -> Job:
+        async with self._db.read() as session:
+            row = await session.get(JobRow, job_id)
+            if row is None:
+                raise NotFound("There is no such job.")
+            return _job(row)
+
+    async def list(self, *, state: str | None = None, limit: int = 50) -> Sequence[Job]:
+        """The newest first."""
+        async with self._db.read() as session:
+            query = select(JobRow).order_by(JobRow.created_at.desc()).limit(limit)
+            if state:
+                query = query.where(JobRow.state == state)
+            return [_job(row) for row in await session.scalars(query)]
+
+    async def cancel(self, job_id: str) -> None:
+        async with self._db.session() as session:
+            row = await session.get(JobRow, job_id)
+            if row is None:
+                raise NotFound("There is no such job.")
+            if row.state == "queued":
+                row.state, row.finished_at = "cancelled", now()
+            elif row.state != "running":
+                raise Conflict("The job has ended already.")
+            row.cancel_requested = True
+
+    async def retry(self, job_id: str) -> None:
+        async with self._db.session() as session:
+            row = await session.get(JobRow, job_id)
+            if row is None:
+                raise NotFound("There is no such job.")
+            if row.state not in ("failed", "cancelled"):
+                raise Conflict("Only a job that failed or was cancelled can be tried again.")
+            row.state, row.attempts, row.error, row.cancel_requested = "queued", 0, None, False
+            row.finished_at = None
+        self._wake.set()
+
+    async def wait_for_work(self) -> None:
+        """Until a job was added here, or a moment has passed (others may have added one)."""
+        try:
+            async with asyncio.timeout(_POLL):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _extend(self, job: Job) -> bool:
+        async with self._db.session() as session:
+            result = await session.execute(
+                update(JobRow)
+                .where(
+                    JobRow.id == job.id, JobRow.fence == job.fence, JobRow.state == "running", ~JobRow.cancel_requested
+                )
+                .values(lease_until=now() + LEASE)
+            )
+        return bool(getattr(result, "rowcount", 0))
+
+    async def _write(self, job: Job, **values: Any) -> None:
+        async with self._db.session() as session:
+            await session.execute(
+                update(JobRow)
+                .where(JobRow.id == job.id, JobRow.fence == job.fence, JobRow.state == "running")
+                .values(**values)
+            )
+
+
+def _job(row: JobRow) -> Job:
+    return Job(
+        row.id, row.kind, row.payload, row.state, row.progress, row.error, row.attempts, row.fence,
+        row.created_at, row.started_at, row.finished_at,
+    )  # fmt: skip
+
+
+async def run_job(jobs: Jobs, job: Job, work: Callable[[Job], Awaitable[None]]) -> None:
+    """Do a claimed job to its end, whatever that is; being cancelled from outside gives it back."""
+    try:
+        async with jobs.held(job):
+            await work(job)
+    except asyncio.CancelledError:
+        await asyncio.shield(jobs.release(job))
+        raise
+    except LeaseLost:
+        await jobs.stopped(job)
+    except KvasirError as error:
+        logger.warning("job %s (%s) failed: %s", job.id, job.kind, error)
+        await jobs.finish(job, error=str(error))
+    except Exception as error:
+        logger.exception("job %s (%s) failed", job.id, job.kind)
+        await jobs.finish(job, error=f"An error of ours ({type(error).__name__}); the log tells more.")
+    else:
+        await jobs.finish(job)
+
+
+async def serve(kvasir: Kvasir, _handler: object) -> None:
+    """The service `jobs`: works off the queue, one job at a time, until cancelled."""
+    await kvasir.ingest.recover()
+    while True:
+        job = await kvasir.jobs.claim()
+        if job is None:
+            await kvasir.jobs.wait_for_work()
+        else:
+            await run_job(kvasir.jobs, job, kvasir.run_job)

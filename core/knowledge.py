@@ -1,0 +1,347 @@
+"""Knowledge bases and their documents: make, look at, change, delete."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.blobs import Blobs
+from core.db.session import Database
+from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
+from core.errors import Conflict, NotFound, UserError
+from core.ports import VectorStore
+from core.retrieve import LiveKb
+from core.settings import SplitterSettings
+from core.types import Chunk, Generation
+
+_NAME = re.compile(r"[\w][\w .-]{0,98}[\w]|[\w]")
+_CHANGEABLE = frozenset({"description", "private", "chunk_size", "chunk_overlap", "title_enhance", "top_k"})
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBase:
+    id: str
+    name: str
+    description: str
+    private: bool
+    chunk_size: int
+    chunk_overlap: int
+    title_enhance: bool
+    top_k: int | None
+    documents: int
+    """Those that answers can come from."""
+    chunks: int
+    vectors: bool
+    """False: keyword search only."""
+    embedder: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    id: str
+    kb: str
+    name: str
+    title: str
+    media_type: str
+    size: int
+    status: str
+    stage: str
+    reason: str | None
+    chunks: int
+    source: str
+    created_at: datetime
+    updated_at: datetime
+
+
+def checked_kb_name(name: str) -> str:
+    """The name in its normal form. Raises UserError where it cannot be one."""
+    name = unicodedata.normalize("NFC", name).strip()
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UserError(
+            "A knowledge base's name has 1 to 100 letters, digits, spaces, dots, hyphens or underscores, "
+            "and begins and ends with a letter or digit."
+        )
+    return name
+
+
+def generation_of(row: GenerationRow) -> Generation:
+    return Generation(row.id, row.kb_id, row.fingerprint, row.dimension, str(row.profile.get("embedder", "")))
+
+
+class Knowledge:
+    """What there is to answer from."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: VectorStore,
+        blobs: Blobs,
+        defaults: SplitterSettings,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._blobs = blobs
+        self._defaults = defaults
+
+    # ------------------------------------------------------------ knowledge bases
+    async def create(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        private: bool = False,
+        chunk_size: int | None = None,
+        chunk_overlap: int | None = None,
+        title_enhance: bool | None = None,
+    ) -> KnowledgeBase:
+        """A new, empty knowledge base. Raises UserError for a bad name or sizes, Conflict where the name is taken."""
+        name = checked_kb_name(name)
+        row = KnowledgeBaseRow(
+            name=name,
+            description=description,
+            private=private,
+            chunk_size=self._defaults.chunk_size if chunk_size is None else chunk_size,
+            chunk_overlap=self._defaults.chunk_overlap if chunk_overlap is None else chunk_overlap,
+            title_enhance=self._defaults.title_enhance if title_enhance is None else title_enhance,
+        )
+        _check_sizes(row.chunk_size, row.chunk_overlap)
+        try:
+            async with self._db.session() as session:
+                session.add(row)
+        except IntegrityError as error:
+            raise Conflict(f"There is a knowledge base named «{name}» already; choose another name.") from error
+        return await self.get(name)
+
+    async def list(self) -> Sequence[KnowledgeBase]:
+        async with self._db.read() as session:
+            rows = (await session.execute(_with_counts().order_by(KnowledgeBaseRow.name))).all()
+        return [_knowledge_base(*row) for row in rows]
+
+    async def get(self, name: str) -> KnowledgeBase:
+        """Raises NotFound with the names there are."""
+        async with self._db.read() as session:
+            row = (await session.execute(_with_counts().where(KnowledgeBaseRow.name == name))).one_or_none()
+            if row is None:
+                raise await _no_such_kb(session, name)
+        return _knowledge_base(*row)
+
+    async def get_or_create(self, name: str) -> KnowledgeBase:
+        try:
+            return await self.get(checked_kb_name(name))
+        except NotFound:
+            pass
+        try:
+            return await self.create(name)
+        except Conflict:  # another process was faster
+            return await self.get(name)
+
+    async def update(self, name: str, **changes: Any) -> KnowledgeBase:
+        """Change what `changes` names; chunk settings hold for the index from the next re-index on."""
+        unknown = changes.keys() - _CHANGEABLE
+        if unknown:
+            raise UserError(f"A knowledge base has no setting {', '.join(sorted(unknown))}.")
+        async with self._db.session() as session:
+            row = await kb_row(session, name)
+            for key, value in changes.items():
+                setattr(row, key, value)
+            _check_sizes(row.chunk_size, row.chunk_overlap)
+        return await self.get(name)
+
+    async def delete(self, name: str) -> None:
+        """Remove it with its documents and its index; their bytes go with the next clean-up."""
+        async with self._db.session() as session:
+            row = await kb_row(session, name)
+            generations = [
+                generation_of(item)
+                for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == row.id))
+            ]
+            await session.execute(delete(DocumentRow).where(DocumentRow.kb_id == row.id))
+            await session.execute(delete(GenerationRow).where(GenerationRow.kb_id == row.id))
+            await session.delete(row)
+        for generation in generations:
+            await self._store.drop_generation(generation)
+
+    async def live(self, names: Sequence[str]) -> Sequence[LiveKb]:
+        """The live index of each named knowledge base; those without one are left out. Raises NotFound."""
+        async with self._db.read() as session:
+            found = []
+            for name in dict.fromkeys(names):
+                row = await kb_row(session, name)
+                if row.live_generation_id is None:
+                    continue
+                generation = await session.get(GenerationRow, row.live_generation_id)
+                if generation is not None:
+                    count = await session.scalar(
+                        select(func.count()).where(DocumentRow.kb_id == row.id, DocumentRow.live_hash.is_not(None))
+                    )
+                    found.append(LiveKb(row.name, generation_of(generation), count or 0))
+        return found
+
+    # ------------------------------------------------------------ documents
+    async def documents(
+        self, kb: str, *, status: str | None = None, text: str | None = None, limit: int = 100, offset: int = 0
+    ) -> tuple[Sequence[DocumentInfo], int]:
+        """A page of documents by name, and how many there are in all."""
+        async with self._db.read() as session:
+            row = await kb_row(session, kb)
+            where: tuple[ColumnElement[bool], ...] = (DocumentRow.kb_id == row.id, DocumentRow.status != "deleting")
+            if status:
+                where += (DocumentRow.status == status,)
+            if text:
+                where += (DocumentRow.name.icontains(text, autoescape=True),)
+            total = await session.scalar(select(func.count()).select_from(DocumentRow).where(*where)) or 0
+            rows = await session.scalars(
+                select(DocumentRow).where(*where).order_by(DocumentRow.name).limit(limit).offset(offset)
+            )
+            return [document_info(item, kb) for item in rows], total
+
+    async def document(self, document_id: str) -> DocumentInfo:
+        async with self._db.read() as session:
+            row, kb = await _document_row(session, document_id)
+            return document_info(row, kb.name)
+
+    async def find_document(self, kb: str, name: str) -> DocumentInfo:
+        async with self._db.read() as session:
+            row = await kb_row(session, kb)
+            found = await session.scalar(
+                select(DocumentRow).where(DocumentRow.kb_id == row.id, DocumentRow.name == name)
+            )
+            if found is None or found.status == "deleting":
+                raise NotFound(f"«{kb}» has no document named «{name}»; «kvasir doc list --kb {kb}» shows them.")
+            return document_info(found, kb)
+
+    async def chunks(self, document_id: str) -> Sequence[Chunk]:
+        """The document as it is indexed now, in order; empty where it is not (yet)."""
+        async with self._db.read() as session:
+            _, kb = await _document_row(session, document_id)
+            generation = await session.get(GenerationRow, kb.live_generation_id) if kb.live_generation_id else None
+        return await self._store.chunks(generation_of(generation), document_id) if generation else ()
+
+    async def original(self, document_id: str) -> Path:
+        """The file with the bytes as they were given."""
+        async with self._db.read() as session:
+            row, _ = await _document_row(session, document_id)
+        path = self._blobs.path(row.content_hash)
+        if not path.is_file():
+            raise NotFound("The original of this document is no longer stored; ingest it again.")
+        return path
+
+    async def delete_document(self, document_id: str) -> None:
+        async with self._db.session() as session:
+            row, kb = await _document_row(session, document_id)
+            row.status = "deleting"
+            generations = [
+                generation_of(item)
+                for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == kb.id))
+            ]
+        await self.finish_deleting(generations, [document_id])
+
+    async def finish_deleting(self, generations: Sequence[Generation], document_ids: Sequence[str]) -> None:
+        """The second half of a deletion, also after a crash in between."""
+        for generation in generations:
+            await self._store.delete(generation, document_ids)
+        async with self._db.session() as session:
+            await session.execute(
+                delete(DocumentRow).where(DocumentRow.id.in_(document_ids), DocumentRow.status == "deleting")
+            )
+
+
+# ---------------------------------------------------------------- shared with ingestion
+async def kb_row(session: AsyncSession, name: str) -> KnowledgeBaseRow:
+    row = await session.scalar(select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == name))
+    if row is None:
+        raise await _no_such_kb(session, name)
+    return row
+
+
+def document_info(row: DocumentRow, kb: str) -> DocumentInfo:
+    return DocumentInfo(
+        id=row.id,
+        kb=kb,
+        name=row.name,
+        title=row.title,
+        media_type=row.media_type,
+        size=row.size,
+        status=row.status,
+        stage=row.stage,
+        reason=row.reason,
+        chunks=row.chunks,
+        source=row.source,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+async def _document_row(session: AsyncSession, document_id: str) -> tuple[DocumentRow, KnowledgeBaseRow]:
+    row = await session.get(DocumentRow, document_id)
+    kb = await session.get(KnowledgeBaseRow, row.kb_id) if row else None
+    if row is None or kb is None or row.status == "deleting":
+        raise NotFound("There is no such document.")
+    return row, kb
+
+
+async def _no_such_kb(session: AsyncSession, name: str) -> NotFound:
+    names = list(await session.scalars(select(KnowledgeBaseRow.name).order_by(KnowledgeBaseRow.name).limit(20)))
+    there = (
+        f"There are: {', '.join(names)}."
+        if names
+        else "There are none yet; «kvasir ingest FOLDER --kb NAME» makes one."
+    )
+    return NotFound(f"There is no knowledge base named «{name}». {there}")
+
+
+def _check_sizes(chunk_size: int, chunk_overlap: int) -> None:
+    if not 32 <= chunk_size <= 8192:
+        raise UserError("The chunk size is a number of tokens from 32 to 8192.")
+    if not 0 <= chunk_overlap <= chunk_size // 2:
+        raise UserError("The chunk overlap is a number of tokens from 0 to half the chunk size.")
+
+
+def _with_counts() -> Any:
+    live = (
+        select(
+            DocumentRow.kb_id.label("kb_id"),
+            func.count().label("documents"),
+            func.coalesce(func.sum(DocumentRow.chunks), 0).label("chunks"),
+        )
+        .where(DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting")
+        .group_by(DocumentRow.kb_id)
+        .subquery()
+    )
+    return (
+        select(KnowledgeBaseRow, live.c.documents, live.c.chunks, GenerationRow)
+        .outerjoin(live, live.c.kb_id == KnowledgeBaseRow.id)
+        .outerjoin(GenerationRow, GenerationRow.id == KnowledgeBaseRow.live_generation_id)
+    )
+
+
+def _knowledge_base(
+    row: KnowledgeBaseRow, documents: int | None, chunks: int | None, generation: GenerationRow | None
+) -> KnowledgeBase:
+    return KnowledgeBase(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        private=row.private,
+        chunk_size=row.chunk_size,
+        chunk_overlap=row.chunk_overlap,
+        title_enhance=row.title_enhance,
+        top_k=row.top_k,
+        documents=documents or 0,
+        chunks=int(chunks or 0),
+        vectors=bool(generation and generation.dimension),
+        embedder=generation.embedder if generation else "",
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,31 @@
+"""Finds adapters, services and commands by name through entry points, and imports them when they are wanted."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from core.errors import ConfigError
+
+
+def names(group: str) -> list[str]:
+    """What is installed under e.g. `kvasir.engines`, sorted."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def load(group: str, name: str) -> Any:
+    """The object of that name. Raises ConfigError with the names there are, or with what is missing to import it."""
+    found = [point for point in entry_points(group=group) if point.name == name]
+    if not found:
+        kind = group.removeprefix("kvasir.").rstrip("s")
+        raise ConfigError(f"There is no {kind} named «{name}»; there are: {', '.join(names(group)) or 'none'}.")
+    return _import(found[0])
+
+
+def _import(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"«{point.name}» needs the package {error.name}, which is not installed; README says which extra brings it."
+        ) from error
