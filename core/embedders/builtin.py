@@ -1,0 +1,139 @@
+"""The default embedder: a BERT sentence encoder in int8 on the CPU, by ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from core.embedders.carrier import CARD
+from core.embedders.fetch import ensure_model, standing_model
+from core.embedders.folder import GRAPH, TOKENIZER, BuiltModel
+from core.embedders.lanes import Lane
+from core.errors import EmbedderUnavailable
+from core.ports import Embedder, EmbedderInfo
+from core.settings import Settings
+from core.types import Matrix, Vector
+
+logger = logging.getLogger(__name__)
+
+_MOST_THREADS: Final = 4
+_BULK_NICE: Final = 10
+_CHARACTERS_A_TOKEN: Final = 32
+
+
+async def open_embedder(settings: Settings, progress: Callable[[str, float], None] | None = None) -> Embedder:
+    """The embedder of the settings; its model is fetched and built first where it must be.
+
+    `progress` gets a stage (`wait`, `fetch`, `build`, `load`) and how much of it is done, 0..1. Raises
+    EmbedderUnavailable when the model cannot be had now, ConfigError when `model_dir` of the settings holds none.
+    """
+    report = progress or (lambda _stage, _done: None)
+    wanted = settings.embedder
+    model = await ensure_model(_target(settings), model_dir=wanted.model_dir, fetch=wanted.fetch, progress=report)
+    report("load", 0.0)
+    embedder = await asyncio.to_thread(BuiltinEmbedder, model, wanted.threads or _threads())
+    report("load", 1.0)
+    logger.info("embedding with %s, %s dimensions, %s", model.card.name, model.dimension, model.precision)
+    return embedder
+
+
+def is_ready(settings: Settings) -> bool:
+    """Whether the model stands built, so that `open_embedder` needs no network and little time."""
+    return standing_model(_target(settings), settings.embedder.model_dir) is not None
+
+
+class BuiltinEmbedder:
+    """Embeds documents on a few threads that give way to others, and questions on one of their own."""
+
+    def __init__(self, model: BuiltModel, threads: int) -> None:
+        self._model = model
+        self._encoder = _Encoder(model)
+        width = model.dimension
+        self._bulk = Lane("embed-documents", self._document, width, threads=threads, nice=_BULK_NICE)
+        self._questions = Lane("embed-questions", self._question, width, threads=1)
+
+    @property
+    def info(self) -> EmbedderInfo:
+        return self._model.info
+
+    async def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        return await self._bulk.embed(texts)
+
+    async def embed_query(self, text: str) -> Vector:
+        rows = await self._questions.embed([text])
+        vector: Vector = rows[0]
+        return vector
+
+    async def close(self) -> None:
+        await asyncio.gather(asyncio.to_thread(self._bulk.close), asyncio.to_thread(self._questions.close))
+
+    def _document(self, text: str) -> Vector:
+        return self._encoder(self._model.card.document_prefix + text)
+
+    def _question(self, text: str) -> Vector:
+        return self._encoder(self._model.card.query_prefix + text)
+
+
+class _Encoder:
+    """Tokenizer and graph; may be called by several threads at once."""
+
+    def __init__(self, model: BuiltModel) -> None:
+        self._longest = model.card.max_tokens * _CHARACTERS_A_TOKEN
+        try:
+            # Late: they cost time and memory, and most commands do without.
+            import onnxruntime
+            from tokenizers import Tokenizer
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.enable_mem_pattern = False  # it keeps a plan for every length of text
+            options.log_severity_level = 3
+            graph = str(model.folder / GRAPH)
+            self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._tokenizer = Tokenizer.from_file(str(model.folder / TOKENIZER))
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(model.card.max_tokens)
+            self._tokenizer.encode_special_tokens = True  # «[SEP]» in a document is text like any other
+            self("warm")
+        except Exception as error:  # both libraries raise just that
+            raise EmbedderUnavailable(
+                f"The embedding model in {model.folder} does not run here ({type(error).__name__}): "
+                "remove that folder, so that it is built anew."
+            ) from error
+
+    def __call__(self, text: str) -> Vector:
+        tokens = self._tokenizer.encode(_readable(text, self._longest))
+        [rows] = self._session.run(None, {"input_ids": np.array([tokens.ids], np.int64)})
+        vector: Vector = rows[0]
+        return vector
+
+
+def _readable(text: str, longest: int) -> str:
+    """The text as the tokenizer can take it: not much longer than what counts, and without lone surrogates."""
+    if len(text) > longest:
+        # Blank runs count for nothing, and must not push out the words behind them.
+        text = " ".join(text[: 16 * longest].split())[:longest]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _target(settings: Settings) -> Path:
+    """Where the model is kept; one that was built from a folder of the admin's is told apart by that folder's path."""
+    models = settings.data_dir / "models"
+    source = settings.embedder.model_dir
+    if source is None:
+        return models / CARD.name
+    path = source.absolute()
+    return models / f"{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+
+def _threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)

@@ -1,0 +1,199 @@
+"""What lies in a model's folder: the published files, how the model wants to be used, and what was built from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from core.embedders import bert_onnx
+from core.embedders.bert_onnx import Pooling, Precision, read_config
+from core.errors import ConfigError
+from core.ports import EmbedderInfo
+
+GRAPH: Final = "model.onnx"
+TOKENIZER: Final = "tokenizer.json"
+WEIGHTS: Final = "model.safetensors"
+CONFIG: Final = "config.json"
+MANIFEST: Final = "manifest.json"
+OVERRIDES: Final = "kvasir.json"
+
+_MODULES: Final = {"Transformer", "Pooling", "Normalize"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """How a model wants to be used."""
+
+    name: str
+    pooling: Pooling
+    max_tokens: int
+    scripts: tuple[str, ...]
+    """Unicode scripts it knows; `*` for all."""
+    weight: float
+    """Weight of its scores in fusion, 0..1."""
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltModel:
+    """A model that is ready to run: graph and tokenizer in `folder`, and what they were made from."""
+
+    folder: Path
+    card: ModelCard
+    dimension: int
+    precision: Precision
+    weights: str
+    """Hex sha256 of the weights the graph was built from; likewise the next two."""
+    tokenizer: str
+    graph: str
+    graph_size: int
+    origin: str = ""
+    """Size and time of the weights in the folder named by the settings; empty where they are pinned."""
+
+    @property
+    def info(self) -> EmbedderInfo:
+        return EmbedderInfo(
+            name=self.card.name,
+            fingerprint=self.fingerprint,
+            dimension=self.dimension,
+            max_tokens=self.card.max_tokens,
+            scripts=frozenset(self.card.scripts),
+            weight=self.card.weight,
+            vocabulary=str(self.folder / TOKENIZER),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        card = self.card
+        parts = [bert_onnx.VERSION, self.weights, self.tokenizer, self.precision, card.pooling]
+        parts += [str(card.max_tokens), card.query_prefix, card.document_prefix]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    def write(self) -> None:
+        """Leave the manifest in the folder; `read_built` gives the same again."""
+        values = asdict(self) | {"builder": bert_onnx.VERSION}
+        del values["folder"]
+        (self.folder / MANIFEST).write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+    def intact(self) -> bool:
+        """Whether graph and tokenizer are still what was built. Reads both files."""
+        try:
+            return digest(self.folder / GRAPH) == self.graph and digest(self.folder / TOKENIZER) == self.tokenizer
+        except OSError:
+            return False
+
+
+def read_built(folder: Path) -> BuiltModel | None:
+    """What stands ready in the folder by its manifest; None where there is nothing that this version can use."""
+    try:
+        values = json.loads((folder / MANIFEST).read_bytes())
+        if values.pop("builder") != bert_onnx.VERSION:
+            return None
+        card = values.pop("card")
+        built = BuiltModel(folder=folder, card=ModelCard(**card | {"scripts": tuple(card["scripts"])}), **values)
+        complete = (folder / GRAPH).stat().st_size == built.graph_size and (folder / TOKENIZER).is_file()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return built if complete else None
+
+
+def origin_of(folder: Path) -> str:
+    """A short text that changes when the weights in the folder are replaced; empty where there are none."""
+    try:
+        stat = (folder / WEIGHTS).stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def read_card(folder: Path) -> ModelCard:
+    """How the model in the folder wants to be used, from the files sentence-transformers writes and from `kvasir.json`.
+
+    `kvasir.json` may set name, scripts, weight, query_prefix and document_prefix. Raises ConfigError for a folder that
+    does not hold a model we can run.
+    """
+    for name in (WEIGHTS, TOKENIZER, CONFIG):
+        if not (folder / name).is_file():
+            raise ConfigError(
+                f"{folder} holds no {name}: KVASIR_EMBEDDER__MODEL_DIR must name a folder with {CONFIG}, {TOKENIZER} "
+                f"and {WEIGHTS} (other kinds of weight files can run code, and are not read)."
+            )
+    modules = _read_json(folder / "modules.json", [])
+    kinds = {str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules if isinstance(module, dict)}
+    if kinds - _MODULES:
+        raise ConfigError(f"The model in {folder} has layers that cannot be run; choose one that only pools.")
+    prompts = _table(folder / "config_sentence_transformers.json").get("prompts")
+    prompts = prompts if isinstance(prompts, dict) else {}
+    limit = _table(folder / "sentence_bert_config.json").get("max_seq_length")
+    positions = read_config(folder).positions
+    card: dict[str, Any] = {
+        "name": folder.resolve().name,
+        "scripts": _scripts(folder),
+        "weight": 0.4,
+        "query_prefix": str(prompts.get("query", "")),
+        "document_prefix": str(prompts.get("document", prompts.get("passage", ""))),
+    }
+    card |= _overrides(folder, card)
+    return ModelCard(
+        **card | {"scripts": tuple(card["scripts"])},
+        pooling=_pooling(folder),
+        max_tokens=min(limit, positions) if isinstance(limit, int) and limit >= 8 else positions,
+    )
+
+
+def digest(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pooling(folder: Path) -> Pooling:
+    values = _table(folder / "1_Pooling" / CONFIG)
+    chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on is True]
+    if chosen == ["pooling_mode_cls_token"]:
+        return "cls"
+    if chosen in ([], ["pooling_mode_mean_tokens"]):
+        return "mean"
+    raise ConfigError(
+        f"The model in {folder} pools in a way that is not supported; choose one with mean or cls pooling."
+    )
+
+
+def _scripts(folder: Path) -> list[str]:
+    """Which scripts the model's vocabulary is made for; an English one holds only a few hundred Han characters."""
+    vocabulary = _table(folder / TOKENIZER).get("model", {}).get("vocab", ())
+    if len(vocabulary) >= 100_000:
+        return ["*"]
+    words = (str(word[0] if isinstance(word, list) else word).removeprefix("##") for word in vocabulary)
+    han = sum(len(word) == 1 and "\u4e00" <= word <= "\u9fff" for word in words)
+    return ["Latin", "Han"] if han >= 3000 else ["Latin"]
+
+
+def _overrides(folder: Path, known: dict[str, Any]) -> dict[str, Any]:
+    path = folder / OVERRIDES
+    values = _table(path)
+    for name, value in values.items():
+        kind = (int, float) if name == "weight" else list if name == "scripts" else str
+        if name not in known or not isinstance(value, kind) or isinstance(value, bool):
+            raise ConfigError(f"{path} may set {', '.join(sorted(known))}; correct its «{name}».")
+    if not 0 <= values.get("weight", 0) <= 1 or not all(isinstance(one, str) for one in values.get("scripts", [])):
+        raise ConfigError(f"{path} needs a weight from 0 to 1 and scripts by name; correct it.")
+    return values
+
+
+def _table(path: Path) -> dict[str, Any]:
+    value = _read_json(path, {})
+    return value if isinstance(value, dict) else {}
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON; get the model's files once more.") from error
