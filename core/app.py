@@ -16,7 +16,7 @@ from core.answer import Answers
 from core.blobs import Blobs
 from core.conversation import Conversations
 from core.db.session import Database
-from core.errors import ConfigError, EmbedderUnavailable
+from core.errors import ConfigError, EmbedderUnavailable, KvasirError
 from core.feedback import Feedback
 from core.ingest import Ingest
 from core.jobs import Job, Jobs
@@ -155,11 +155,20 @@ class Kvasir:
         """Do the work of a claimed job."""
         match job.kind:
             case "ingest":
-                await self.ingest.run(job)
+                try:
+                    await self.ingest.run(job)
+                except KvasirError as error:
+                    await self.ingest.give_up(job, str(error))
+                    raise
             case "reindex":
                 await self.ingest.reindex(str(job.payload["kb"]))
             case _:
                 raise ConfigError(f"This version knows no job of kind «{job.kind}».")
+
+    async def retry_job(self, job_id: str) -> None:
+        """Queue a failed or cancelled job once more, with the documents it left unfinished."""
+        await self.jobs.retry(job_id)
+        await self.ingest.queue_failed(job_id)
 
     async def add_vectors(self) -> None:
         """Queue a re-index of every knowledge base that has no vectors though there is an embedder now."""

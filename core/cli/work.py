@@ -1,0 +1,115 @@
+"""`kvasir feedback …` and `kvasir job …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.cli.common import AsJson, opened, out, plain, print_json, print_table, run
+from core.settings import Settings
+
+feedback = typer.Typer(no_args_is_help=True, help="What people thought of the answers.")
+job = typer.Typer(no_args_is_help=True, help="Work in the background.")
+
+
+@feedback.command("list")
+def feedback_list(
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
+    only_bad: Annotated[bool, typer.Option("--bad", help="Only 👎.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The newest ratings, with question and answer."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.feedback.list(limit=limit, value=-1 if only_bad else None)
+        if as_json:
+            print_json({"feedback": [item.as_json() for item in found]})
+        else:
+            rows: list[tuple[Any, ...]] = [
+                (f"{i.at:%Y-%m-%d %H:%M}", "👍" if i.value > 0 else "👎", i.question, i.answer[:120], i.reason)
+                for i in found
+            ]
+            print_table(("when (UTC)", "", "question", "answer", "reason"), rows)
+
+    run(work)
+
+
+@feedback.command("export")
+def feedback_export(
+    file: Annotated[Path, typer.Argument(help="Ends in .csv or .jsonl.")],
+) -> None:
+    """Write all ratings into a CSV or JSONL file."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            count = await kvasir.feedback.export(file)
+        out.print(f"{count} ratings were written to {plain(str(file))}.")
+
+    run(work)
+
+
+@job.command("list")
+def job_list(
+    state: Annotated[str | None, typer.Option("--state", help="queued, running, done, failed or cancelled.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest jobs."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.jobs.list(state=state, limit=limit)
+        if as_json:
+            print_json(
+                {
+                    "jobs": [
+                        {
+                            "id": item.id,
+                            "kind": item.kind,
+                            "state": item.state,
+                            "kb": item.payload.get("kb"),
+                            "error": item.error,
+                            "attempts": item.attempts,
+                            "created_at": item.created_at.isoformat(),
+                        }
+                        for item in found
+                    ]
+                }
+            )
+        else:
+            print_table(
+                ("id", "kind", "knowledge base", "state", "created (UTC)", "error"),
+                [
+                    (i.id, i.kind, i.payload.get("kb", ""), i.state, f"{i.created_at:%Y-%m-%d %H:%M}", i.error or "")
+                    for i in found
+                ],
+            )
+
+    run(work)
+
+
+@job.command("retry")
+def job_retry(job_id: str) -> None:
+    """Queue a failed or cancelled job again; «kvasir up» works it off."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.retry_job(job_id)
+        out.print("It is queued again.")
+
+    run(work)
+
+
+@job.command("cancel")
+def job_cancel(job_id: str) -> None:
+    """Stop a job; what was live before stays live."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.jobs.cancel(job_id)
+        out.print("It is being cancelled.")
+
+    run(work)
