@@ -18,6 +18,7 @@ from core.conversation import Conversations
 from core.db.session import Database
 from core.errors import ConfigError, EmbedderUnavailable, KvasirError
 from core.feedback import Feedback
+from core.indexes import Indexes
 from core.ingest import Ingest
 from core.jobs import Job, Jobs
 from core.knowledge import Knowledge
@@ -118,6 +119,7 @@ class Kvasir:
     db: Database
     store: VectorStore
     knowledge: Knowledge
+    indexes: Indexes
     ingest: Ingest
     retriever: Retriever
     answers: Answers
@@ -161,7 +163,7 @@ class Kvasir:
                     await self.ingest.give_up(job, str(error))
                     raise
             case "reindex":
-                await self.ingest.reindex(str(job.payload["kb"]))
+                await self.indexes.reindex(str(job.payload["kb"]))
             case _:
                 raise ConfigError(f"This version knows no job of kind «{job.kind}».")
 
@@ -179,7 +181,7 @@ class Kvasir:
             if job.kind == "reindex"
         }
         for kb in await self.knowledge.list():
-            if not kb.vectors and kb.name not in waiting and await self.ingest.needs_reindex(kb.name):
+            if not kb.vectors and kb.name not in waiting and await self.indexes.needs_reindex(kb.name):
                 await self.jobs.add("reindex", {"kb": kb.name})
 
 
@@ -198,6 +200,7 @@ async def _build(
         open_reranker = registry.load("kvasir.rerankers", settings.retrieval.reranker)
         reranker = await open_reranker(settings, embedder=slot.current)
         stack.push_async_callback(reranker.close)
+    indexes = Indexes(db, store, blobs, parser, slot.current, SPLITTER_VERSION)
     retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, reranker)
     conversations = Conversations(db)
     return Kvasir(
@@ -205,9 +208,8 @@ async def _build(
         db=db,
         store=store,
         knowledge=knowledge,
-        ingest=Ingest(
-            db, store, blobs, jobs, knowledge, parser, slot.current, settings.ingest, SPLITTER_VERSION, media_type
-        ),
+        indexes=indexes,
+        ingest=Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type),
         retriever=retriever,
         answers=Answers(db, retriever, engines.get, conversations, settings),
         conversations=conversations,

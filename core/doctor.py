@@ -81,7 +81,7 @@ async def _knowledge_base(kvasir: Kvasir, name: str, documents: int, chunks: int
             f"{chunks}; «kvasir kb reindex {name}» builds the index anew."
         )
         return Finding(f"Knowledge base {name}", False, says)
-    if await kvasir.ingest.needs_reindex(name):
+    if await kvasir.indexes.needs_reindex(name):
         says = f"It works, and «kvasir kb reindex {name}» would bring its index to the settings of today."
         return Finding(f"Knowledge base {name}", True, says)
     return Finding(f"Knowledge base {name}", True, f"{documents} documents, {chunks} chunks.")

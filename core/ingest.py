@@ -7,35 +7,30 @@ search sees the old version of a document until the new one is complete.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
-import numpy as np
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core import analyzer
 from core.blobs import Blob, Blobs
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, JobRow, KnowledgeBaseRow, new_id, now
-from core.errors import EmbedderUnavailable, KvasirError, NotFound, TooLarge, UserError
+from core.errors import KvasirError, TooLarge, UserError
+from core.indexes import Indexes
 from core.jobs import Job, Jobs
 from core.knowledge import Knowledge, document_info, generation_of, kb_row
-from core.ports import Embedder, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
+from core.ports import Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.settings import IngestSettings
-from core.types import Generation, IndexedDocument, Matrix
+from core.types import Generation, IndexedDocument
 
 logger = logging.getLogger(__name__)
 
 GROUP_DOCUMENTS = 64
 GROUP_BYTES = 2 << 20
-_EMBED_SLICE = 128
 _WATCH_SECONDS = 0.25
 _NAME_LIMIT = 1024
 
@@ -106,7 +101,7 @@ def clean_name(name: str) -> str:
 
 
 class Ingest:
-    """Brings documents in, and builds indexes."""
+    """Brings documents in."""
 
     def __init__(
         self,
@@ -115,10 +110,9 @@ class Ingest:
         blobs: Blobs,
         jobs: Jobs,
         knowledge: Knowledge,
+        indexes: Indexes,
         parser: Parser,
-        embedder: Callable[[], Embedder | None],
         settings: IngestSettings,
-        splitter_version: str,
         media_type: Callable[[bytes, str], str],
     ) -> None:
         self._db = db
@@ -126,10 +120,9 @@ class Ingest:
         self._blobs = blobs
         self._jobs = jobs
         self._knowledge = knowledge
+        self._indexes = indexes
         self._parser = parser
-        self._embedder = embedder
         self._settings = settings
-        self._splitter_version = splitter_version
         self._media_type = media_type
 
     # ------------------------------------------------------------ taking files in
@@ -243,7 +236,7 @@ class Ingest:
         groups: asyncio.Queue[_Group | None] = asyncio.Queue(maxsize=2)
 
         async def read() -> None:
-            generation = await self._target(kb_name)
+            generation = await self._indexes.target(kb_name)
             async for group in self._groups(job):
                 await self._parse(group, generation)
                 await groups.put(group)
@@ -301,8 +294,8 @@ class Ingest:
         good = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if not result.error]
         failed = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if result.error]
         for _ in range(3):
-            generation, _ = await self._target(kb_name)
-            vectors = await self._embed(generation, [result for _, result in good], on_chunks)
+            generation, _ = await self._indexes.target(kb_name)
+            vectors = await self._indexes.embed(generation, [result for _, result in good], on_chunks)
             if good:
                 await self._mark([row for row, _ in good], status="working", stage="embedded")
                 documents = [
@@ -315,32 +308,6 @@ class Ingest:
             if await self._switch(kb_name, generation, good, failed):
                 return
         raise KvasirError(f"The index of «{kb_name}» changed again and again; try the ingestion once more.")
-
-    async def _embed(
-        self, generation: Generation, results: Sequence[ParseResult], on_chunks: Callable[[int], None]
-    ) -> list[Matrix | None]:
-        """A matrix for each document, or None in an index without vectors."""
-        if generation.dimension == 0:
-            on_chunks(sum(len(result.chunks) for result in results))
-            return [None] * len(results)
-        embedder = self._embedder()
-        if embedder is None or embedder.info.fingerprint != generation.embedder:
-            raise EmbedderUnavailable(
-                "This knowledge base was embedded with a model that is not loaded now; "
-                "load it again, or run «kvasir kb reindex» for the present one."
-            )
-        texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
-        rows: list[Matrix] = []
-        pieces = iter(texts)
-        while piece := list(islice(pieces, _EMBED_SLICE)):
-            rows.append(await embedder.embed_documents(piece))
-            on_chunks(len(piece))
-        matrix = np.concatenate(rows) if rows else np.zeros((0, generation.dimension), np.float32)
-        found, start = [], 0
-        for result in results:
-            found.append(matrix[start : start + len(result.chunks)])
-            start += len(result.chunks)
-        return list(found)
 
     async def _switch(
         self,
@@ -439,168 +406,10 @@ class Ingest:
                 for row in rows
             ]  # fmt: skip
 
-    # ------------------------------------------------------------ index generations
-    def _profile(self, base: KnowledgeBaseRow, embedder: Embedder | None) -> dict[str, Any]:
-        return {
-            "embedder": embedder.info.fingerprint if embedder else "",
-            "analyzer": analyzer.VERSION,
-            "splitter": self._splitter_version,
-            "chunk_size": base.chunk_size,
-            "chunk_overlap": base.chunk_overlap,
-            "title_enhance": base.title_enhance,
-        }
-
-    def _new_generation(self, base: KnowledgeBaseRow, state: str) -> GenerationRow:
-        embedder = self._embedder()
-        profile = self._profile(base, embedder)
-        return GenerationRow(
-            id=new_id(),
-            kb_id=base.id,
-            fingerprint=fingerprint_of(profile),
-            dimension=embedder.info.dimension if embedder else 0,
-            embedder=embedder.info.name if embedder else "",
-            profile=profile,
-            state=state,
-        )
-
-    async def _target(self, kb_name: str) -> tuple[Generation, SplitterSpec]:
-        """The live index of a knowledge base and how it is split; an empty one is made anew as the settings are now."""
-        async with self._db.session() as session:
-            base = await kb_row(session, kb_name)
-            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            wanted = fingerprint_of(self._profile(base, self._embedder()))
-            if row is None or (row.fingerprint != wanted and await _is_empty(session, base.id)):
-                stale = row
-                row = self._new_generation(base, "live")
-                session.add(row)
-                base.live_generation_id = row.id
-                if stale is not None:
-                    stale.state = "retired"
-            generation, profile = generation_of(row), dict(row.profile)
-        await self._store.ensure_generation(generation)
-        embedder = self._embedder()
-        vocabulary = embedder.info.vocabulary if embedder and generation.dimension else ""
-        spec = SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
-        return generation, spec
-
-    async def needs_vectors(self, kb_name: str) -> bool:
-        """Whether the live index has no vectors though there is an embedder."""
-        async with self._db.read() as session:
-            base = await kb_row(session, kb_name)
-            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            return row is not None and row.dimension == 0 and self._embedder() is not None
-
-    async def needs_reindex(self, kb_name: str) -> bool:
-        """Whether a re-index now would give another index than the live one."""
-        async with self._db.read() as session:
-            base = await kb_row(session, kb_name)
-            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            return row is not None and row.fingerprint != fingerprint_of(self._profile(base, self._embedder()))
-
-    async def reindex(self, kb_name: str, on_documents: Callable[[int, int], None] | None = None) -> None:
-        """Build a new index beside the live one from the originals; switch when both hold the same documents.
-
-        Goes on where an earlier one was stopped. Raises KvasirError when documents cannot be read any more.
-        """
-        async with self._db.session() as session:
-            base = await kb_row(session, kb_name)
-            row = self._new_generation(base, "building")
-            started = await session.scalar(
-                select(GenerationRow).where(
-                    GenerationRow.kb_id == base.id,
-                    GenerationRow.state == "building",
-                    GenerationRow.fingerprint == row.fingerprint,
-                )
-            )
-            if started is None:
-                session.add(row)
-            generation = generation_of(started or row)
-            embedder = self._embedder()
-            vocabulary = embedder.info.vocabulary if embedder else ""
-            spec = SplitterSpec(base.chunk_size, base.chunk_overlap, base.title_enhance, vocabulary)
-        await self._store.ensure_generation(generation)
-        stuck: set[str] = set()
-        while True:
-            missing, total = await self._bring_level(kb_name, generation, stuck)
-            if on_documents:
-                on_documents(total - len(missing), total)
-            if missing:
-                stuck |= await self._rebuild(generation, spec, missing[:GROUP_DOCUMENTS])
-            elif await self._go_live(kb_name, generation, stuck):
-                return
-
-    async def _bring_level(
-        self, kb_name: str, generation: Generation, stuck: set[str]
-    ) -> tuple[list[DocumentRow], int]:
-        """The documents that the new index lacks; those it should no longer have are taken out."""
-        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
-        async with self._db.read() as session:
-            base = await kb_row(session, kb_name)
-            rows = list(await session.scalars(_live_rows(base.id)))
-        wanted = {row.id for row in rows}
-        if surplus := indexed.keys() - wanted:
-            await self._store.delete(generation, sorted(surplus))
-        missing = [row for row in rows if indexed.get(row.id) != row.live_hash and row.id not in stuck]
-        return missing, len(rows)
-
-    async def _rebuild(self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow]) -> set[str]:
-        """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
-        tasks = [ParseTask(str(self._blobs.path(row.live_hash or "")), row.name, spec) for row in rows]
-        results = [ParseResult(error="It was not read.")] * len(tasks)
-        async for index, result in self._parser.parse(tasks):
-            results[index] = result
-        good = [(row, result) for row, result in zip(rows, results, strict=True) if not result.error]
-        vectors = await self._embed(generation, [result for _, result in good], lambda _n: None)
-        await self._store.put(
-            generation,
-            [
-                IndexedDocument(
-                    row.id, row.name, result.title, row.live_hash or "", result.chunks, matrix, result.metadata
-                )
-                for (row, result), matrix in zip(good, vectors, strict=True)
-            ],
-        )
-        return {row.id for row, result in zip(rows, results, strict=True) if result.error}
-
-    async def _go_live(self, kb_name: str, generation: Generation, stuck: set[str]) -> bool:
-        """Switch when the new index holds exactly the live documents; False when some came in between."""
-        indexed = {
-            document_id: (content, chunks) for document_id, content, chunks in await self._store.documents(generation)
-        }
-        async with self._db.session() as session:
-            base = await session.scalar(
-                select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == kb_name).with_for_update()
-            )
-            if base is None:
-                raise NotFound(f"«{kb_name}» was deleted meanwhile.")
-            rows = list(await session.scalars(_live_rows(base.id)))
-            readable = {row.id: row.live_hash for row in rows if row.id not in stuck}
-            if readable != {document_id: content for document_id, (content, _) in indexed.items()}:
-                return False
-            if stuck:
-                names = ", ".join(sorted(row.name for row in rows if row.id in stuck)[:5])
-                raise KvasirError(
-                    f"{len(stuck)} documents of «{kb_name}» could not be read again ({names}); the index before stays. "
-                    "Delete or ingest them again, then re-index."
-                )
-            for row in rows:
-                row.chunks = indexed[row.id][1]
-            retired = list(
-                await session.scalars(
-                    select(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.id != generation.id)
-                )
-            )
-            for old in retired:
-                old.state = "retired"
-            await session.execute(update(GenerationRow).where(GenerationRow.id == generation.id).values(state="live"))
-            base.live_generation_id = generation.id
-        await self._drop_retired()
-        return True
-
     # ------------------------------------------------------------ after a crash
     async def recover(self) -> None:
         """Put right what a killed process left: half deletions, retired indexes, and stores that disagree."""
-        await self._drop_retired()
+        await self._indexes.drop_retired()
         for base in await self._knowledge.list():
             await self.reconcile(base.name)
         async with self._db.read() as session:
@@ -646,21 +455,6 @@ class Ingest:
                 .values(status="queued", stage="stored", live_hash=None, job_id=job.id, updated_at=now())
             )
 
-    async def _drop_retired(self) -> None:
-        async with self._db.read() as session:
-            retired = [
-                generation_of(row)
-                for row in await session.scalars(select(GenerationRow).where(GenerationRow.state == "retired"))
-            ]
-        for generation in retired:
-            await self._store.drop_generation(generation)
-            async with self._db.session() as session:
-                await session.execute(delete(GenerationRow).where(GenerationRow.id == generation.id))
-
-
-def fingerprint_of(profile: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()
-
 
 async def _rows_by_name(session: AsyncSession, kb_id: str, names: Sequence[str]) -> dict[str, DocumentRow]:
     found: dict[str, DocumentRow] = {}
@@ -670,22 +464,6 @@ async def _rows_by_name(session: AsyncSession, kb_id: str, names: Sequence[str])
         )
         found.update((row.name, row) for row in rows)
     return found
-
-
-async def _is_empty(session: AsyncSession, kb_id: str) -> bool:
-    return not await session.scalar(
-        select(func.count())
-        .select_from(DocumentRow)
-        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None))
-    )
-
-
-def _live_rows(kb_id: str) -> Any:
-    return (
-        select(DocumentRow)
-        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting")
-        .order_by(DocumentRow.name)
-    )
 
 
 def _sentence(error: Exception, name: str) -> str:

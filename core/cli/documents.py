@@ -84,8 +84,8 @@ async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -
     if job.error:
         raise KvasirError(job.error)
     outcomes += await kvasir.ingest.outcomes(ticket.job.id)
-    if kvasir.embedder_state.ready and await kvasir.ingest.needs_vectors(kb):
-        await kvasir.ingest.reindex(kb)
+    if kvasir.embedder_state.ready and await kvasir.indexes.needs_vectors(kb):
+        await kvasir.indexes.reindex(kb)
     return sorted(outcomes, key=lambda outcome: outcome.name)
 
 
@@ -247,7 +247,7 @@ def kb_reindex(
                 await kvasir.knowledge.update(name, **changes)
             with progress_bar() as bar:
                 task = bar.add_task(plain(name), total=None)
-                await kvasir.ingest.reindex(name, lambda done, total: bar.update(task, completed=done, total=total))
+                await kvasir.indexes.reindex(name, lambda done, total: bar.update(task, completed=done, total=total))
             found = await kvasir.knowledge.get(name)
         out.print(f"{plain(name)}: {found.documents} documents, {found.chunks} chunks, {_search_of(found)}.")
 

@@ -130,7 +130,7 @@ async def show_sample(kvasir: Kvasir, words: Language) -> None:
     """Bring the sample knowledge base in, and let the terminal ask it a first question."""
     out.print(say("sample_coming", words))
     with as_file(files("configs") / "sample") as folder:
-        outcomes = await bring_in(kvasir, SAMPLE_KB, [str(folder / "handbook"), str(folder / "manual")], show=True)
+        outcomes = await bring_in(kvasir, SAMPLE_KB, [str(folder / "documents")], show=True)
         question = json.loads(Path(folder, "first_question.json").read_text(encoding="utf-8"))[words]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     out.print(say("sample_in", words, count=len(outcomes) - len(failed), kb=SAMPLE_KB))

@@ -1,0 +1,263 @@
+"""The indexes of knowledge bases: which one is live, how it is made, and how a new one takes its place.
+
+An index generation is named by a fingerprint of all that shapes it (embedder, analyzer, splitter). A new one is built
+beside the live one and takes over in one step, when both hold the same documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core import analyzer
+from core.blobs import Blobs
+from core.db.session import Database
+from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id
+from core.errors import EmbedderUnavailable, KvasirError, NotFound
+from core.knowledge import generation_of, kb_row
+from core.ports import Embedder, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
+from core.types import Generation, IndexedDocument, Matrix
+
+_GROUP = 64
+_EMBED_SLICE = 128
+
+
+class Indexes:
+    """Builds index generations and says which is live."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: VectorStore,
+        blobs: Blobs,
+        parser: Parser,
+        embedder: Callable[[], Embedder | None],
+        splitter_version: str,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._blobs = blobs
+        self._parser = parser
+        self._embedder = embedder
+        self._splitter_version = splitter_version
+
+    def _profile(self, base: KnowledgeBaseRow, embedder: Embedder | None) -> dict[str, Any]:
+        return {
+            "embedder": embedder.info.fingerprint if embedder else "",
+            "analyzer": analyzer.VERSION,
+            "splitter": self._splitter_version,
+            "chunk_size": base.chunk_size,
+            "chunk_overlap": base.chunk_overlap,
+            "title_enhance": base.title_enhance,
+        }
+
+    def _new_generation(self, base: KnowledgeBaseRow, state: str) -> GenerationRow:
+        embedder = self._embedder()
+        profile = self._profile(base, embedder)
+        return GenerationRow(
+            id=new_id(),
+            kb_id=base.id,
+            fingerprint=fingerprint_of(profile),
+            dimension=embedder.info.dimension if embedder else 0,
+            embedder=embedder.info.name if embedder else "",
+            profile=profile,
+            state=state,
+        )
+
+    async def target(self, kb_name: str) -> tuple[Generation, SplitterSpec]:
+        """The live index of a knowledge base and how it is split; an empty one is made anew as the settings are now."""
+        async with self._db.session() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            wanted = fingerprint_of(self._profile(base, self._embedder()))
+            if row is None or (row.fingerprint != wanted and await _is_empty(session, base.id)):
+                stale = row
+                row = self._new_generation(base, "live")
+                session.add(row)
+                base.live_generation_id = row.id
+                if stale is not None:
+                    stale.state = "retired"
+            generation, profile = generation_of(row), dict(row.profile)
+        await self._store.ensure_generation(generation)
+        embedder = self._embedder()
+        vocabulary = embedder.info.vocabulary if embedder and generation.dimension else ""
+        spec = SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
+        return generation, spec
+
+    async def needs_vectors(self, kb_name: str) -> bool:
+        """Whether the live index has no vectors though there is an embedder."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            return row is not None and row.dimension == 0 and self._embedder() is not None
+
+    async def needs_reindex(self, kb_name: str) -> bool:
+        """Whether a re-index now would give another index than the live one."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            return row is not None and row.fingerprint != fingerprint_of(self._profile(base, self._embedder()))
+
+    async def reindex(self, kb_name: str, on_documents: Callable[[int, int], None] | None = None) -> None:
+        """Build a new index beside the live one from the originals; switch when both hold the same documents.
+
+        Goes on where an earlier one was stopped. Raises KvasirError when documents cannot be read any more.
+        """
+        async with self._db.session() as session:
+            base = await kb_row(session, kb_name)
+            row = self._new_generation(base, "building")
+            started = await session.scalar(
+                select(GenerationRow).where(
+                    GenerationRow.kb_id == base.id,
+                    GenerationRow.state == "building",
+                    GenerationRow.fingerprint == row.fingerprint,
+                )
+            )
+            if started is None:
+                session.add(row)
+            generation = generation_of(started or row)
+            embedder = self._embedder()
+            vocabulary = embedder.info.vocabulary if embedder else ""
+            spec = SplitterSpec(base.chunk_size, base.chunk_overlap, base.title_enhance, vocabulary)
+        await self._store.ensure_generation(generation)
+        stuck: set[str] = set()
+        while True:
+            missing, total = await self._bring_level(kb_name, generation, stuck)
+            if on_documents:
+                on_documents(total - len(missing), total)
+            if missing:
+                stuck |= await self._rebuild(generation, spec, missing[:_GROUP])
+            elif await self._go_live(kb_name, generation, stuck):
+                return
+
+    async def _bring_level(
+        self, kb_name: str, generation: Generation, stuck: set[str]
+    ) -> tuple[list[DocumentRow], int]:
+        """The documents that the new index lacks; those it should no longer have are taken out."""
+        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            rows = list(await session.scalars(_live_rows(base.id)))
+        wanted = {row.id for row in rows}
+        if surplus := indexed.keys() - wanted:
+            await self._store.delete(generation, sorted(surplus))
+        missing = [row for row in rows if indexed.get(row.id) != row.live_hash and row.id not in stuck]
+        return missing, len(rows)
+
+    async def _rebuild(self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow]) -> set[str]:
+        """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
+        tasks = [ParseTask(str(self._blobs.path(row.live_hash or "")), row.name, spec) for row in rows]
+        results = [ParseResult(error="It was not read.")] * len(tasks)
+        async for index, result in self._parser.parse(tasks):
+            results[index] = result
+        good = [(row, result) for row, result in zip(rows, results, strict=True) if not result.error]
+        vectors = await self.embed(generation, [result for _, result in good], lambda _n: None)
+        await self._store.put(
+            generation,
+            [
+                IndexedDocument(
+                    row.id, row.name, result.title, row.live_hash or "", result.chunks, matrix, result.metadata
+                )
+                for (row, result), matrix in zip(good, vectors, strict=True)
+            ],
+        )
+        return {row.id for row, result in zip(rows, results, strict=True) if result.error}
+
+    async def _go_live(self, kb_name: str, generation: Generation, stuck: set[str]) -> bool:
+        """Switch when the new index holds exactly the live documents; False when some came in between."""
+        indexed = {
+            document_id: (content, chunks) for document_id, content, chunks in await self._store.documents(generation)
+        }
+        async with self._db.session() as session:
+            base = await session.scalar(
+                select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == kb_name).with_for_update()
+            )
+            if base is None:
+                raise NotFound(f"«{kb_name}» was deleted meanwhile.")
+            rows = list(await session.scalars(_live_rows(base.id)))
+            readable = {row.id: row.live_hash for row in rows if row.id not in stuck}
+            if readable != {document_id: content for document_id, (content, _) in indexed.items()}:
+                return False
+            if stuck:
+                names = ", ".join(sorted(row.name for row in rows if row.id in stuck)[:5])
+                raise KvasirError(
+                    f"{len(stuck)} documents of «{kb_name}» could not be read again ({names}); the index before stays. "
+                    "Delete or ingest them again, then re-index."
+                )
+            for row in rows:
+                row.chunks = indexed[row.id][1]
+            retired = list(
+                await session.scalars(
+                    select(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.id != generation.id)
+                )
+            )
+            for old in retired:
+                old.state = "retired"
+            await session.execute(update(GenerationRow).where(GenerationRow.id == generation.id).values(state="live"))
+            base.live_generation_id = generation.id
+        await self.drop_retired()
+        return True
+
+    async def embed(
+        self, generation: Generation, results: Sequence[ParseResult], on_chunks: Callable[[int], None]
+    ) -> list[Matrix | None]:
+        """A matrix for each document, or None in an index without vectors."""
+        if generation.dimension == 0:
+            on_chunks(sum(len(result.chunks) for result in results))
+            return [None] * len(results)
+        embedder = self._embedder()
+        if embedder is None or embedder.info.fingerprint != generation.embedder:
+            raise EmbedderUnavailable(
+                "This knowledge base was embedded with a model that is not loaded now; "
+                "load it again, or run «kvasir kb reindex» for the present one."
+            )
+        texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
+        rows: list[Matrix] = []
+        pieces = iter(texts)
+        while piece := list(islice(pieces, _EMBED_SLICE)):
+            rows.append(await embedder.embed_documents(piece))
+            on_chunks(len(piece))
+        matrix = np.concatenate(rows) if rows else np.zeros((0, generation.dimension), np.float32)
+        found, start = [], 0
+        for result in results:
+            found.append(matrix[start : start + len(result.chunks)])
+            start += len(result.chunks)
+        return list(found)
+
+    async def drop_retired(self) -> None:
+        async with self._db.read() as session:
+            retired = [
+                generation_of(row)
+                for row in await session.scalars(select(GenerationRow).where(GenerationRow.state == "retired"))
+            ]
+        for generation in retired:
+            await self._store.drop_generation(generation)
+            async with self._db.session() as session:
+                await session.execute(delete(GenerationRow).where(GenerationRow.id == generation.id))
+
+
+def fingerprint_of(profile: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()
+
+
+async def _is_empty(session: AsyncSession, kb_id: str) -> bool:
+    return not await session.scalar(
+        select(func.count())
+        .select_from(DocumentRow)
+        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None))
+    )
+
+
+def _live_rows(kb_id: str) -> Any:
+    return (
+        select(DocumentRow)
+        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting")
+        .order_by(DocumentRow.name)
+    )
