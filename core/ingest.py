@@ -273,7 +273,8 @@ class Ingest:
                 )
             if not rows:
                 return
-            group, size = [], 0
+            group: list[DocumentRow] = []
+            size = 0
             for row in rows:
                 if group and size + row.size > GROUP_BYTES:
                     break
