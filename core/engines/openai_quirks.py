@@ -1,0 +1,124 @@
+"""Where OpenAI-compatible servers differ from each other, by provider; found by name or by address.
+
+| provider | what differs |
+|---|---|
+| openai | wants `max_completion_tokens` |
+| azure | the same, and the key in the header `api-key` |
+| dashscope | temperature below 2 |
+| zhipu | temperature and top_p strictly between 0 and 1, one stop word, no seed |
+| moonshot | temperature up to 1 |
+| deepseek, ollama, vllm, tabbyapi, llama-server, generic | nothing that we send |
+
+`stream_options`, penalties and message names are never sent, since several servers refuse them.
+What a model of a server refuses beyond that is learned from its first refusal, see `adapted`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from core.types import Sampling, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    limit_key: str = "max_tokens"
+    key_header: str = "Authorization"
+    temperature: tuple[float, float] | None = (0.0, 2.0)
+    """Least and greatest value it takes; None: never sent."""
+    top_p: tuple[float, float] | None = (0.0, 1.0)
+    stop_words: int = 4
+    seed: bool = True
+    system_role: bool = True
+    """False: instructions go in front of the first user message."""
+
+
+PROVIDERS: Final[dict[str, Quirks]] = {
+    "generic": Quirks(),
+    "openai": Quirks(limit_key="max_completion_tokens"),
+    "azure": Quirks(limit_key="max_completion_tokens", key_header="api-key"),
+    "dashscope": Quirks(temperature=(0.0, 1.99)),
+    "zhipu": Quirks(temperature=(0.01, 0.99), top_p=(0.01, 0.99), stop_words=1, seed=False),
+    "deepseek": Quirks(),
+    "moonshot": Quirks(temperature=(0.0, 1.0)),
+    "ollama": Quirks(),
+    "vllm": Quirks(),
+    "tabbyapi": Quirks(),
+    "llama-server": Quirks(),
+}
+
+_HOSTS: Final[tuple[tuple[str, str], ...]] = (
+    ("api.openai.com", "openai"),
+    (".azure.com", "azure"),
+    (".aliyuncs.com", "dashscope"),
+    (".bigmodel.cn", "zhipu"),
+    ("api.z.ai", "zhipu"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.moonshot.cn", "moonshot"),
+    ("api.moonshot.ai", "moonshot"),
+)
+_OLLAMA_PORT: Final = 11434
+
+
+def provider_of(base_url: str) -> str:
+    """The provider behind an address; `generic` where it is nobody we know."""
+    address = urlsplit(base_url)
+    host = address.hostname or ""
+    for ending, name in _HOSTS:
+        if host == ending or (ending.startswith(".") and host.endswith(ending)):
+            return name
+    return "ollama" if address.port == _OLLAMA_PORT else "generic"
+
+
+def request_body(model: str, turns: tuple[Turn, ...], sampling: Sampling, quirks: Quirks) -> dict[str, Any]:
+    """The JSON of a streamed chat completion."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": _messages(turns, quirks),
+        "stream": True,
+        quirks.limit_key: sampling.max_tokens,
+    }
+    if sampling.temperature is not None and quirks.temperature:
+        body["temperature"] = _within(sampling.temperature, quirks.temperature)
+    if sampling.top_p is not None and quirks.top_p:
+        body["top_p"] = _within(sampling.top_p, quirks.top_p)
+    if sampling.stop:
+        body["stop"] = list(sampling.stop[: quirks.stop_words])
+    if sampling.seed is not None and quirks.seed:
+        body["seed"] = sampling.seed
+    return body
+
+
+def adapted(quirks: Quirks, refusal: str) -> Quirks | None:
+    """The quirks that a server's refusal (HTTP 400) teaches; None where it teaches nothing."""
+    text = refusal.lower()
+    if "max_completion_tokens" in text and quirks.limit_key != "max_completion_tokens":
+        return replace(quirks, limit_key="max_completion_tokens")
+    if "max_tokens" in text and "max_completion_tokens" not in text and quirks.limit_key != "max_tokens":
+        return replace(quirks, limit_key="max_tokens")
+    if "temperature" in text and quirks.temperature:
+        return replace(quirks, temperature=None)
+    if "top_p" in text and quirks.top_p:
+        return replace(quirks, top_p=None)
+    if "seed" in text and quirks.seed:
+        return replace(quirks, seed=False)
+    if "system" in text and "role" in text and quirks.system_role:
+        return replace(quirks, system_role=False)
+    return None
+
+
+def _messages(turns: tuple[Turn, ...], quirks: Quirks) -> list[dict[str, str]]:
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    if quirks.system_role or not messages or messages[0]["role"] != "system":
+        return messages
+    instructions, rest = messages[0]["content"], messages[1:]
+    if rest and rest[0]["role"] == "user":
+        rest[0] = {"role": "user", "content": f"{instructions}\n\n{rest[0]['content']}"}
+        return rest
+    return [{"role": "user", "content": instructions}, *rest]
+
+
+def _within(value: float, bounds: tuple[float, float]) -> float:
+    return min(max(value, bounds[0]), bounds[1])

@@ -1,0 +1,60 @@
+"""An engine that says what a test wants it to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from core.errors import EngineUnavailable
+from core.ports import EngineInfo
+from core.types import Prompt, Sampling
+
+
+@dataclass
+class FakeEngine:
+    """Streams `text` (or what it makes of the prompt) in pieces of `size`; keeps what it was asked."""
+
+    text: str | Callable[[Prompt], str] = "Annual leave is 28 days a year [1]."
+    size: int = 4
+    pause: float = 0.0
+    fail_after: int | None = None
+    """Pieces after which it breaks down."""
+    is_language_model: bool = True
+    context_size: int = 8192
+    asked: list[tuple[Prompt, Sampling]] = field(default_factory=list)
+    running: int = 0
+    """Streams that are open now."""
+    ended_early: int = 0
+    """Streams that were closed before their end."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo("fake", "fake-1", self.is_language_model, self.context_size)
+
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str, None]:
+        self.asked.append((prompt, sampling))
+        text = self.text if isinstance(self.text, str) else self.text(prompt)
+        self.running += 1
+        complete = False
+        try:
+            for number, start in enumerate(range(0, len(text), self.size)):
+                if number == self.fail_after:
+                    raise EngineUnavailable("The fake engine broke down.")
+                await asyncio.sleep(self.pause)
+                yield text[start : start + self.size]
+            if self.fail_after is not None and self.fail_after * self.size >= len(text):
+                raise EngineUnavailable("The fake engine broke down.")
+            complete = True
+        finally:
+            self.running -= 1
+            self.ended_early += not complete
+
+    def count_tokens(self, text: str) -> int:
+        return len(text) // 3 + 1
+
+    async def health(self) -> str:
+        return ""
+
+    async def close(self) -> None:
+        return None
