@@ -1,0 +1,234 @@
+"""Counts tokens as the embedder's tokenizer would, fast enough for every paragraph of every document."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from core.errors import ConfigError
+
+LONE = "\u4e00-\u9fa5" + "、。〈〉《》「」『』【】！（），：；？…—“”‘’·"
+"""Inside `[]` of a pattern: characters that are always a token of their own, whatever stands beside them."""
+_LONE_RUN = re.compile(f"[{LONE}]+")
+
+_NOT_WHITESPACE_TO_BERT = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
+"""`str.split` parts words at these; BERT's normaliser removes them, so that the words join."""
+
+_ASCII_PIECE = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
+_ASCII_WORD = re.compile(r"[!-~]+")
+_ESTIMATED_PIECE = re.compile(r"\d+|[\u2e80-\uffef]|[^\W\d_\u2e80-\uffef]+|_|[^\w\s]")
+
+_UNKNOWN = "[UNK]"
+_SPECIAL = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
+_LONGEST_WORD = 100
+
+_CACHED_WORDS = 200_000
+_CACHED_WORD_LENGTH = 48
+
+
+class TokenCounter(Protocol):
+    """Tells how many tokens a text has, special tokens not counted."""
+
+    @property
+    def name(self) -> str:
+        """Part of an index's fingerprint: equal names count equally."""
+
+    def __call__(self, text: str) -> int: ...
+
+
+def token_counter(vocabulary: str) -> TokenCounter:
+    """A counter that is exact for the WordPiece vocabulary at this path, or an estimate where the path is empty.
+
+    The path names a `tokenizer.json` or a `vocab.txt`. Raises ConfigError where it cannot be used.
+
+    The estimate: one token for a Chinese, Japanese or Korean character and for a punctuation mark, one for every five
+    letters of a word, one for every three digits of a number.
+    """
+    if not vocabulary:
+        return _WordCounter("estimate-1", _estimate, whole=None)
+    path = Path(vocabulary)
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ConfigError(f"The tokenizer file {path} cannot be read: {error.strerror}.") from error
+    return _open_counter(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _open_counter(path: Path, *_version: int) -> TokenCounter:
+    """One counter for each state of a file, so that what it has learnt serves the next document."""
+    try:
+        data = path.read_bytes()
+        tokenizer, bert = _open_tokenizer(path, data)
+    except OSError as error:
+        raise ConfigError(f"The tokenizer file {path} cannot be read: {error.strerror}.") from error
+    except Exception as error:
+        raise ConfigError(f"{path} is not the tokenizer.json or vocab.txt of a BERT-like model.") from error
+    name = f"wordpiece-{hashlib.blake2b(data, digest_size=8).hexdigest()}"
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    if bert is None:
+        return _LibraryCounter(name, count)
+    return _WordCounter(name, _GreedyWordPiece(bert, count), whole=count, added=bert.added)
+
+
+class _LibraryCounter:
+    def __init__(self, name: str, count: Callable[[str], int]) -> None:
+        self.name = name
+        self._count = count
+
+    def __call__(self, text: str) -> int:
+        return self._count(text)
+
+
+class _WordCounter:
+    """Sums over words, each counted once and remembered."""
+
+    def __init__(
+        self,
+        name: str,
+        word: Callable[[str], int],
+        *,
+        whole: Callable[[str], int] | None,
+        added: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self._words = _Words(word)
+        self._whole = whole
+        self._added = added
+        suspicious = _NOT_WHITESPACE_TO_BERT + "".join(token[:1] for token in added)
+        self._find_suspicious = re.compile(f"[{re.escape(suspicious)}]").search
+
+    def __call__(self, text: str) -> int:
+        if self._whole is not None and self._find_suspicious(text) and self._must_be_whole(text):
+            return self._whole(text)
+        ones = 0
+        if not text.isascii():
+            rest, runs = _LONE_RUN.subn(" ", text)
+            ones = len(text) - len(rest) + runs
+            text = rest
+        return ones + sum(map(self._words.__getitem__, text.split()))
+
+    def _must_be_whole(self, text: str) -> bool:
+        return any(mark in text for mark in (*self._added, *_NOT_WHITESPACE_TO_BERT))
+
+
+class _Words(dict[str, int]):
+    """Word -> tokens, filled as words are asked for, and emptied before it grows without end."""
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        super().__init__()
+        self._count = count
+
+    def __missing__(self, word: str) -> int:
+        tokens = self._count(word)
+        if len(word) <= _CACHED_WORD_LENGTH:
+            if len(self) >= _CACHED_WORDS:
+                self.clear()
+            self[word] = tokens
+        return tokens
+
+
+def _estimate(word: str) -> int:
+    if word.isalpha() and word.isascii():
+        return (len(word) + 3) // 5 or 1
+    tokens = 0
+    for piece in _ESTIMATED_PIECE.findall(word):
+        tokens += (len(piece) + 2) // 3 if piece.isdigit() else (len(piece) + 3) // 5 or 1
+    return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Bert:
+    """What must be known to count word by word and stay exact: the tokenizer is BERT's own kind."""
+
+    vocabulary: frozenset[str]
+    lowercase: bool
+    added: tuple[str, ...]
+    unknown_from: int
+    """Words longer than this many characters are one unknown token."""
+
+
+class _GreedyWordPiece:
+    """Counts one word: plain ASCII by longest match, anything else by the library."""
+
+    def __init__(self, bert: _Bert, library: Callable[[str], int]) -> None:
+        self._bert = bert
+        self._library = library
+
+    def __call__(self, word: str) -> int:
+        if not _ASCII_WORD.fullmatch(word):
+            return self._library(word)
+        if self._bert.lowercase:
+            word = word.lower()
+        return sum(map(self._piece, _ASCII_PIECE.findall(word)))
+
+    def _piece(self, piece: str) -> int:
+        vocabulary = self._bert.vocabulary
+        if piece in vocabulary or len(piece) > self._bert.unknown_from:
+            return 1
+        tokens = start = 0
+        prefix = ""
+        while start < len(piece):
+            end = len(piece)
+            while end > start and prefix + piece[start:end] not in vocabulary:
+                end -= 1
+            if end == start:
+                return 1
+            tokens += 1
+            start = end
+            prefix = "##"
+        return tokens
+
+
+def _open_tokenizer(path: Path, data: bytes) -> tuple[Tokenizer, _Bert | None]:
+    if path.suffix == ".json":
+        tokenizer = Tokenizer.from_buffer(data)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer, _as_bert(json.loads(data))
+    words = data.decode("utf-8").splitlines()
+    vocabulary = {word: number for number, word in enumerate(words)}
+    if _UNKNOWN not in vocabulary:
+        raise ValueError(f"no {_UNKNOWN} among the words")
+    lowercase = not any(word != word.lower() for word in words if not word.startswith("["))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=_UNKNOWN, max_input_chars_per_word=_LONGEST_WORD))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    added = tuple(word for word in _SPECIAL if word in vocabulary)
+    tokenizer.add_special_tokens(list(added))
+    return tokenizer, _Bert(frozenset(vocabulary), lowercase, added, _LONGEST_WORD)
+
+
+def _as_bert(described: dict[str, Any]) -> _Bert | None:
+    """What the file describes, where it is a BERT tokenizer through and through."""
+    normalizer = described.get("normalizer") or {}
+    model = described.get("model") or {}
+    added = described.get("added_tokens") or []
+    is_bert = (
+        model.get("type", "WordPiece") == "WordPiece"
+        and model.get("continuing_subword_prefix") == "##"
+        and normalizer.get("type") == "BertNormalizer"
+        and normalizer.get("clean_text") is True
+        and normalizer.get("handle_chinese_chars") is True
+        and (described.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
+        and not any(token.get("normalized") for token in added)
+    )
+    if not is_bert:
+        return None
+    return _Bert(
+        vocabulary=frozenset(model["vocab"]),
+        lowercase=bool(normalizer.get("lowercase")),
+        added=tuple(token["content"] for token in added),
+        unknown_from=int(model.get("max_input_chars_per_word", _LONGEST_WORD)),
+    )

@@ -1,0 +1,138 @@
+"""Packs pieces into chunks of nearly equal size, with an overlap of whole sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from core.splitters.pieces import Cutter, Piece
+from core.types import Locator, Section
+
+_COUNTED = ("lines", "rows", "sheet")
+"""Locators that number the lines of a section, where it has as many lines as numbers."""
+_UNFINISHED_IF_NOT = (".", "!", "?", "。", "！", "？", ":", "：", "…", '"', "”", "|", "```")
+
+
+def pack(cutter: Cutter, size: int, overlap: int) -> Iterator[list[Piece]]:
+    """The pieces of one chunk after the other, none with more than `size` tokens."""
+    waiting = cutter.coarse()
+    waiting.reverse()
+    left = sum(piece.tokens for piece in waiting)
+    wanted = _even_size(left, size, overlap)
+    current: list[Piece] = []
+    used = 0
+    is_new = False
+    while waiting:
+        piece = waiting.pop()
+        if used + piece.tokens <= wanted or (not current and piece.tokens <= size):
+            current.append(piece)
+            used += piece.tokens
+            left -= piece.tokens
+            is_new = True
+        elif piece.tokens > size or (piece.loose and used < wanted // 2):
+            parts = cutter.finer(piece)
+            left += sum(part.tokens for part in parts) - piece.tokens
+            waiting.extend(reversed(parts))
+        elif is_new:
+            yield current
+            current = _tail(cutter, current, overlap)
+            used = sum(part.tokens for part in current)
+            wanted = _even_size(used + left, size, overlap)
+            is_new = False
+            waiting.append(piece)
+        else:
+            used -= current.pop(0).tokens
+            waiting.append(piece)
+    if is_new:
+        yield current
+
+
+def render(sections: Sequence[Section], pieces: Sequence[Piece]) -> tuple[str, Locator]:
+    """The text of a chunk made of these pieces, and where it stands."""
+    text = ""
+    locator: Locator | None = None
+    for piece in _joined(pieces):
+        section = sections[piece.section]
+        part = section.text[piece.start : piece.end]
+        part = part.strip() if section.kind == "text" else part.strip("\r\n").rstrip()
+        if not part:
+            continue
+        if piece.lead:
+            part = f"{piece.lead}\n{part}"
+        text = f"{text}{_gap(text)}{part}" if text else part
+        place = _place(section, piece.start, piece.end)
+        locator = place if locator is None else _span(locator, place)
+    return text, locator or Locator()
+
+
+def _even_size(total: int, size: int, overlap: int) -> int:
+    """The size at which the last chunk is about as long as the others."""
+    if total <= size:
+        return size
+    slack = size // 12  # pieces seldom fill a chunk to the brim
+    chunks = -(-(total - overlap) // (size - slack - overlap))
+    return min(size, -(-(total + (chunks - 1) * overlap) // chunks) + slack)
+
+
+def _tail(cutter: Cutter, pieces: list[Piece], overlap: int) -> list[Piece]:
+    """The last whole sentences of a chunk that has more than these, `overlap` tokens at most."""
+    if sum(piece.tokens for piece in pieces) <= overlap:
+        return []
+    tail: list[Piece] = []
+    waiting = list(pieces)
+    while waiting:
+        piece = waiting.pop()
+        if not cutter.is_prose(piece):
+            break
+        if piece.tokens <= overlap:
+            tail.insert(0, piece)
+            overlap -= piece.tokens
+        elif piece.loose:
+            waiting = cutter.sentences(piece)
+        else:
+            break
+    return tail
+
+
+def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Neighbours in the same section as one; a header row is not repeated inside a chunk."""
+    first = last = pieces[0]
+    for piece in pieces[1:]:
+        if piece.section == last.section and piece.start == last.end:
+            last = piece
+            continue
+        yield first if first is last else first._replace(end=last.end)
+        first = last = piece
+    yield first if first is last else first._replace(end=last.end)
+
+
+def _gap(text: str) -> str:
+    """A blank line, or one line end where a page broke a sentence."""
+    return "\n\n" if text.endswith(_UNFINISHED_IF_NOT) else "\n"
+
+
+def _place(section: Section, start: int, end: int) -> Locator:
+    where = section.locator
+    if (
+        where.kind not in _COUNTED
+        or where.first is None
+        or where.last is None
+        or (start, end) == (0, len(section.text))
+    ):
+        return where
+    text = section.text
+    if text.rstrip("\n").count("\n") != where.last - where.first:
+        return where
+    start += len(text[start:end]) - len(text[start:end].lstrip("\r\n"))
+    first = where.first + text.count("\n", 0, start)
+    return replace(where, first=first, last=first + text[start:end].rstrip().count("\n"))
+
+
+def _span(one: Locator, other: Locator) -> Locator:
+    if (one.kind, one.label) != (other.kind, other.label):
+        return one
+    numbers = [number for number in (one.first, one.last, other.first, other.last) if number is not None]
+    if not numbers:
+        return one
+    last = max(numbers)
+    return replace(one, first=min(numbers), last=last if last > min(numbers) or one.last is not None else None)

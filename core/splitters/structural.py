@@ -1,0 +1,177 @@
+"""Cuts a parsed document into chunks along its structure, never longer than the knowledge base's chunk size.
+
+sections of one heading path -> paragraphs, tables, code -> sentences, rows, lines -> runs of words: each step is taken
+only for a piece that does not fit as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from core.analyzer import tokens as search_tokens
+from core.ports import SplitterSpec
+from core.splitters.counting import TokenCounter
+from core.splitters.packing import pack, render
+from core.splitters.pieces import Cutter, Piece, measure
+from core.types import Chunk, Locator, Parsed, Section
+
+VERSION = "1"
+"""Part of an index's fingerprint: it changes whenever the same document could get other chunks."""
+
+HEADER_TOKENS = 34
+"""Tokens of title and headings in `embed_text` at most: 220 of text, these and BERT's two special ones make 256."""
+
+_WORDLESS = re.compile(r"[\d\W_]*")
+_SEPARATORS = re.compile(r"[\s_.-]+")
+_BETWEEN = " > "
+
+
+@dataclass(slots=True)
+class _Group:
+    """Neighbouring sections that may share a chunk."""
+
+    sections: list[Section]
+    headings: tuple[str, ...]
+    tokens: int
+    leads: tuple[str, ...] = ()
+    """For each section the heading to put before it, where small brothers were merged."""
+
+    def goes_on_with(self, section: Section) -> bool:
+        return self.headings == section.headings and _place(self.sections[-1]) == _place(section)
+
+    def is_brother_of(self, other: _Group) -> bool:
+        return (
+            bool(self.headings and other.headings)
+            and self.headings[:-1] == other.headings[:-1]
+            and _place(self.sections[0]) == _place(other.sections[0])
+        )
+
+
+class StructuralSplitter:
+    """Makes chunks of `spec.chunk_size` tokens at most, as `count` counts."""
+
+    def __init__(self, spec: SplitterSpec, count: TokenCounter) -> None:
+        self._title_enhance = spec.title_enhance
+        self._count = count
+        self._size = max(8, spec.chunk_size)
+        self._overlap = max(0, min(spec.chunk_overlap, self._size // 2))
+
+    def split(self, parsed: Parsed, name: str) -> list[Chunk]:
+        """Pure: the same input always gives the same chunks."""
+        title = parsed.title.strip() or title_of(name)
+        chunks: list[Chunk] = []
+        for group in self._groups(parsed.sections):
+            header = _header(title, group.headings) if self._title_enhance else []
+            lead = self._fitting(header)
+            found = search_tokens(" ".join(header))
+            for text, locator in self._texts(group):
+                embed_text = f"{lead}\n{text}" if lead else text
+                chunks.append(
+                    Chunk(
+                        number=len(chunks),
+                        text=text,
+                        tokens=" ".join(found + search_tokens(text)),
+                        content_hash=hashlib.blake2b(embed_text.encode(), digest_size=20).hexdigest(),
+                        headings=group.headings,
+                        locator=locator,
+                        embed_text=embed_text,
+                    )
+                )
+        return chunks
+
+    def _texts(self, group: _Group) -> Iterator[tuple[str, Locator]]:
+        if group.tokens <= self._size:
+            leads = group.leads or ("",) * len(group.sections)
+            everything = [
+                Piece(index, 0, len(section.text), 0, lead=lead)
+                for index, (section, lead) in enumerate(zip(group.sections, leads, strict=True))
+            ]
+            yield render(group.sections, everything)
+            return
+        for pieces in pack(Cutter(group.sections, self._count, self._size), self._size, self._overlap):
+            text, locator = render(group.sections, pieces)
+            if text:
+                yield text, locator
+
+    def _groups(self, sections: Sequence[Section]) -> Iterator[_Group]:
+        """Sections under one heading path together, and very small ones with their small brothers."""
+        brothers: list[_Group] = []
+        for group in self._paths(sections):
+            if brothers and not self._belongs(brothers, group):
+                yield _merged(brothers)
+                brothers = []
+            brothers.append(group)
+        if brothers:
+            yield _merged(brothers)
+
+    def _belongs(self, brothers: Sequence[_Group], group: _Group) -> bool:
+        """Whether a group is as small as its brothers before it, and they still fill less than half a chunk."""
+        if not group.is_brother_of(brothers[-1]):
+            return False
+        sizes = [one.tokens + self._count(one.headings[-1]) for one in (*brothers, group)]
+        return max(sizes) <= self._size // 8 and sum(sizes) <= self._size // 2
+
+    def _paths(self, sections: Sequence[Section]) -> Iterator[_Group]:
+        group: _Group | None = None
+        for section in sections:
+            if not section.text.strip():
+                continue
+            tokens = measure(self._count, section.text, enough=self._size)
+            if group is not None and group.goes_on_with(section):
+                group.sections.append(section)
+                group.tokens += tokens
+                continue
+            if group is not None:
+                yield group
+            group = _Group([section], section.headings, tokens)
+        if group is not None:
+            yield group
+
+    def _fitting(self, header: Sequence[str]) -> str:
+        """Title and headings in one line of at most HEADER_TOKENS: the outermost and the innermost say the most."""
+        parts = list(header)
+        while len(parts) > 2 and self._count(_BETWEEN.join(parts)) > HEADER_TOKENS:
+            del parts[1]
+        line = _BETWEEN.join(parts)
+        while line and measure(self._count, line) > HEADER_TOKENS:
+            line = line[: len(line) * 3 // 4].rstrip()
+        return line
+
+
+def title_of(name: str) -> str:
+    """A title for a document without one, from its name: `reports/annual_report-2024.pdf` -> «annual report 2024»."""
+    path = PurePosixPath(name)
+    words = _SEPARATORS.sub(" ", path.stem).strip()
+    if _WORDLESS.fullmatch(words) and path.parent.name:
+        words = f"{_SEPARATORS.sub(' ', path.parent.name).strip()} {words}".strip()
+    return words or name
+
+
+def _header(title: str, headings: Sequence[str]) -> list[str]:
+    """Title and headings in one list, without empty ones and repetitions."""
+    parts: list[str] = []
+    for part in (title, *headings):
+        words = " ".join(part.split())
+        if words and words.casefold() not in (known.casefold() for known in parts):
+            parts.append(words)
+    return parts
+
+
+def _merged(brothers: Sequence[_Group]) -> _Group:
+    if len(brothers) == 1:
+        return brothers[0]
+    leads = [group.headings[-1] if index == 0 else "" for group in brothers for index, _ in enumerate(group.sections)]
+    return _Group(
+        sections=[section for group in brothers for section in group.sections],
+        headings=brothers[0].headings[:-1],
+        tokens=sum(group.tokens for group in brothers),
+        leads=tuple(leads),
+    )
+
+
+def _place(section: Section) -> tuple[str, str]:
+    return section.locator.kind, section.locator.label
