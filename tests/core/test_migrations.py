@@ -1,0 +1,100 @@
+"""The database is made and brought up to date by its migrations, and these fit the tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, select, text
+
+from core.db import migrate
+from core.db.session import Database
+from core.db.tables import KnowledgeBaseRow, Table
+from core.errors import ConfigError, Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_migrations_make_exactly_the_tables(db: Database) -> None:
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), Table.metadata)
+
+    async with db.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_upgrading_twice_does_nothing_the_second_time(db: Database) -> None:
+    assert (await migrate.upgrade(db)).is_newest
+
+
+async def test_times_come_back_aware_and_in_utc(db: Database) -> None:
+    async with db.session() as session:
+        session.add(KnowledgeBaseRow(name="a", chunk_size=100, chunk_overlap=10))
+    async with db.read() as session:
+        row = (await session.scalars(select(KnowledgeBaseRow))).one()
+        assert row.created_at.utcoffset() is not None
+        assert row.created_at.utcoffset().total_seconds() == 0  # type: ignore[union-attr]
+
+
+async def test_a_failed_migration_leaves_nothing_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protection: the upgrade runs in one transaction (fault 93)."""
+    database = Database(database_url)
+    genuine = migrate._upgrade
+
+    def breaks(connection: Connection) -> None:
+        genuine(connection)
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(migrate, "_upgrade", breaks)
+    with pytest.raises(RuntimeError):
+        await migrate.upgrade(database)
+    monkeypatch.undo()
+    assert (await migrate.revision(database)).current is None
+    assert (await migrate.upgrade(database)).is_newest
+    await database.close()
+
+
+async def test_an_older_sqlite_file_is_copied_before_it_is_upgraded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: `_keep_copy` (fault 93); the copy holds what was there."""
+    path = tmp_path / "kvasir.db"
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    await migrate.upgrade(database)
+    async with database.session() as session:
+        session.add(KnowledgeBaseRow(name="kept", chunk_size=100, chunk_overlap=10))
+    monkeypatch.setattr(migrate, "newest_revision", lambda: "later")
+    await migrate.upgrade(database)
+    await database.close()
+    with closing(sqlite3.connect(tmp_path / "kvasir.db.before-0001")) as copy:
+        assert copy.execute("SELECT name FROM knowledge_bases").fetchall() == [("kept",)]
+
+
+async def test_a_database_of_a_newer_kvasir_is_left_alone(db: Database) -> None:
+    async with db.session() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="newer Kvasir"):
+        await migrate.upgrade(db)
+
+
+async def test_a_damaged_file_is_named_and_not_touched(tmp_path: Path) -> None:
+    """Protection: no silent reset of a file that cannot be read (fault 77)."""
+    path = tmp_path / "kvasir.db"
+    path.write_bytes(b"this is no database" * 100)
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    with pytest.raises(ConfigError, match="nothing was changed"):
+        await migrate.upgrade(database)
+    await database.close()
+    assert path.read_bytes() == b"this is no database" * 100
+
+
+async def test_an_unreachable_server_is_said_without_its_password() -> None:
+    database = Database("postgresql+asyncpg://kvasir:hunter2secret@127.0.0.1:9/kvasir")
+    with pytest.raises(Unavailable) as caught:
+        await migrate.upgrade(database)
+    assert "hunter2secret" not in str(caught.value)
+    await database.close()
