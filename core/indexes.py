@@ -130,11 +130,11 @@ class Indexes:
         stuck: set[str] = set()
         while True:
             missing, total = await self._bring_level(kb_name, generation, stuck)
-            if on_documents:
-                on_documents(total - len(missing), total)
-            if missing:
-                stuck |= await self._rebuild(generation, spec, missing[:_GROUP])
-            elif await self._go_live(kb_name, generation, stuck):
+            for start in range(0, len(missing), _GROUP):
+                if on_documents:
+                    on_documents(total - len(missing) + start, total)
+                stuck |= await self._rebuild(generation, spec, missing[start : start + _GROUP])
+            if not missing and await self._go_live(kb_name, generation, stuck):
                 return
 
     async def _bring_level(

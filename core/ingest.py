@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -33,6 +34,7 @@ GROUP_DOCUMENTS = 64
 GROUP_BYTES = 2 << 20
 _WATCH_SECONDS = 0.25
 _NAME_LIMIT = 1024
+_HEAD = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Ingest:
             except (TooLarge, OSError) as error:
                 refused.append(Outcome(name, "failed", 0, _sentence(error, name)))
                 continue
-            taken[name] = (blob, self._media_type(b"", name), file.source)
+            head = await asyncio.to_thread(_head, self._blobs.path(blob.content_hash))
+            taken[name] = (blob, self._media_type(head, name), file.source)
         job = await self._jobs.add("ingest", {"kb": kb}, claimed=claimed)
         try:
             documents, unchanged = await self._enter(kb, taken, job)
@@ -455,6 +458,11 @@ class Ingest:
                 .where(DocumentRow.id.in_(document_ids))
                 .values(status="queued", stage="stored", live_hash=None, job_id=job.id, updated_at=now())
             )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 async def _rows_by_name(session: AsyncSession, kb_id: str, names: Sequence[str]) -> dict[str, DocumentRow]:
