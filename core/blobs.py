@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.db.tables import new_id
 from core.errors import TooLarge, Unavailable
+from core.texts import tell
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PIECE = 1 << 20
@@ -55,11 +56,11 @@ class Blobs:
         """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
         digest, size, partial = hashlib.sha256(), 0, self._partial()
         try:
-            with partial.open("wb") as file:  # noqa: ASYNC230  pieces are small, and the page cache takes them
+            with partial.open("wb") as file:
                 async for piece in pieces:
                     size += len(piece)
                     if size > limit:
-                        raise TooLarge(f"«{name}» is larger than {limit >> 20} MB, the most that is accepted.")
+                        raise TooLarge(tell("file_too_large", name=name, limit=limit >> 20))
                     digest.update(piece)
                     await asyncio.to_thread(file.write, piece)
             blob = Blob(digest.hexdigest(), size)
@@ -95,6 +96,4 @@ class Blobs:
 
 
 def _cannot_write(error: OSError) -> Unavailable:
-    return Unavailable(
-        f"The file could not be stored ({error.strerror or error}). Free some space in the data directory and try again."
-    )
+    return Unavailable(tell("cannot_store", reason=error.strerror or error))

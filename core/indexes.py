@@ -23,6 +23,7 @@ from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id
 from core.errors import EmbedderUnavailable, KvasirError, NotFound
 from core.knowledge import generation_of, kb_row
 from core.ports import Embedder, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
+from core.texts import tell
 from core.types import Generation, IndexedDocument, Matrix
 
 _GROUP = 64
@@ -154,7 +155,7 @@ class Indexes:
     async def _rebuild(self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow]) -> set[str]:
         """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
         tasks = [ParseTask(str(self._blobs.path(row.live_hash or "")), row.name, spec) for row in rows]
-        results = [ParseResult(error="It was not read.")] * len(tasks)
+        results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             results[index] = result
         good = [(row, result) for row, result in zip(rows, results, strict=True) if not result.error]
@@ -180,17 +181,14 @@ class Indexes:
                 select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == kb_name).with_for_update()
             )
             if base is None:
-                raise NotFound(f"«{kb_name}» was deleted meanwhile.")
+                raise NotFound(tell("kb_deleted", kb=kb_name))
             rows = list(await session.scalars(_live_rows(base.id)))
             readable = {row.id: row.live_hash for row in rows if row.id not in stuck}
             if readable != {document_id: content for document_id, (content, _) in indexed.items()}:
                 return False
             if stuck:
                 names = ", ".join(sorted(row.name for row in rows if row.id in stuck)[:5])
-                raise KvasirError(
-                    f"{len(stuck)} documents of «{kb_name}» could not be read again ({names}); the index before stays. "
-                    "Delete or ingest them again, then re-index."
-                )
+                raise KvasirError(tell("unreadable_again", count=len(stuck), kb=kb_name, names=names))
             for row in rows:
                 row.chunks = indexed[row.id][1]
             retired = list(
@@ -214,10 +212,7 @@ class Indexes:
             return [None] * len(results)
         embedder = self._embedder()
         if embedder is None or embedder.info.fingerprint != generation.embedder:
-            raise EmbedderUnavailable(
-                "This knowledge base was embedded with a model that is not loaded now; "
-                "load it again, or run «kvasir kb reindex» for the present one."
-            )
+            raise EmbedderUnavailable(tell("other_embedder"))
         texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
         rows: list[Matrix] = []
         pieces = iter(texts)

@@ -26,6 +26,7 @@ from core.jobs import Job, Jobs
 from core.knowledge import Knowledge, document_info, generation_of, kb_row
 from core.ports import Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.settings import IngestSettings
+from core.texts import tell
 from core.types import Generation, IndexedDocument
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def clean_name(name: str) -> str:
     parts = ["".join(c for c in part if c.isprintable()).strip() for part in name.split("/")]
     cleaned = "/".join(part for part in parts if part not in ("", ".", ".."))[-_NAME_LIMIT:]
     if not cleaned:
-        raise UserError("A document needs a name.")
+        raise UserError(tell("document_needs_name"))
     return cleaned
 
 
@@ -167,7 +168,7 @@ class Ingest:
         if isinstance(file.read, AsyncIterable):
             return await self._blobs.put_stream(file.read, limit=limit, name=name)
         if file.size is not None and file.size > limit:
-            raise TooLarge(f"«{name}» is larger than {limit >> 20} MB, the most that is accepted.")
+            raise TooLarge(tell("file_too_large", name=name, limit=limit >> 20))
         read = file.read
         return await asyncio.to_thread(lambda: self._blobs.put(read()))
 
@@ -216,15 +217,9 @@ class Ingest:
             there[name].size for name in taken if name in there
         )
         if count > self._settings.max_documents:
-            raise TooLarge(
-                f"«{base.name}» would hold {count:,} documents; the most is {self._settings.max_documents:,} "
-                "(setting ingest.max_documents)."
-            )
+            raise TooLarge(tell("too_many_documents", kb=base.name, most=self._settings.max_documents))
         if size > self._settings.max_kb_mb << 20:
-            raise TooLarge(
-                f"«{base.name}» would hold {size >> 20:,} MB; the most is {self._settings.max_kb_mb:,} MB "
-                "(setting ingest.max_kb_mb)."
-            )
+            raise TooLarge(tell("too_many_bytes", kb=base.name, most=self._settings.max_kb_mb))
 
     async def _jobs_drop(self, job: Job) -> None:
         async with self._db.session() as session:
@@ -288,7 +283,7 @@ class Ingest:
 
     async def _parse(self, group: _Group, generation: tuple[Generation, SplitterSpec]) -> None:
         tasks = [ParseTask(str(self._blobs.path(row.content_hash)), row.name, generation[1]) for row in group.rows]
-        group.results = [ParseResult(error="It was not read.")] * len(tasks)
+        group.results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             group.results[index] = result
         await self._mark(group.rows, status="working", stage="split")
@@ -311,7 +306,7 @@ class Ingest:
                 await self._store.put(generation, documents)
             if await self._switch(kb_name, generation, good, failed):
                 return
-        raise KvasirError(f"The index of «{kb_name}» changed again and again; try the ingestion once more.")
+        raise KvasirError(tell("index_restless", kb=kb_name))
 
     async def _switch(
         self,
@@ -339,7 +334,7 @@ class Ingest:
                     )
                 )  # fmt: skip
             for row, result in failed:
-                kept = " The version before it is still used." if row.live_hash else ""
+                kept = " " + tell("former_version_kept") if row.live_hash else ""
                 await session.execute(
                     update(DocumentRow)
                     .where(DocumentRow.id == row.id, DocumentRow.content_hash == row.content_hash)
@@ -406,7 +401,7 @@ class Ingest:
             )
             return [
                 Outcome(row.name, row.status if row.status in ("indexed", "failed") else "failed", row.chunks,
-                        row.reason if row.status in ("indexed", "failed") else "It was not finished; run it again.")
+                        row.reason if row.status in ("indexed", "failed") else tell("was_not_finished"))
                 for row in rows
             ]  # fmt: skip
 
@@ -477,5 +472,5 @@ async def _rows_by_name(session: AsyncSession, kb_id: str, names: Sequence[str])
 
 def _sentence(error: Exception, name: str) -> str:
     if isinstance(error, OSError):
-        return f"«{name}» cannot be read: {error.strerror or error}."
+        return tell("file_unreadable", name=name, reason=error.strerror or error)
     return str(error)

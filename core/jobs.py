@@ -15,6 +15,7 @@ from sqlalchemy import and_, or_, select, update
 from core.db.session import Database
 from core.db.tables import JobRow, now
 from core.errors import Conflict, KvasirError, NotFound
+from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
@@ -132,7 +133,7 @@ class Jobs:
         async with self._db.read() as session:
             row = await session.get(JobRow, job_id)
             if row is None:
-                raise NotFound("There is no such job.")
+                raise NotFound(tell("no_such_job"))
             return _job(row)
 
     async def list(self, *, state: str | None = None, limit: int = 50) -> Sequence[Job]:
@@ -147,20 +148,20 @@ class Jobs:
         async with self._db.session() as session:
             row = await session.get(JobRow, job_id)
             if row is None:
-                raise NotFound("There is no such job.")
+                raise NotFound(tell("no_such_job"))
             if row.state == "queued":
                 row.state, row.finished_at = "cancelled", now()
             elif row.state != "running":
-                raise Conflict("The job has ended already.")
+                raise Conflict(tell("job_ended"))
             row.cancel_requested = True
 
     async def retry(self, job_id: str) -> None:
         async with self._db.session() as session:
             row = await session.get(JobRow, job_id)
             if row is None:
-                raise NotFound("There is no such job.")
+                raise NotFound(tell("no_such_job"))
             if row.state not in ("failed", "cancelled"):
-                raise Conflict("Only a job that failed or was cancelled can be tried again.")
+                raise Conflict(tell("job_not_failed"))
             row.state, row.attempts, row.error, row.cancel_requested = "queued", 0, None, False
             row.finished_at = None
         self._wake.set()

@@ -21,6 +21,7 @@ from core.errors import Conflict, NotFound, UserError
 from core.ports import VectorStore
 from core.retrieve import LiveKb
 from core.settings import SplitterSettings
+from core.texts import tell
 from core.types import Chunk, Generation
 
 _NAME = re.compile(r"[\w][\w .-]{0,98}[\w]|[\w]")
@@ -68,10 +69,7 @@ def checked_kb_name(name: str) -> str:
     """The name in its normal form. Raises UserError where it cannot be one."""
     name = unicodedata.normalize("NFC", name).strip()
     if not _NAME.fullmatch(name) or ".." in name:
-        raise UserError(
-            "A knowledge base's name has 1 to 100 letters, digits, spaces, dots, hyphens or underscores, "
-            "and begins and ends with a letter or digit."
-        )
+        raise UserError(tell("bad_kb_name"))
     return name
 
 
@@ -120,7 +118,7 @@ class Knowledge:
             async with self._db.session() as session:
                 session.add(row)
         except IntegrityError as error:
-            raise Conflict(f"There is a knowledge base named «{name}» already; choose another name.") from error
+            raise Conflict(tell("kb_exists", name=name)) from error
         return await self.get(name)
 
     async def list(self) -> Sequence[KnowledgeBase]:
@@ -150,7 +148,7 @@ class Knowledge:
         """Change what `changes` names; chunk settings hold for the index from the next re-index on."""
         unknown = changes.keys() - _CHANGEABLE
         if unknown:
-            raise UserError(f"A knowledge base has no setting {', '.join(sorted(unknown))}.")
+            raise UserError(tell("no_kb_setting", names=", ".join(sorted(unknown))))
         async with self._db.session() as session:
             row = await kb_row(session, name)
             for key, value in changes.items():
@@ -218,7 +216,7 @@ class Knowledge:
                 select(DocumentRow).where(DocumentRow.kb_id == row.id, DocumentRow.name == name)
             )
             if found is None or found.status == "deleting":
-                raise NotFound(f"«{kb}» has no document named «{name}»; «kvasir doc list --kb {kb}» shows them.")
+                raise NotFound(tell("no_document_named", kb=kb, name=name))
             return document_info(found, kb)
 
     async def chunks(self, document_id: str) -> Sequence[Chunk]:
@@ -234,7 +232,7 @@ class Knowledge:
             row, _ = await _document_row(session, document_id)
         path = self._blobs.path(row.content_hash)
         if not path.is_file():
-            raise NotFound("The original of this document is no longer stored; ingest it again.")
+            raise NotFound(tell("no_original"))
         return path
 
     async def delete_document(self, document_id: str) -> None:
@@ -287,7 +285,7 @@ async def _document_row(session: AsyncSession, document_id: str) -> tuple[Docume
     row = await session.get(DocumentRow, document_id)
     kb = await session.get(KnowledgeBaseRow, row.kb_id) if row else None
     if row is None or kb is None or row.status == "deleting":
-        raise NotFound("There is no such document.")
+        raise NotFound(tell("no_such_document"))
     return row, kb
 
 
@@ -303,9 +301,9 @@ async def _no_such_kb(session: AsyncSession, name: str) -> NotFound:
 
 def _check_sizes(chunk_size: int, chunk_overlap: int) -> None:
     if not 32 <= chunk_size <= 8192:
-        raise UserError("The chunk size is a number of tokens from 32 to 8192.")
+        raise UserError(tell("bad_chunk_size"))
     if not 0 <= chunk_overlap <= chunk_size // 2:
-        raise UserError("The chunk overlap is a number of tokens from 0 to half the chunk size.")
+        raise UserError(tell("bad_chunk_overlap"))
 
 
 def _with_counts() -> Any:

@@ -21,6 +21,87 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Search works by keywords alone until the embedding model is there: {reason}",
         "嵌入模型就绪之前只能按关键词搜索：{reason}",
     ),
+    # knowledge bases, documents, jobs
+    "bad_kb_name": (
+        "A knowledge base's name has 1 to 100 letters, digits, spaces, dots, hyphens or underscores, "
+        "and begins and ends with a letter or digit.",
+        "知识库名称须为 1 到 100 个字母、汉字、数字、空格、点、连字符或下划线，且以字母、汉字或数字开头和结尾。",
+    ),
+    "kb_exists": (
+        "There is a knowledge base named «{name}» already; choose another name.",
+        "已有名为“{name}”的知识库，请换一个名称。",
+    ),
+    "no_kb_setting": ("A knowledge base has no setting {names}.", "知识库没有此设置：{names}。"),
+    "no_kb_of": (
+        "There is no knowledge base named «{name}». There are: {names}.",
+        "没有名为“{name}”的知识库。现有：{names}。",
+    ),
+    "no_kb_yet": (
+        "There is no knowledge base yet; «kvasir ingest FOLDER --kb NAME» makes one.",
+        "还没有知识库；运行 “kvasir ingest 文件夹 --kb 名称” 即可创建。",
+    ),
+    "say_which_kb": (
+        "Say which knowledge base with --kb; there are: {names}.",
+        "请用 --kb 指定知识库；现有：{names}。",
+    ),
+    "no_document_named": (
+        "«{kb}» has no document named «{name}»; «kvasir doc list --kb {kb}» shows them.",
+        "“{kb}”中没有名为“{name}”的文档；用 “kvasir doc list --kb {kb}” 查看全部文档。",
+    ),
+    "no_original": (
+        "The original of this document is no longer stored; ingest it again.",
+        "此文档的原件已不存在，请重新导入。",
+    ),
+    "bad_chunk_size": (
+        "The chunk size is a number of tokens from 32 to 8192.",
+        "分块大小须为 32 到 8192 个词元。",
+    ),
+    "bad_chunk_overlap": (
+        "The chunk overlap is a number of tokens from 0 to half the chunk size.",
+        "分块重叠须为 0 到分块大小一半的词元数。",
+    ),
+    "document_needs_name": ("A document needs a name.", "文档需要一个名称。"),
+    "file_too_large": (
+        "«{name}» is larger than {limit} MB, the most that is accepted.",
+        "“{name}”超过 {limit} MB 的上限。",
+    ),
+    "file_unreadable": ("«{name}» cannot be read: {reason}.", "无法读取“{name}”：{reason}。"),
+    "cannot_store": (
+        "The file could not be stored ({reason}). Free some space in the data directory and try again.",
+        "无法保存文件（{reason}）。请在数据目录中腾出空间后重试。",
+    ),
+    "too_many_documents": (
+        "«{kb}» may hold at most {most} documents (setting ingest.max_documents).",
+        "“{kb}”最多可容纳 {most} 份文档（设置项 ingest.max_documents）。",
+    ),
+    "too_many_bytes": (
+        "«{kb}» may hold at most {most} MB of originals (setting ingest.max_kb_mb).",
+        "“{kb}”最多可容纳 {most} MB 原件（设置项 ingest.max_kb_mb）。",
+    ),
+    "index_restless": (
+        "The index of «{kb}» changed again and again; try the ingestion once more.",
+        "“{kb}”的索引不断变化，请重新导入。",
+    ),
+    "former_version_kept": ("The version before it is still used.", "仍使用此前的版本。"),
+    "was_not_read": ("It was not read.", "尚未读取。"),
+    "was_not_finished": ("It was not finished; run it again.", "未处理完，请重新运行。"),
+    "kb_deleted": ("«{kb}» was deleted meanwhile.", "“{kb}”已被删除。"),
+    "unreadable_again": (
+        "{count} documents of «{kb}» could not be read again ({names}); the index before stays. "
+        "Delete or ingest them again, then re-index.",
+        "“{kb}”中有 {count} 份文档无法再次读取（{names}），原索引保持不变。请删除或重新导入这些文档，然后重建索引。",
+    ),
+    "other_embedder": (
+        "This knowledge base was embedded with a model that is not loaded now; "
+        "load it again, or run «kvasir kb reindex» for the present one.",
+        "此知识库由另一个未加载的模型生成向量；请重新加载该模型，或运行 “kvasir kb reindex” 改用当前模型。",
+    ),
+    "job_ended": ("The job has ended already.", "任务已经结束。"),
+    "job_not_failed": (
+        "Only a job that failed or was cancelled can be tried again.",
+        "只有失败或已取消的任务才能重试。",
+    ),
+    "no_such_path": ("{path} is neither a file nor a folder.", "{path} 既不是文件也不是文件夹。"),
     # kvasir up
     "ready_at": ("Kvasir is ready: {url}", "Kvasir 已就绪：{url}"),
     "roles_ready": ("Kvasir is running: {roles}", "Kvasir 正在运行：{roles}"),
@@ -139,6 +220,44 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "只有存在管理员时 Kvasir 才会监听 {host}；请先在 127.0.0.1 上启动并打开初始化链接，或运行 "
             "“kvasir user add NAME --role owner”。"
         ),
+    ),
+    "database_busy": (
+        "Kvasir's database does not answer just now; try again in a moment.",
+        "Kvasir 的数据库暂时没有响应，请稍后再试。",
+    ),
+    # fetching an address
+    "fetch_bad_url": (
+        "«{url}» is not an address Kvasir fetches; give a plain http or https one.",
+        "“{url}”不是可以抓取的地址；请提供普通的 http 或 https 地址。",
+    ),
+    "fetch_private": (
+        "«{host}» is inside a private network; Kvasir fetches only from the public internet. Ingest a file instead.",
+        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网上的内容。请改为导入文件。",
+    ),
+    "fetch_unknown_host": (
+        "There is no host named «{host}»; check the address.",
+        "找不到主机“{host}”，请检查地址。",
+    ),
+    "fetch_slow": (
+        "«{url}» did not arrive within {seconds} seconds; try again later.",
+        "“{url}”未能在 {seconds} 秒内取得，请稍后再试。",
+    ),
+    "fetch_failed": ("«{url}» cannot be fetched: {reason}", "无法抓取“{url}”：{reason}"),
+    "fetch_status": (
+        "«{url}» answered with status {status}; check that it can be read without a login.",
+        "“{url}”返回状态 {status}；请确认无需登录即可访问。",
+    ),
+    "fetch_hops": (
+        "«{url}» leads on to other addresses more than {most} times; give the last of them.",
+        "“{url}”重定向超过 {most} 次；请直接提供最终地址。",
+    ),
+    "fetch_large": (
+        "«{url}» is larger than {most} MB, the most that is accepted.",
+        "“{url}”超过允许的最大大小 {most} MB。",
+    ),
+    "fetch_encoding": (
+        "The server packed the page in a way Kvasir does not read ({encoding}); ingest it as a file.",
+        "服务器使用了 Kvasir 无法读取的压缩方式（{encoding}）；请以文件形式导入。",
     ),
     # API keys
     "key_needs_scope": ("An API key needs at least one scope.", "API 密钥至少需要一个权限范围。"),
@@ -263,6 +382,106 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     # chat
     "searching": ("Searching…", "正在搜索……"),
     "queued": ("Waiting; {ahead} questions are before yours.", "排队中，前面还有 {ahead} 个问题。"),
+    "document_empty": ("The file is empty.", "文件是空的。"),
+    "document_no_text": ("No text was found in the file.", "文件中没有文字。"),
+    "document_scan": (
+        "The file holds only pictures; to have their text read, run: pip install 'kvasir[{extra}]'",
+        "文件中只有图片；要识别其中的文字，请运行：pip install 'kvasir[{extra}]'",
+    ),
+    "document_scan_off": (
+        "The file holds only pictures, and reading these is switched off; set KVASIR_INGEST__OCR=auto.",
+        "文件中只有图片，而图片识别已关闭；请设置 KVASIR_INGEST__OCR=auto。",
+    ),
+    "document_encrypted": (
+        "The file is encrypted; remove its password and upload it again.",
+        "文件已加密；请去掉密码后重新上传。",
+    ),
+    "document_damaged": (
+        "The file is damaged or not really {kind}; open it in its own program, save it again and upload that.",
+        "文件已损坏，或者并不是 {kind} 文件；请用相应的程序打开、重新保存后再上传。",
+    ),
+    "document_mismatch": (
+        "The file is named {suffix} but holds {found}; give it its right name and upload it again.",
+        "文件名后缀是 {suffix}，内容却是 {found}；请改成正确的名字后重新上传。",
+    ),
+    "document_mismatch_binary": (
+        "The file is named {suffix} but does not hold text; upload the right file.",
+        "文件名后缀是 {suffix}，内容却不是文本；请上传正确的文件。",
+    ),
+    "document_unsupported": (
+        "Files of this kind ({found}) are not read; save it as PDF, DOCX, Markdown or plain text.",
+        "不支持这类文件（{found}）；请另存为 PDF、DOCX、Markdown 或纯文本。",
+    ),
+    "document_archive": (
+        "Archives ({found}) are not unpacked; unpack it and upload the files in it.",
+        "不会解开压缩包（{found}）；请解压后上传其中的文件。",
+    ),
+    "document_pickle": (
+        "Pickled objects and model files are never opened; upload documents only.",
+        "不会打开 pickle 对象和模型文件；请只上传文档。",
+    ),
+    "document_bomb": (
+        "The file unpacks to far more than it should, so it was not opened; save it again in its own program.",
+        "文件解开后远大于应有的大小，因此没有打开；请用相应的程序重新保存。",
+    ),
+    "document_entities": (
+        "The file declares XML entities, which are not read; remove its DOCTYPE and upload it again.",
+        "文件声明了 XML 实体，出于安全不予读取；请去掉 DOCTYPE 后重新上传。",
+    ),
+    "document_nested": (
+        "The file is nested too deeply to be read; make it flatter and upload it again.",
+        "文件嵌套过深，无法读取；请简化结构后重新上传。",
+    ),
+    "document_pixels": (
+        "The picture has more than {count} megapixels; make it smaller and upload it again.",
+        "图片超过 {count} 百万像素；请缩小后重新上传。",
+    ),
+    "document_cells": (
+        "Sheet «{name}» spans too many cells; delete stray cells far from its table and upload it again.",
+        "工作表“{name}”跨越的单元格过多；请删除远离表格的零散单元格后重新上传。",
+    ),
+    "document_too_large": (
+        "The file is larger than {megabytes} MB; split it, or raise KVASIR_INGEST__MAX_FILE_MB.",
+        "文件超过 {megabytes} MB；请拆分文件，或调大 KVASIR_INGEST__MAX_FILE_MB。",
+    ),
+    "document_gone": (
+        "The stored file could not be opened; upload it again.",
+        "无法打开已保存的文件；请重新上传。",
+    ),
+    "document_slow": (
+        "Reading the file took longer than {seconds} seconds; split it, or raise {setting}.",
+        "读取文件超过 {seconds} 秒；请拆分文件，或调大 {setting}。",
+    ),
+    "document_memory": (
+        "Reading the file needs more than {megabytes} MB of memory; split it, or raise KVASIR_INGEST__MEMORY_MB.",
+        "读取文件所需内存超过 {megabytes} MB；请拆分文件，或调大 KVASIR_INGEST__MEMORY_MB。",
+    ),
+    "document_crashed": (
+        "The file made its reader fail, so it is probably damaged; save it again in its own program and upload that.",
+        "读取文件时程序出错，文件可能已损坏；请用相应的程序重新保存后再上传。",
+    ),
+    "note_limit": ("Only the first {count} characters were read.", "只读取了前 {count} 个字符。"),
+    "note_pages": ("Only the first {count} pages were read.", "只读取了前 {count} 页。"),
+    "note_scans": (
+        "{count} pages hold only pictures; to have these read, run: pip install 'kvasir[ocr]'",
+        "有 {count} 页只有图片；要识别其中的文字，请运行：pip install 'kvasir[ocr]'",
+    ),
+    "note_scan_pages": ("Only the first {count} scanned pages were read.", "只识别了前 {count} 页扫描件。"),
+    "note_columns": ("Only the first {count} columns were read.", "只读取了前 {count} 列。"),
+    "note_cells": (
+        "Fields of more than {count} characters were cut.",
+        "超过 {count} 个字符的字段已被截断。",
+    ),
+    "note_quotes": (
+        "A quotation mark is never closed, so quotation marks were taken as text.",
+        "有引号没有闭合，因此引号按普通文字处理。",
+    ),
+    "note_hidden": ("Hidden sheets were left out: {names}.", "隐藏的工作表未读取：{names}。"),
+    "note_encoding": (
+        "Some characters could not be read, because the file mixes encodings.",
+        "文件混用了多种编码，有些字符无法识别。",
+    ),
+    "note_attachments": ("Attachments were not read: {names}.", "附件未读取：{names}。"),
 }
 
 
@@ -290,7 +509,12 @@ def speaking(language: Language) -> Iterator[None]:
 
 def tell(key: str, **values: object) -> str:
     """`say` in the language being spoken; outside `speaking`, English."""
-    return say(key, _spoken.get("en"), **values)
+    return say(key, spoken(), **values)
+
+
+def spoken() -> Language:
+    """The language being spoken; outside `speaking`, English."""
+    return _spoken.get("en")
 
 
 def system_language() -> Language:

@@ -13,7 +13,7 @@ from core.app import Kvasir
 from core.cli.common import AsJson, fail, language, opened, out, plain, print_json, run
 from core.errors import NotFound
 from core.settings import Settings
-from core.texts import place_of
+from core.texts import place_of, tell
 from core.types import Finished, Language, Passage, Question, Source
 
 _Kb = Annotated[str | None, typer.Option("--kb", help="Knowledge base; needed where there are several.")]
@@ -92,8 +92,8 @@ async def chosen_kb(kvasir: Kvasir, name: str | None) -> str:
     if len(there) == 1:
         return there[0].name
     if not there:
-        raise NotFound("There is no knowledge base yet; «kvasir ingest FOLDER --kb NAME» makes one.")
-    raise NotFound(f"Say which knowledge base with --kb; there are: {', '.join(kb.name for kb in there)}.")
+        raise NotFound(tell("no_kb_yet"))
+    raise NotFound(tell("say_which_kb", names=", ".join(kb.name for kb in there)))
 
 
 async def answer_of(kvasir: Kvasir, question: str, kb: str, engine: str | None = None) -> Finished:

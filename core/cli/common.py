@@ -23,7 +23,7 @@ from core import settings as settings_module
 from core.app import Kvasir, WhenEmbedder
 from core.errors import KvasirError
 from core.settings import Settings
-from core.texts import system_language
+from core.texts import speaking, system_language
 from core.types import Language
 
 T = TypeVar("T")
@@ -66,7 +66,8 @@ def run(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     try:
         settings = GLOBALS.settings()
         set_up_logging(settings)
-        return asyncio.run(_until_signal(work(settings)))
+        with speaking(language(settings)):
+            return asyncio.run(_until_signal(work(settings)))
     except KvasirError as error:
         fail(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):

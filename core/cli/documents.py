@@ -33,7 +33,7 @@ from core.ingest import Incoming, Outcome
 from core.jobs import run_job
 from core.knowledge import KnowledgeBase, checked_kb_name
 from core.settings import Settings
-from core.texts import place_of
+from core.texts import place_of, tell
 
 kb = typer.Typer(no_args_is_help=True, help="Knowledge bases.")
 doc = typer.Typer(no_args_is_help=True, help="Documents of a knowledge base.")
@@ -114,7 +114,7 @@ def _files(sources: list[str]) -> Iterator[tuple[str, Path]]:
         elif path.is_dir():
             yield from _walk(path)
         else:
-            raise NotFound(f"{source} is neither a file nor a folder.")
+            raise NotFound(tell("no_such_path", path=source))
 
 
 def _walk(top: Path) -> Iterator[tuple[str, Path]]:

@@ -20,7 +20,7 @@ from core.cli.common import GLOBALS, err, fail, language, model_bar, out, plain,
 from core.cli.documents import bring_in
 from core.errors import KvasirError
 from core.settings import Settings
-from core.texts import say
+from core.texts import say, speaking
 from core.types import Language
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ def up(
     try:
         settings = GLOBALS.settings()
         set_up_logging(settings)
-        asyncio.run(_up(settings, chosen, sample))
+        with speaking(language(settings)):
+            asyncio.run(_up(settings, chosen, sample))
     except KvasirError as error:
         fail(str(error))
     except ExceptionGroup as group:
