@@ -23,8 +23,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     # knowledge bases, documents, jobs
     "bad_kb_name": (
-        "A knowledge base's name has 1 to 100 letters, digits, spaces, dots, hyphens or underscores, "
-        "and begins and ends with a letter or digit.",
+        (
+            "A knowledge base's name has 1 to 100 letters, digits, spaces, dots, hyphens or underscores, "
+            "and begins and ends with a letter or digit."
+        ),
         "知识库名称须为 1 到 100 个字母、汉字、数字、空格、点、连字符或下划线，且以字母、汉字或数字开头和结尾。",
     ),
     "kb_exists": (
@@ -32,10 +34,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "已有名为“{name}”的知识库，请换一个名称。",
     ),
     "no_kb_setting": ("A knowledge base has no setting {names}.", "知识库没有此设置：{names}。"),
-    "no_kb_of": (
-        "There is no knowledge base named «{name}». There are: {names}.",
-        "没有名为“{name}”的知识库。现有：{names}。",
-    ),
     "no_kb_yet": (
         "There is no knowledge base yet; «kvasir ingest FOLDER --kb NAME» makes one.",
         "还没有知识库；运行 “kvasir ingest 文件夹 --kb 名称” 即可创建。",
@@ -87,13 +85,17 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "was_not_finished": ("It was not finished; run it again.", "未处理完，请重新运行。"),
     "kb_deleted": ("«{kb}» was deleted meanwhile.", "“{kb}”已被删除。"),
     "unreadable_again": (
-        "{count} documents of «{kb}» could not be read again ({names}); the index before stays. "
-        "Delete or ingest them again, then re-index.",
+        (
+            "{count} documents of «{kb}» could not be read again ({names}); the index before stays. "
+            "Delete or ingest them again, then re-index."
+        ),
         "“{kb}”中有 {count} 份文档无法再次读取（{names}），原索引保持不变。请删除或重新导入这些文档，然后重建索引。",
     ),
     "other_embedder": (
-        "This knowledge base was embedded with a model that is not loaded now; "
-        "load it again, or run «kvasir kb reindex» for the present one.",
+        (
+            "This knowledge base was embedded with a model that is not loaded now; "
+            "load it again, or run «kvasir kb reindex» for the present one."
+        ),
         "此知识库由另一个未加载的模型生成向量；请重新加载该模型，或运行 “kvasir kb reindex” 改用当前模型。",
     ),
     "job_ended": ("The job has ended already.", "任务已经结束。"),
