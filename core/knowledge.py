@@ -291,12 +291,7 @@ async def _document_row(session: AsyncSession, document_id: str) -> tuple[Docume
 
 async def _no_such_kb(session: AsyncSession, name: str) -> NotFound:
     names = list(await session.scalars(select(KnowledgeBaseRow.name).order_by(KnowledgeBaseRow.name).limit(20)))
-    there = (
-        f"There are: {', '.join(names)}."
-        if names
-        else "There are none yet; «kvasir ingest FOLDER --kb NAME» makes one."
-    )
-    return NotFound(f"There is no knowledge base named «{name}». {there}")
+    return NotFound(tell("no_kb_of", name=name, there=", ".join(names)) if names else tell("no_kb_yet"))
 
 
 def _check_sizes(chunk_size: int, chunk_overlap: int) -> None:

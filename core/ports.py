@@ -38,7 +38,7 @@ class EmbedderInfo:
     weight: float
     """Weight of its scores in fusion for a query in a script it knows, 0..1."""
     vocabulary: str = ""
-    """Path of a WordPiece `vocab.txt` or `tokenizer.json`, so that the splitter counts as the model does; empty: estimate."""
+    """Path of a WordPiece `vocab.txt` or `tokenizer.json`, for counting as the model does; empty: estimate."""
 
 
 class Embedder(Protocol):
@@ -55,7 +55,7 @@ class Embedder(Protocol):
 
 
 class VectorStore(Protocol):
-    """Keeps chunks, vectors and tokens, and finds them again. Each method is atomic towards other readers, processes too."""
+    """Keeps chunks, vectors and tokens, and finds them again; each method is atomic, towards other processes too."""
 
     async def ensure_generation(self, generation: Generation) -> None:
         """Make room for it; does nothing when it is there."""
