@@ -133,9 +133,16 @@ class Kvasir:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: Settings, *, embedder: WhenEmbedder = "if_ready", progress: Progress | None = None
+        cls,
+        settings: Settings,
+        *,
+        embedder: WhenEmbedder | Embedder = "if_ready",
+        progress: Progress | None = None,
     ) -> AsyncIterator[Kvasir]:
-        """Kvasir on the data of these settings; the database is brought up to date first."""
+        """Kvasir on the data of these settings; the database is brought up to date first.
+
+        `embedder` says whether to wait for the model of the settings, or is one that is used instead and left open.
+        """
         _make_data_dir(settings)
         async with AsyncExitStack() as stack:
             db = Database(settings.database_url)
@@ -144,7 +151,8 @@ class Kvasir:
             store: VectorStore = await registry.load("kvasir.stores", settings.store.kind)(settings)
             stack.push_async_callback(store.close)
             slot = EmbedderSlot(settings)
-            stack.push_async_callback(slot.close)
+            if isinstance(embedder, str):
+                stack.push_async_callback(slot.close)
             kvasir = await _build(stack, settings, db, store, slot)
             await _start_embedder(stack, kvasir, embedder, progress)
             yield kvasir
