@@ -12,6 +12,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from operator import add
 from typing import Final
 
@@ -69,8 +70,33 @@ def tokens(text: str) -> list[str]:
 
 
 def query_tokens(text: str) -> list[str]:
-    """The distinct tokens of a question, in order."""
-    return list(dict.fromkeys(tokens(text)))
+    """The distinct tokens of a question, in order; words that only ask are left out, unless nothing else is there."""
+    found = [token for token in dict.fromkeys(tokens(_without_asking(text))) if token not in FUNCTION_WORDS]
+    return found or list(dict.fromkeys(tokens(text)))
+
+
+def query_units(text: str) -> list[tuple[str, ...]]:
+    """The question's parts in order, each as the tokens of which any one shows that a text speaks of it.
+
+    A spaced word is a part, and so is each character of an unspaced script, shown by the pairs it belongs to. Words that
+    only ask are left out, unless nothing else is there.
+    """
+    return _units(_without_asking(text)) or _units(text)
+
+
+def _without_asking(text: str) -> str:
+    return _ASKING.sub(lambda match: match[1] or " ", _normalised(text))
+
+
+def _units(text: str) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for run, number, word in _PIECE.findall(_normalised(text)):
+        if run:
+            pairs = ["", *map(add, run, run[1:]), ""]
+            found += [tuple(filter(None, both)) or (run,) for both in pairwise(pairs)]
+        else:
+            found.append((number.replace(",", "")[:_MAX_TOKEN],) if number else tuple(_word_tokens(word)))
+    return [unit for unit in found if any(token not in FUNCTION_WORDS for token in unit)]
 
 
 def script_shares(text: str) -> dict[str, float]:
@@ -82,6 +108,14 @@ def script_shares(text: str) -> dict[str, float]:
             counts[script] = counts.get(script, 0) + 1
     total = sum(counts.values())
     return {script: count / total for script, count in counts.items()}
+
+
+def _token_set(words: str) -> frozenset[str]:
+    return frozenset(token for word in words.split() for token in (word, *_word_tokens(word)))
+
+
+def _longest_first(words: str) -> str:
+    return "|".join(sorted(words.split(), key=len, reverse=True))
 
 
 class _Cache(dict[str, tuple[str, ...]]):
@@ -204,3 +238,30 @@ def _script(char: str) -> str:
         return "Han"
     name = unicodedata.name(char, "")
     return next((script for prefix, script in _SCRIPTS if name.startswith(prefix)), "Other")
+
+
+FUNCTION_WORDS: Final = _token_set(
+    "a an the this that these those it its he him his she her hers they them their theirs we us our you your i me my "
+    "and or but nor so if then than as of in on at to for by from with into onto upon there here also please tell "
+    "is are was were be been being am do does did done doing have has had having can could will would shall should may "
+    "might must what which who whom whose when where why how many much any some such "
+    "don't doesn't didn't isn't aren't wasn't weren't can't couldn't won't wouldn't haven't hasn't hadn't i'm i've i'd "
+    "在 和 与 與 及 或 被 把 将 將 对 對 从 從 到 由 于 於 以 为 為 其 它 他 她 我 你 您 们 們 这 這 那 都 也 就 还 還 "
+    "又 很 最 不 能 会 會 要 让 讓 所 之 而 个 個 位"
+)
+"""Tokens that say nothing of what a question is about."""
+_HOLDS_ASKING: Final = _longest_first(
+    "目的 标的 有的放矢 的士 的确 了解 了结 了不起 公了 明了 是非 国是 什锦 几何 几乎 几率 请假 请求 申请 邀请 "
+    "標的 的確 了結 國是 幾何 幾乎 幾率 請假 請求 申請 邀請"
+)
+_ONLY_ASKS: Final = _longest_first(
+    "什么时候 什么时间 什么地方 什么样 什么人 什么 哪一年 哪一个 哪一种 哪一天 哪些 哪个 哪年 哪里 哪儿 哪位 哪种 "
+    "哪几个 哪几种 哪几 哪两个 哪两 哪 多少 多久 多大 几个 几年 几种 几次 几 为什么 为何 何时 何地 何人 何种 何处 如何 "
+    "怎么样 怎么 怎样 是否 是谁 谁 有没有 是不是 能不能 可不可以 请问一下 请问 请 吗 呢 吧 么 一下 能给我 给我 告诉我 "
+    "介绍一下 有哪些 的 了 是 "
+    "什麼時候 什麼時間 什麼地方 什麼樣 什麼人 什麼 哪一個 哪一種 哪個 哪裡 哪裏 哪兒 哪種 哪幾個 哪幾種 哪幾 哪兩個 哪兩 "
+    "幾個 幾年 幾種 幾次 幾 為什麼 為何 何時 何種 何處 怎麼樣 怎麼 怎樣 是誰 誰 有沒有 請問一下 請問 請 嗎 麼 能給我 給我 "
+    "告訴我 介紹一下"
+)
+_ASKING: Final = re.compile(f"({_HOLDS_ASKING})|{_ONLY_ASKS}")
+"""What a Chinese question asks with; a word of the first kind holds such a character and stays whole."""
