@@ -1,4 +1,4 @@
-"""The pages people see: four HTML shells, and the styles, scripts and icons they load; no data of anybody is in them."""
+"""The pages people see: four HTML shells without data, and the styles, scripts and icons they load."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Chat {
       retry: (view) => void this.#run(view, view.answerId),
       moved: () => this.follower.moved(),
     };
-    byId("new").addEventListener("click", () => { closeDrawer(); this.fresh(); });
+    for (const id of ["new", "new-here"]) byId(id).addEventListener("click", () => { closeDrawer(); this.fresh(); });
     this.kb.addEventListener("change", () => void this.#chooseKb());
     window.addEventListener("hashchange", () => void this.#route());
   }
@@ -117,7 +117,7 @@ class Chat {
     this.list.choose("");
     this.#title("");
     this.#welcome();
-    byId("question").focus();
+    this.composer.focus();
   }
 
   #welcome() {
@@ -128,6 +128,11 @@ class Chat {
   /** @param {string} text */
   async ask(text) {
     if (this.running) return;
+    if (text.length > this.me.max_question_chars) {
+      this.composer.write(text);
+      toast(t("question_long", { n: this.me.max_question_chars }), "bad");
+      return;
+    }
     const view = new ExchangeView(text, this.actions);
     byId("welcome").hidden = true;
     this.place.append(view.element);

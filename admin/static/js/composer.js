@@ -41,6 +41,11 @@ export class Composer {
     this.actions.ask(text);
   }
 
+  /** Ready for typing, where that does not raise a phone's keyboard over the page. */
+  focus() {
+    if (matchMedia("(hover: hover)").matches) this.field.focus();
+  }
+
   /** Put `text` into the box. @param {string} text */
   write(text) {
     this.field.value = text;
@@ -53,7 +58,7 @@ export class Composer {
     this.busy = busy;
     this.send.hidden = busy;
     this.stopper.hidden = !busy;
-    if (held) this.field.focus();
+    if (held) this.focus();
   }
 
   #changed() {

@@ -88,9 +88,9 @@ export class DocumentTable {
     const title = plain(doc.title) || plain(doc.name);
     const file = title === plain(doc.name) ? null : el("small", {}, el("bdi", {}, plain(doc.name)));
     const reason = doc.reason ? el("small", { class: doc.status === "failed" ? "why bad" : "why" }, plain(doc.reason)) : null;
-    const cell = (/** @type {string} */ key, /** @type {(Node | string)[]} */ ...children) => el("td", { "data-label": t(key) }, ...children);
+    const cell = (/** @type {string} */ key, /** @type {(Node | string)[]} */ ...children) => el("td", { "data-label": t(key), class: key === "chunks" ? "named" : null }, ...children);
     return el("tr", {},
-      el("th", { scope: "row" }, icon("document"), el("span", {}, el("bdi", {}, title), file, reason)),
+      el("th", { scope: "row" }, el("div", { class: "what" }, icon("document"), el("span", {}, el("bdi", {}, title), file, reason))),
       cell("status", statusBadge(doc)), cell("size", size(doc.size)), cell("chunks", number(doc.chunks)), cell("changed", when(doc.updated_at)),
       el("td", { class: "row-actions" },
         el("a", { class: "icon-button", href: address(`${path("documents", doc.id)}/original`), download: true, "aria-label": t("download_x", { title }), title: t("download_original") }, icon("download")),

@@ -3,7 +3,7 @@ import { call, get, path } from "./api.js";
 import { ask, confirmDeletion } from "./dialog.js";
 import { byId, el, icon, name, plain, toast } from "./dom.js";
 import { DocumentTable } from "./doctable.js";
-import { number, t } from "./i18n.js";
+import { keep, number, t } from "./i18n.js";
 import { newKb } from "./newkb.js";
 import { closeDrawer, openShell } from "./shell.js";
 import { Uploads } from "./upload.js";
@@ -20,7 +20,7 @@ class Documents {
     /** @type {DocumentTable | null} */
     this.table = null;
     this.uploads = new Uploads(me.max_file_mb, () => void this.#changed());
-    byId("new-kb").hidden = !me.can_upload;
+    byId("new-kb").hidden = !me.can_manage;
     byId("new-kb").addEventListener("click", () => void this.#create());
     window.addEventListener("hashchange", () => this.#show());
   }
@@ -68,7 +68,7 @@ class Documents {
     this.summary = el("div", { class: "summary" });
     this.#summarise(kb);
     const drop = this.me.can_upload ? this.uploads.dropZone(kb.name) : null;
-    this.page.replaceChildren(this.summary, ...(drop ? [drop, this.uploads.list] : []), this.table.element);
+    this.page.replaceChildren(this.summary, ...(drop ? [drop, this.uploads.list(kb.name)] : []), this.table.element);
     return undefined;
   }
 
@@ -77,14 +77,14 @@ class Documents {
     this.page.replaceChildren(el("div", { class: "nothing" },
       el("img", { src: "/static/img/mark.svg", alt: "", width: "72", height: "72" }),
       el("h2", {}, t("no_kbs")),
-      el("p", {}, t(this.me.can_upload ? "no_kbs_hint" : "welcome_wait")),
-      this.me.can_upload ? el("button", { type: "button", class: "button primary", onclick: () => this.#create() }, icon("plus"), t("new_kb")) : null));
+      el("p", {}, t(this.me.can_manage ? "no_kbs_hint" : "welcome_wait")),
+      this.me.can_manage ? el("button", { type: "button", class: "button primary", onclick: () => this.#create() }, icon("plus"), t("new_kb")) : null));
   }
 
   /** @param {Kb} kb */
   #summarise(kb) {
     const facts = [
-      t("n_documents", { n: kb.documents }), t("n_chunks", { n: number(kb.chunks) }),
+      t("n_documents", { n: kb.documents }), t("n_chunks", { n: kb.chunks }),
       kb.chunks ? t(kb.vectors ? "with_vectors" : "without_vectors") : "",
     ].filter(Boolean);
     this.summary?.replaceChildren(
@@ -94,9 +94,9 @@ class Documents {
 
   /** @param {Kb} kb */
   #actions(kb) {
-    const open = el("a", { class: "button small", href: "/", onclick: () => localStorage.setItem("kvasir.kb", kb.name) }, icon("chat"), el("span", { class: "wide-only" }, t("ask_it")));
+    const open = el("a", { class: "button small", href: "/", onclick: () => keep("kvasir.kb", kb.name) }, icon("chat"), el("span", { class: "wide-only" }, t("ask_it")));
     const remove = el("button", { type: "button", class: "icon-button", "aria-label": t("delete_kb"), title: t("delete_kb"), onclick: () => this.#remove(kb) }, icon("trash"));
-    return this.me.can_upload ? [open, remove] : [open];
+    return this.me.can_manage ? [open, remove] : [open];
   }
 
   async #changed() {

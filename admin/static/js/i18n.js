@@ -34,7 +34,12 @@ export function t(key, values = {}) {
   let text = pair[language === "zh" ? 1 : 0];
   const forms = text.split("|");
   if (forms.length === 2) text = forms[values.n === 1 ? 0 : 1];
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? plain(String(values[name])) : whole));
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? shown(values[name]) : whole));
+}
+
+/** @param {string | number} value */
+function shown(value) {
+  return typeof value === "number" ? number(value) : plain(value);
 }
 
 /** Fill in the words and icons a template asks for, and show the page. @param {ParentNode} [root] */

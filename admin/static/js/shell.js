@@ -5,8 +5,8 @@ import { languageSwitch, t, translate } from "./i18n.js";
 
 /**
  * @typedef {{ready: boolean, stage: string, progress: number, reason: string}} EmbedderState
- * @typedef {{name: string, role: string, anonymous: boolean, language: string, can_upload: boolean, notice: string, embedder: EmbedderState,
- *   version: string, max_file_mb: number, engine: {name: string, is_language_model: boolean}}} Me
+ * @typedef {{name: string, role: string, anonymous: boolean, language: string, can_upload: boolean, can_manage: boolean, notice: string, embedder: EmbedderState,
+ *   version: string, max_file_mb: number, max_question_chars: number, engine: {name: string, is_language_model: boolean}}} Me
  */
 
 /** Who is here; fills the frame of the page. @param {"chat" | "documents"} here @returns {Promise<Me>} */

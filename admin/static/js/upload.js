@@ -8,6 +8,12 @@ const BATCH = 20;
 const BATCH_BYTES = 200e6;
 const ENDED = new Set(["indexed", "unchanged", "failed"]);
 
+/**
+ * @typedef {{name: string, reason: string | null}} NotTaken
+ * @typedef {{job_id: string, unchanged: NotTaken[], refused: NotTaken[],
+ *   documents: {id: string, name: string, status: string, stage: string, reason: string | null, chunks: number}[]}} Ticket
+ */
+
 /** One file on its way. */
 class Upload {
   /** @param {string} kb @param {File} file @param {(row: Upload) => void} again */
@@ -66,12 +72,20 @@ export class Uploads {
   constructor(limitMb, changed) {
     this.limitMb = limitMb;
     this.changed = changed;
-    this.list = el("ul", { class: "uploads", "aria-label": t("uploads") });
+    /** @type {Map<string, HTMLElement>} */
+    this.lists = new Map();
     this.sending = Promise.resolve();
-    window.addEventListener("beforeunload", (event) => { if (this.busy) event.preventDefault(); });
     this.busy = 0;
+    window.addEventListener("beforeunload", (event) => { if (this.busy) event.preventDefault(); });
     // A file dropped beside the zone must not replace the page.
     for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
+  }
+
+  /** The uploads into one knowledge base since the page was opened. @param {string} kb */
+  list(kb) {
+    const list = this.lists.get(kb) ?? el("ul", { class: "uploads", "aria-label": t("uploads") });
+    this.lists.set(kb, list);
+    return list;
   }
 
   /** The place to drop files, with a button for picking them. @param {string} kb */
@@ -98,7 +112,7 @@ export class Uploads {
   /** @param {string} kb @param {File[]} files */
   #take(kb, files) {
     const rows = files.map((file) => new Upload(kb, file, (row) => { row.element.remove(); this.#take(row.kb, [row.file]); }));
-    this.list.prepend(...rows.map((row) => row.element));
+    this.list(kb).prepend(...rows.map((row) => row.element));
     const good = rows.filter((row) => this.#check(row));
     for (const batch of batches(good)) this.sending = this.sending.then(() => this.#send(kb, batch));
   }
@@ -123,17 +137,21 @@ export class Uploads {
     }
   }
 
-  /** @param {{job_id: string, documents: {id: string, name: string, status: string, stage: string, reason: string | null, chunks: number}[]}} ticket @param {Upload[]} rows */
+  /** @param {Ticket} ticket @param {Upload[]} rows */
   async #watch(ticket, rows) {
-    const byDocument = new Map(ticket.documents.map((doc, i) => [doc.id, ticket.documents.length === rows.length ? rows[i] : rows.find((row) => row.file.name === doc.name)]));
+    const left = [...rows];
+    const take = (/** @type {{name: string}} */ item) => left.splice(Math.max(0, left.findIndex((row) => row.file.name.normalize() === item.name.normalize())), 1)[0];
+    ticket.refused.forEach((item) => take(item)?.fail(item.reason ?? t("server_error")));
+    ticket.unchanged.forEach((item) => take(item)?.follow({ status: "unchanged", stage: "live", reason: null, chunks: 0 }));
+    const byDocument = new Map(ticket.documents.map((doc) => [doc.id, take(doc)]));
     ticket.documents.forEach((doc) => byDocument.get(doc.id)?.follow(doc));
     this.changed();
     for (let tries = 0; tries < 6 && rows.some((row) => !row.ended); tries += 1) {
       if (tries) await new Promise((resolve) => setTimeout(resolve, 2000));
       try {
         for await (const { event, data } of stream("GET", `${path("jobs", ticket.job_id)}/events`)) {
-          if (event === "end") break;
-          byDocument.get(data.document_id)?.follow(data);
+          if (event === "document") byDocument.get(data.document_id)?.follow(data);
+          else if (event === "error" || event === "end") break;
         }
       } catch {
         continue; // the job goes on without us; look again

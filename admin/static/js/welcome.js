@@ -3,6 +3,9 @@ import { get, path } from "./api.js";
 import { el, icon, plain } from "./dom.js";
 import { t } from "./i18n.js";
 
+/** The knowledge base that comes with Kvasir. */
+const SAMPLE = "sample";
+
 /**
  * @param {HTMLElement} place
  * @param {{me: import("./shell.js").Me, kb: import("./chat.js").Kb | undefined, ask: (text: string) => void}} scene
@@ -25,6 +28,7 @@ export async function welcome(place, { me, kb, ask }) {
 
 /** Questions made of what the documents are called. @param {{name: string}} kb @returns {Promise<string[]>} */
 async function questions(kb) {
+  if (kb.name === SAMPLE) return [t("example_sample_1"), t("example_sample_2"), t("example_sample_3")];
   const found = await get(`${path("kbs", kb.name, "documents")}?status=indexed&limit=40`).catch(() => ({ items: [] }));
   const titles = [...new Set(found.items.map((/** @type {any} */ item) => plain(item.title).trim()))].filter((title) => title.length > 2 && title.length < 50);
   const patterns = ["example_about", "example_important", "example_steps"];

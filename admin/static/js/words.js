@@ -68,6 +68,8 @@ export const WORDS = {
   copy_failed: ["The browser did not allow copying. Select the text and copy it yourself.", "浏览器不允许复制，请手动选择文字复制。"],
   regenerate: ["Answer again", "重新回答"],
 
+  question_long: ["A question may have {n} characters at most. Shorten it.", "问题最多 {n} 个字符，请缩短。"],
+
   // first run
   welcome: ["What would you like to know?", "您想了解什么？"],
   welcome_lead: ["Kvasir answers from the {n} document in “{kb}”, and shows where each answer stands.|Kvasir answers from the {n} documents in “{kb}”, and shows where each answer stands.", "Kvasir 依据“{kb}”中的 {n} 篇文档回答，并标明出处。"],
@@ -79,6 +81,11 @@ export const WORDS = {
   example_about: ["What is “{title}” about?", "“{title}”讲了什么？"],
   example_important: ["What matters most in “{title}”?", "“{title}”中最重要的是什么？"],
   example_steps: ["What does “{title}” say about who to ask?", "按照“{title}”，应该找谁？"],
+
+  // Asked of the knowledge base that comes with Kvasir; its answers stand there in both languages.
+  example_sample_1: ["How many days a week may I work from home?", "年假没有休完，可以留到明年吗？"],
+  example_sample_2: ["Can I bring my dog to the office?", "门禁卡弄丢了要赔多少钱？"],
+  example_sample_3: ["My laptop was stolen, how quickly must I tell IT?", "去上海出差，酒店一晚最多报多少？"],
 
   // sources
   sources: ["Sources", "来源"],
@@ -129,7 +136,7 @@ export const WORDS = {
   name_differs: ["That is not the name of this knowledge base.", "这不是该知识库的名称。"],
   kb_deleted: ["“{kb}” has been deleted.", "已删除“{kb}”。"],
   n_documents: ["{n} document|{n} documents", "{n} 篇文档"],
-  n_chunks: ["{n} chunks", "{n} 个分块"],
+  n_chunks: ["{n} chunk|{n} chunks", "{n} 个分块"],
   with_vectors: ["keyword and meaning search", "关键词与语义搜索"],
   without_vectors: ["keyword search only for now", "目前仅关键词搜索"],
 
