@@ -21,6 +21,65 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Search works by keywords alone until the embedding model is there: {reason}",
         "嵌入模型就绪之前只能按关键词搜索：{reason}",
     ),
+    # the local store
+    "store_io": (
+        "The index {path} cannot be read or written ({reason}); check the disk and the folder's permissions.",
+        "无法读写索引文件 {path}（{reason}）；请检查磁盘和文件夹权限。",
+    ),
+    "store_full": (
+        "There is no space left for the index {path}; free some and try again, nothing stored before is lost.",
+        "索引文件 {path} 所在磁盘已满；请腾出空间后重试，已存的内容没有丢失。",
+    ),
+    "store_read_only": (
+        "The index {path} is read-only; give Kvasir the right to write it.",
+        "索引文件 {path} 为只读；请授予 Kvasir 写入权限。",
+    ),
+    "store_busy": (
+        "Another process has kept the index {path} locked for {seconds} seconds; try again when it is done.",
+        "索引文件 {path} 被另一进程锁定超过 {seconds} 秒；请待其完成后重试。",
+    ),
+    "store_damaged": (
+        "The index {path} is damaged; restore it with «kvasir restore», "
+        "or move the file away and start Kvasir to build it again from the originals.",
+        "索引文件 {path} 已损坏；请用 “kvasir restore” 恢复，或移走该文件后启动 Kvasir，由原件重建。",
+    ),
+    "store_newer": (
+        "The index {path} was made by a newer Kvasir; update Kvasir.",
+        "索引文件 {path} 由更新版本的 Kvasir 创建；请升级 Kvasir。",
+    ),
+    "store_foreign": (
+        "{path} is not an index of Kvasir; move the file away or choose another data directory.",
+        "{path} 不是 Kvasir 的索引文件；请移走该文件或另选数据目录。",
+    ),
+    "store_no_generation": (
+        "The index to write to is gone; run «kvasir kb reindex» for this knowledge base.",
+        "要写入的索引已不存在；请对该知识库运行 “kvasir kb reindex”。",
+    ),
+    "store_wrong_vectors": (
+        "The index holds vectors of {expected} numbers, but these have {found}; "
+        "run «kvasir kb reindex» after a change of the embedder.",
+        "该索引的向量维度为 {expected}，收到的却是 {found}；更换嵌入模型后请运行 “kvasir kb reindex”。",
+    ),
+    "store_bad_document": (
+        "The document «{name}» cannot be stored: {reason}.",
+        "无法存储文档“{name}”：{reason}。",
+    ),
+    "filter_too_big": (
+        "The filter is too big; use fewer conditions.",
+        "筛选条件过多，请减少。",
+    ),
+    "filter_unknown_field": (
+        "There is no field «{field}» to filter by; use document, folder or meta.KEY.",
+        "无法按“{field}”筛选；可用 document、folder 或 meta.键名。",
+    ),
+    "filter_one_value": (
+        "The filter «{op}» takes one value; use «in» for several.",
+        "筛选操作 “{op}” 只接受一个值；多个值请用 “in”。",
+    ),
+    "filter_folder_op": (
+        "Folders are filtered by eq, ne, in or prefix, not by «{op}».",
+        "文件夹只能用 eq、ne、in、prefix 筛选，不能用 “{op}”。",
+    ),
     # knowledge bases, documents, jobs
     "bad_kb_name": (
         (
