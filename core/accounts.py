@@ -325,7 +325,8 @@ class Accounts:
 
 
 def normal_name(name: str) -> str:
-    """The login name as it is kept: NFKC, no spaces around, lower case."""
+    """The login name as it is kept: NFKC, no spaces around, lower case; nothing in it that cannot be printed."""
+    name = "".join(char if char.isprintable() else "\ufffd" for char in name)
     return unicodedata.normalize("NFKC", name).strip().lower()
 
 
