@@ -103,7 +103,7 @@ class _Graph:
         self._constants: list[Any] = []
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        self._constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self._constants.append(self._onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def apply(self, kind: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:

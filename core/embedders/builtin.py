@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from core.embedders.carrier import CARD
+from core.embedders.carrier import MINILM
 from core.embedders.fetch import ensure_model, standing_model
 from core.embedders.folder import GRAPH, TOKENIZER, BuiltModel
 from core.embedders.lanes import Lane
@@ -129,7 +129,7 @@ def _target(settings: Settings) -> Path:
     models = settings.data_dir / "models"
     source = settings.embedder.model_dir
     if source is None:
-        return models / CARD.name
+        return models / MINILM.card.name
     path = source.absolute()
     return models / f"{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 
 from core.embedders.vector_file import KEY_BYTES, VectorFile
+from core.errors import EmbedderUnavailable
 from core.ports import Embedder, EmbedderInfo
 from core.types import Matrix, Vector
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_BYTES: Final = 1 << 30
 
@@ -29,6 +34,7 @@ class CachedEmbedder:
         info = inner.info
         self._seed = hashlib.blake2b(info.fingerprint.encode() + b"\0", digest_size=KEY_BYTES)
         self._file = VectorFile(path, info.fingerprint, info.dimension, max_bytes)
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, "embedding-cache")
 
     @property
@@ -38,13 +44,14 @@ class CachedEmbedder:
     async def embed_documents(self, texts: Sequence[str]) -> Matrix:
         if not texts:
             return await self._inner.embed_documents(texts)
-        loop = asyncio.get_running_loop()
-        keys, rows, missing = await loop.run_in_executor(self._thread, self._look_up, texts)
+        keys, rows, missing = await self._in_thread(self._look_up, texts)
         if missing:
-            first = {keys[number]: number for number in reversed(missing)}  # equal texts are embedded once
+            first: dict[bytes, int] = {}  # equal texts are embedded once
+            for number in missing:
+                first.setdefault(keys[number], number)
             wanted = list(first.values())
             fresh = await self._inner.embed_documents([texts[number] for number in wanted])
-            halves = await loop.run_in_executor(self._thread, self._keep, list(first), fresh)
+            halves = await self._in_thread(self._keep, list(first), fresh)
             place = {key: row for row, key in enumerate(first)}
             rows[missing] = halves[[place[keys[number]] for number in missing]]
         return rows
@@ -53,9 +60,16 @@ class CachedEmbedder:
         return await self._inner.embed_query(text)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        self._thread.shutdown()
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
+            self._thread.shutdown()
         await self._inner.close()
+
+    async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        if self._closed:
+            raise EmbedderUnavailable("The embedder is closed; start Kvasir again.")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *arguments, **named))
 
     def _look_up(self, texts: Sequence[str]) -> tuple[list[bytes], Matrix, list[int]]:
         """Keys of the texts, a row for each, and the numbers of those whose rows are not filled."""

