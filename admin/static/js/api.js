@@ -50,7 +50,7 @@ async function failure(response) {
 /** The error for a status and its problem document; without a login it leads to the login page. @param {number} status @param {any} problem */
 export function problemOf(status, problem) {
   if (status === 401 && !["/login", "/setup"].includes(location.pathname)) {
-    location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+    location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`);
   }
   const detail = typeof problem?.detail === "string" && problem.detail ? problem.detail : t(status === 429 ? "too_many" : status >= 500 ? "server_error" : "refused_request");
   return new ApiError(status, detail);

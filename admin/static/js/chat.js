@@ -5,7 +5,7 @@ import { ConversationList, titleOf } from "./conversations.js";
 import { byId, plain, toast } from "./dom.js";
 import { ExchangeView } from "./exchange.js";
 import { keep, recall, t } from "./i18n.js";
-import { closeDrawer, openShell } from "./shell.js";
+import { broken, closeDrawer, openShell } from "./shell.js";
 import { Follower } from "./follow.js";
 import { welcome } from "./welcome.js";
 
@@ -103,7 +103,7 @@ class Chat {
   /** @param {string} title */
   #title(title) {
     const shown = plain(title) || t("new_conversation");
-    byId("title").firstElementChild.textContent = this.conversation ? shown : "";
+    byId("title").firstElementChild.textContent = shown;
     document.title = this.conversation ? `${shown} · Kvasir` : "Kvasir";
   }
 
@@ -207,5 +207,4 @@ class Chat {
   }
 }
 
-const me = await openShell("chat");
-await new Chat(me).open();
+await openShell("chat").then((me) => new Chat(me).open()).catch(broken);

@@ -5,7 +5,7 @@ import { byId, el, icon, name, plain, toast } from "./dom.js";
 import { DocumentTable } from "./doctable.js";
 import { keep, number, t } from "./i18n.js";
 import { newKb } from "./newkb.js";
-import { closeDrawer, openShell } from "./shell.js";
+import { broken, closeDrawer, openShell } from "./shell.js";
 import { Uploads } from "./upload.js";
 
 /** @typedef {import("./chat.js").Kb} Kb */
@@ -26,7 +26,7 @@ class Documents {
   }
 
   async open() {
-    await this.#refresh();
+    this.kbs = (await get("/kbs")).items;
     this.#show();
   }
 
@@ -151,5 +151,4 @@ function decode(text) {
   try { return decodeURIComponent(text); } catch { return text; }
 }
 
-const me = await openShell("documents");
-await new Documents(me).open();
+await openShell("documents").then((me) => new Documents(me).open()).catch(broken);

@@ -43,13 +43,16 @@ function kindOf(line) {
   return "paragraph";
 }
 
+/** @param {string} line */
+const numbered = (line) => /^\s*\d/.test(line);
+
 /** @param {Block[]} found @param {string} line @param {Block["kind"]} kind */
 function extend(found, line, kind) {
   const last = found.at(-1);
   const open = last && !last.raw.endsWith("\n");
   const lazy = open && kind === "paragraph" && (last.kind === "quote" || last.kind === "list");
-  const item = last?.kind === "list" && (kind === "list" || /^\s{2,}\S/.test(line));
-  const same = open && last.kind === kind && kind !== "heading" && kind !== "rule" && kind !== "code";
+  const item = last?.kind === "list" && (kind === "list" ? /^\s{2,}/.test(line) || numbered(line) === numbered(last.raw) : /^\s{2,}\S/.test(line));
+  const same = open && last.kind === kind && !["heading", "rule", "code", "list"].includes(kind);
   if (last && (lazy || item || same)) last.raw += `\n${line}`;
   else found.push({ kind, raw: line });
 }

@@ -20,26 +20,32 @@ export async function openShell(here) {
 }
 
 function drawer() {
-  const side = byId("side");
-  const opener = byId("side-open");
-  const veil = byId("veil");
-  veil.hidden = false;
-  const set = (/** @type {boolean} */ open) => {
-    side.classList.toggle("open", open);
-    opener.setAttribute("aria-expanded", String(open));
-    if (open) byId("side-close").focus();
-  };
-  const close = () => { if (side.classList.contains("open")) { set(false); opener.focus(); } };
-  opener.addEventListener("click", () => set(true));
+  byId("veil").hidden = false;
+  byId("side-open").addEventListener("click", () => { setDrawer(true); byId("side-close").focus(); });
+  const close = () => { if (byId("side").classList.contains("open")) { setDrawer(false); byId("side-open").focus(); } };
   byId("side-close").addEventListener("click", close);
-  veil.addEventListener("click", close);
+  byId("veil").addEventListener("click", close);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+}
+
+/** @param {boolean} open */
+function setDrawer(open) {
+  byId("side").classList.toggle("open", open);
+  byId("side-open").setAttribute("aria-expanded", String(open));
+  /** @type {HTMLElement} */ (document.querySelector("main")).inert = open;
 }
 
 /** Put the drawer away after a choice on a phone. */
 export function closeDrawer() {
-  byId("side").classList.remove("open");
-  byId("side-open").setAttribute("aria-expanded", "false");
+  setDrawer(false);
+}
+
+/** The page could not be filled: say why, and offer to try again. @param {unknown} error */
+export function broken(error) {
+  const banner = byId("banner");
+  banner.hidden = false;
+  banner.replaceChildren(icon("warning"), el("span", { role: "alert" }, plain(error instanceof Error ? error.message : String(error))),
+    el("button", { type: "button", class: "button small", onclick: () => location.reload() }, t("try_again")));
 }
 
 /** @param {Me} me @param {string} here */
