@@ -64,6 +64,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The document «{name}» cannot be stored: {reason}.",
         "无法存储文档“{name}”：{reason}。",
     ),
+    "store_bad_value": (
+        "A text or number given cannot be stored or searched for; leave out broken characters and huge numbers.",
+        "给出的文本或数字无法存储或搜索；请去掉无效字符和过大的数字。",
+    ),
     "filter_too_big": (
         "The filter is too big; use fewer conditions.",
         "筛选条件过多，请减少。",
