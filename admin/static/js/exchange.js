@@ -121,7 +121,7 @@ export class ExchangeView {
 
   /** @param {Omit<Exchange, "question">} record */
   #offer(record) {
-    const copy = iconButton("copy", t("copy"), () => void copyText(record.text, copy));
+    const copy = iconButton("copy", t("copy"), () => void copyText(withSources(record), copy));
     const row = el("div", { class: "actions" });
     const rating = record.answer_id ? new Rating(record.answer_id, record.rating) : null;
     if (rating) row.append(...rating.buttons);
@@ -141,6 +141,12 @@ export class ExchangeView {
 /** @param {string} sign @param {string} text */
 function note(sign, text) {
   return el("p", { class: "note" }, icon(sign), el("span", {}, plain(text)));
+}
+
+/** An answer as it is copied: with the sources its numbers stand for. @param {{text: string, sources: Source[]}} answer */
+function withSources({ text, sources }) {
+  const lines = sources.map((source) => `[${source.n}] ${[source.title || source.document, source.locator].filter(Boolean).join(", ")}`);
+  return lines.length ? `${text.trimEnd()}\n\n${lines.join("\n")}\n` : text;
 }
 
 /** @param {string} text @param {HTMLElement} button */

@@ -14,6 +14,13 @@ function remembered() {
   return value === "en" || value === "zh" ? value : null;
 }
 
+/** Speak the house's language where nobody has chosen one here. @param {string} code @returns {boolean} whether it changed */
+export function adopt(code) {
+  if (remembered() || code === language || (code !== "en" && code !== "zh")) return false;
+  language = code;
+  return true;
+}
+
 /** What was kept under `key`, or null where the browser keeps nothing. @param {string} key */
 export function recall(key) {
   try { return localStorage.getItem(key); } catch { return null; }

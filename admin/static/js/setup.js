@@ -33,4 +33,8 @@ openDoor("set_up", async () => {
   location.replace("/");
 });
 showRules();
+if (!new URLSearchParams(location.search).get("token")) {
+  byId("error").textContent = t("link_needed");
+  byId("error").hidden = false;
+}
 for (const id of ["name", "password"]) byId(id).addEventListener("input", showRules);

@@ -1,7 +1,7 @@
 // What the chat and documents pages share: the drawer, the foot of the side panel, and the state of the embedding model.
 import { call, get } from "./api.js";
 import { byId, el, icon, name, plain } from "./dom.js";
-import { languageSwitch, t, translate } from "./i18n.js";
+import { adopt, languageSwitch, t, translate } from "./i18n.js";
 
 /**
  * @typedef {{ready: boolean, stage: string, progress: number, reason: string}} EmbedderState
@@ -14,6 +14,7 @@ export async function openShell(here) {
   translate();
   drawer();
   const me = await get("/me");
+  if (adopt(me.language)) translate();
   foot(me, here);
   void watchEmbedder(me);
   return me;

@@ -58,7 +58,8 @@ class SourceView {
     this.pieces = new Map();
     const id = `passage-${(made += 1)}`;
     this.panel = el("div", { class: "source-panel", id, hidden: true });
-    const where = [source.locator, ...(source.headings ?? []).slice(-1)].filter(Boolean).map(plain).join(" · ");
+    const heading = (source.headings ?? []).at(-1);
+    const where = [source.locator, heading === source.title ? "" : heading].filter(Boolean).map((part) => plain(String(part))).join(" · ");
     this.toggle = el("button", { type: "button", class: "source-toggle", "aria-expanded": "false", "aria-controls": id, onclick: () => this.open(this.panel.hidden) },
       el("span", { class: "source-n" }, String(source.n)),
       el("span", { class: "source-name" }, name(source.title || source.document), where ? el("small", {}, el("bdi", {}, where)) : null),

@@ -196,6 +196,7 @@ export const WORDS = {
   name_and_password_needed: ["Fill in your name and your password.", "请填写名称和密码。"],
   set_up: ["Welcome to Kvasir", "欢迎使用 Kvasir"],
   setup_lead: ["Create the administrator, and you are ready to ask.", "创建管理员账号，即可开始提问。"],
+  link_needed: ["Open the whole one-time link that Kvasir printed in its terminal.", "请打开 Kvasir 在终端里打印的完整一次性链接。"],
   create_administrator: ["Create the administrator", "创建管理员"],
   rule_length: ["At least {n} characters", "至少 {n} 个字符"],
   rule_varied: ["Not only your name, digits, or one letter repeated", "不能只是名称、数字或重复的字符"],
