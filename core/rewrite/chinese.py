@@ -1,4 +1,4 @@
-"""The rule of `core/rewrite.py` for Chinese."""
+"""The rule of `core/rewrite/` for Chinese."""
 
 from __future__ import annotations
 

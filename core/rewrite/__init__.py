@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
-from core import rewrite_chinese, rewrite_english
 from core.errors import EngineUnavailable
 from core.ports import Engine
 from core.prompt import disarmed
+from core.rewrite import chinese, english
 from core.texts import text_language
 from core.types import PastTurn, Prompt, Sampling, Turn
 
@@ -38,8 +38,8 @@ def standalone(question: str, history: Sequence[PastTurn]) -> str:
     if not history or not text or len(text) > _LONGEST:
         return text
     previous = history[-1].standalone_question or history[-1].question
-    rule = rewrite_chinese if text_language(text) == "zh" else rewrite_english
-    before = rewrite_chinese if text_language(previous) == "zh" else rewrite_english
+    rule = chinese if text_language(text) == "zh" else english
+    before = chinese if text_language(previous) == "zh" else english
     topic = before.topic(previous)
     if not topic and history[-1].sources:
         topic = re.sub(r"\.\w+$", "", history[-1].sources[0].rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""The rule of `core/rewrite.py` for English."""
+"""The rule of `core/rewrite/` for English."""
 
 from __future__ import annotations
 
