@@ -1,0 +1,97 @@
+"""The web application: every route, behind the guard and the gate; and the one place where errors become HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from admin.api import documents, health, jobs, kbs, me
+from admin.auth import Gate
+from admin.chat.page import add_pages
+from admin.chat.platform import Handler, WebPlatform
+from admin.guard import Guard
+from admin.problem import problem, problem_of
+from admin.rate import Rate
+from core.app import Kvasir
+from core.errors import KvasirError
+from core.texts import tell
+
+logger = logging.getLogger(__name__)
+
+API = "/api/v1"
+
+
+def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
+    """The application, ready to be served; `handler` answers what is asked in the chat page."""
+    app = FastAPI(
+        title="Kvasir",
+        version=version("kvasir"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "auto_configure": False},
+    )
+    app.state.kvasir = kvasir
+    app.state.platform = WebPlatform(handler)
+    app.state.questions = Rate(kvasir.settings.web.questions_per_minute)
+    app.state.closing = asyncio.Event()
+    app.include_router(health.router)
+    for noun in (me, kbs, documents, jobs):
+        app.include_router(noun.router, prefix=API)
+    add_pages(app)
+    # The last one added is the outermost.
+    app.add_middleware(Gate, accounts=kvasir.accounts, web=kvasir.settings.web)
+    app.add_middleware(Guard, settings=kvasir.settings)
+    _add_error_handlers(app)
+    return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(KvasirError, _of_ours)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(OperationalError, _of_database)
+    app.add_exception_handler(ClientDisconnect, _of_nobody)
+
+
+async def _of_ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, KvasirError)  # noqa: S101  what it is registered for
+    return problem_of(error)
+
+
+async def _of_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  what it is registered for
+    sentences = {404: "no_such_page", 405: "no_such_method"}
+    key = sentences.get(error.status_code)
+    return problem(error.status_code, tell(key) if key else error.detail, headers=error.headers)
+
+
+async def _of_validation(_request: Request, error: Exception) -> Response:
+    """Names the fields and the rules; never what was sent, which may be a password."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101  what it is registered for
+    errors = [{"field": _field(item), "message": str(item["msg"])} for item in error.errors()[:20]]
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:3])
+    return problem(422, tell("bad_request", detail=detail), errors=errors)
+
+
+def _field(item: Any) -> str:
+    return ".".join(str(part)[:100] for part in item["loc"][1:6]) or str(item["loc"][0])
+
+
+async def _of_database(_request: Request, error: Exception) -> Response:
+    logger.warning("the database did not answer: %s", error)
+    return problem(503, tell("database_busy"), headers={"retry-after": "5"})
+
+
+async def _of_nobody(_request: Request, _error: Exception) -> Response:
+    return problem(400, tell("client_gone"))

@@ -1,0 +1,87 @@
+"""What routes ask for: Kvasir itself, and the caller with the one way to each knowledge base and document."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from core.access import Action, Identity
+from core.app import Kvasir
+from core.errors import LoginNeeded, NotAllowed, NotFound
+from core.knowledge import DocumentInfo, KnowledgeBase
+from core.texts import tell
+from core.types import Person
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def kvasir_of(request: Request) -> Kvasir:
+    kvasir: Kvasir = request.app.state.kvasir
+    return kvasir
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling, and what they may see and do. What they may not see does not exist for them."""
+
+    identity: Identity
+    kvasir: Kvasir
+
+    @property
+    def person(self) -> Person:
+        return self.identity.person
+
+    def may(self, action: Action, *, private: bool = False) -> bool:
+        return self.kvasir.accounts.may(self.identity, action, private=private)
+
+    def require(self, action: Action) -> None:
+        """Raises NotAllowed."""
+        if not self.may(action):
+            raise NotAllowed(tell("not_allowed"))
+
+    async def kbs(self, action: Action) -> list[KnowledgeBase]:
+        return [kb for kb in await self.kvasir.knowledge.list() if self.may(action, private=kb.private)]
+
+    async def kb(self, name: str, action: Action) -> KnowledgeBase:
+        """Raises NotFound where the caller may neither read nor ask it, NotAllowed where they may not do `action`."""
+        unknown = NotFound(tell("no_such_kb", name=name))
+        if not name.isprintable():
+            raise unknown
+        try:
+            kb = await self.kvasir.knowledge.get(name)
+        except NotFound as error:
+            raise unknown from error
+        if not any(self.may(seen, private=kb.private) for seen in (Action.READ, Action.ASK)):
+            raise unknown
+        if not self.may(action, private=kb.private):
+            raise NotAllowed(tell("not_allowed"))
+        return kb
+
+    async def document(self, document_id: str, action: Action) -> DocumentInfo:
+        unknown = NotFound(tell("no_such_document"))
+        if not is_id(document_id):
+            raise unknown
+        try:
+            document = await self.kvasir.knowledge.document(document_id)
+            await self.kb(document.kb, action)
+        except NotFound as error:
+            raise unknown from error
+        return document
+
+
+def caller_of(request: Request) -> Caller:
+    identity: Identity | None = getattr(request.state, "identity", None)
+    if identity is None:
+        raise LoginNeeded(tell("login_needed"))
+    return Caller(identity, kvasir_of(request))
+
+
+def is_id(text: str) -> bool:
+    return bool(_ID.fullmatch(text))
+
+
+KvasirDep = Annotated[Kvasir, Depends(kvasir_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]

@@ -1,0 +1,85 @@
+"""The web application on a real Kvasir in a folder of its own, and people to call it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from argon2 import PasswordHasher
+from fastapi import FastAPI
+
+from admin.app import create_app
+from core import accounts as accounts_module
+from core.app import Kvasir
+from core.passwords import Passwords
+from core.settings import load
+from core.types import Role
+from tests.admin.handler import EchoHandler
+
+HERE = "http://127.0.0.1:8410"
+PASSWORD = "correct horse battery"
+
+
+class Site:
+    """One running application and its people."""
+
+    def __init__(self, kvasir: Kvasir, app: FastAPI, handler: EchoHandler) -> None:
+        self.kvasir = kvasir
+        self.app = app
+        self.handler = handler
+        self._clients: list[httpx2.AsyncClient] = []
+
+    def client(self, **options: Any) -> httpx2.AsyncClient:
+        """Somebody's browser on the site."""
+        peer = options.pop("peer", "127.0.0.1")
+        headers = {"origin": HERE, "accept-language": "en"} | options.pop("headers", {})
+        transport = httpx2.ASGITransport(self.app, client=(peer, 5555))
+        made = httpx2.AsyncClient(transport=transport, base_url=HERE, headers=headers, **options)
+        self._clients.append(made)
+        return made
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+    async def person(self, name: str, role: Role) -> httpx2.AsyncClient:
+        """A browser in which somebody of that role has logged in."""
+        await self.kvasir.accounts.create(name, PASSWORD, role)
+        return await self.log_in(name)
+
+    async def log_in(self, name: str) -> httpx2.AsyncClient:
+        browser = self.client()
+        response = await browser.post("/api/v1/login", json={"name": name, "password": PASSWORD})
+        assert response.status_code == 200, response.text
+        return browser
+
+
+OpenSite = Callable[..., Any]
+
+
+@pytest.fixture
+def open_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenSite:
+    """`async with open_site(web={...}) as site`."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr(accounts_module, "Passwords", lambda: Passwords(cheap))
+
+    @asynccontextmanager
+    async def opened(**given: Any) -> AsyncIterator[Site]:
+        given.setdefault("embedder", {"kind": "none"})
+        async with Kvasir.open(load(data_dir=tmp_path / "data", **given)) as kvasir:
+            handler = EchoHandler(kvasir)
+            made = Site(kvasir, create_app(kvasir, handler), handler)
+            yield made
+            await made.close()
+
+    return opened
+
+
+@pytest.fixture
+async def site(open_site: OpenSite) -> AsyncIterator[Site]:
+    async with open_site() as made:
+        yield made
