@@ -1,0 +1,297 @@
+"""The `local` store: one SQLite file, searched exactly with numpy; needs no server, and several processes may use it.
+
+Text, vectors and tokens of a document are written in one commit. A search works in memory, on an index that follows the
+file: a version number per generation tells when another thread or process has changed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import ConfigError, KvasirError
+from core.settings import Settings
+from core.stores.database import CHUNK_BITS, Connections, connect, meaning, prepare, reading, writing
+from core.stores.filters import condition
+from core.stores.postings import bm25
+from core.stores.resident import Resident, Residents, Stale
+from core.stores.writing import delete, drop, headings_of, locator_of, put, sweep
+from core.texts import tell
+from core.types import Chunk, Filter, Generation, Hit, IndexedDocument, SearchResult, StoreCount, Vector
+
+logger = logging.getLogger(__name__)
+
+FILE: Final = "index.db"
+_READERS: Final = 4
+_CHUNK_COLUMNS: Final = "c.text, c.tokens, c.content_hash, c.headings, c.locator"
+_NUMBER: Final = (1 << CHUNK_BITS) - 1
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def open_store(settings: Settings) -> LocalStore:
+    """The store in `{data_dir}/index.db`, made where it is missing. Raises ConfigError or StoreUnavailable."""
+    store = LocalStore(settings.data_dir / FILE, cache_mb=settings.store.cache_mb)
+    await store.open()
+    return store
+
+
+class LocalStore:
+    def __init__(self, path: Path, *, cache_mb: int) -> None:
+        self._path = path
+        self._connections = Connections(path)
+        self._residents = Residents(cache_mb << 20)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="kvasir-store-read")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="kvasir-store-write")
+
+    async def open(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, copy_context().run, prepare, self._path)
+        except BaseException:
+            await self.close()
+            raise
+        self._writer.submit(self._clean_up)
+
+    async def close(self) -> None:
+        """What has begun is finished first."""
+
+        def shut() -> None:
+            self._writer.shutdown()
+            self._readers.shutdown()
+            self._connections.close()
+
+        await asyncio.to_thread(shut)
+
+    async def ensure_generation(self, generation: Generation) -> None:
+        await self._write(_ensure, generation)
+
+    async def drop_generation(self, generation: Generation) -> None:
+        await self._write(drop, generation)
+        self._residents.forget(generation.id)
+
+    async def put(self, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
+        await self._write(put, generation, documents)
+
+    async def delete(self, generation: Generation, document_ids: Sequence[str]) -> None:
+        await self._write(delete, generation, document_ids)
+
+    async def search(
+        self,
+        generation: Generation,
+        *,
+        vector: Vector | None,
+        tokens: Sequence[str],
+        limit: int,
+        filter: Filter | None = None,
+    ) -> SearchResult:
+        return await self._read(self._search, generation, vector, tokens, limit, filter)
+
+    async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:
+        return await self._read(_chunks, generation, document_id)
+
+    async def documents(self, generation: Generation) -> Sequence[tuple[str, str, int]]:
+        return await self._read(_documents, generation)
+
+    async def count(self, generation: Generation) -> StoreCount:
+        return await self._read(_count, generation)
+
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy of the whole store to `path`, while it is in use."""
+        await self._read(_backup, path)
+
+    async def _read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **_: P.kwargs) -> T:
+        return await self._run(self._readers, work, *args)
+
+    async def _write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **_: P.kwargs) -> T:
+        return await self._run(self._writer, work, *args)
+
+    async def _run(self, executor: Executor, work: Callable[..., T], *args: Any) -> T:
+        def ask() -> T:
+            with meaning(self._path):
+                return work(self._connections.get(), *args)
+
+        return await asyncio.get_running_loop().run_in_executor(executor, copy_context().run, ask)
+
+    def _clean_up(self) -> None:
+        """Take out what a killed process left behind; a start does not wait for it."""
+        try:
+            with meaning(self._path):
+                sweep(self._connections.get())
+        except KvasirError as error:
+            logger.warning("nothing cleaned up: %s", error)
+
+    def _search(
+        self,
+        connection: sqlite3.Connection,
+        generation: Generation,
+        vector: Vector | None,
+        tokens: Sequence[str],
+        limit: int,
+        filter: Filter | None,
+    ) -> SearchResult:
+        while True:
+            try:
+                with reading(connection):
+                    index = self._residents.current(connection, generation.id)
+                    if index is None:
+                        return SearchResult((), 0, dict.fromkeys(tokens, 0))
+                    eligible = _eligible(connection, generation, index, filter)
+                    return _found(connection, index, vector, tokens, limit, eligible)
+            except Stale:  # another thread has just seen a newer state, so a new transaction does too
+                continue
+
+
+def _found(
+    connection: sqlite3.Connection,
+    index: Resident,
+    vector: Vector | None,
+    tokens: Sequence[str],
+    limit: int,
+    eligible: NDArray[np.bool_] | None,
+) -> SearchResult:
+    similarities = _similarities(index, vector)
+    scores, frequencies = bm25(index.segments, tokens, index.lengths, index.alive)
+    best = [_best(scores, eligible, limit, above=0.0)]
+    if similarities is not None:
+        best.append(_best(similarities, eligible, limit))
+    rows = np.unique(np.concatenate(best))
+    places = {int(index.ids[row]): int(row) for row in rows}
+    marks = ", ".join("?" * len(places))
+    found = connection.execute(
+        f"SELECT c.id, d.key, d.name, d.title, {_CHUNK_COLUMNS} FROM chunks c"  # noqa: S608 - columns and marks only
+        f" JOIN documents d ON d.id = c.id >> {CHUNK_BITS} WHERE c.id IN ({marks})",
+        list(places),
+    )
+    hits = [
+        Hit(
+            document_id=key,
+            document=name,
+            title=title,
+            chunk=_chunk(row & _NUMBER, *columns),
+            vector_score=None if similarities is None else float(similarities[places[row]]),
+            keyword_score=float(scores[places[row]]) if frequencies else None,
+        )
+        for row, key, name, title, *columns in found
+    ]
+    return SearchResult(tuple(hits), index.chunks, frequencies)
+
+
+def _eligible(
+    connection: sqlite3.Connection, generation: Generation, index: Resident, filter: Filter | None
+) -> NDArray[np.bool_] | None:
+    """The rows that may be found; None: all."""
+    if filter is None:
+        return index.alive
+    sql, values = condition(filter)
+    found = connection.execute(
+        "SELECT d.id FROM documents d JOIN generations g ON g.id = d.generation"  # noqa: S608 - `sql` is ours, see there
+        f" WHERE g.key = ? AND d.state = 1 AND ({sql})",
+        (generation.id, *values),
+    ).fetchall()
+    return np.isin(index.document_ids, np.array(found, np.int64).ravel())
+
+
+def _similarities(index: Resident, vector: Vector | None) -> NDArray[np.float32] | None:
+    if vector is None or index.dimension == 0:
+        return None
+    if vector.shape != (index.dimension,):
+        raise ConfigError(tell("store_wrong_vectors", expected=index.dimension, found=vector.shape))
+    # Row by row rather than by `@`, which wakes BLAS's own threads for a few microseconds' work and waits for them.
+    similarities: NDArray[np.float32] = np.vecdot(index.matrix, vector.astype(np.float32))
+    return similarities
+
+
+def _best(
+    scores: NDArray[np.float32], eligible: NDArray[np.bool_] | None, limit: int, *, above: float | None = None
+) -> NDArray[np.int64]:
+    """Rows of the `limit` highest scores among the eligible ones."""
+    wanted = eligible
+    if above is not None:
+        wanted = scores > above if eligible is None else (scores > above) & eligible
+    rows = np.arange(len(scores)) if wanted is None else np.flatnonzero(wanted)
+    if len(rows) <= limit:
+        return rows
+    return rows[np.argpartition(scores[rows], -limit)[-limit:]] if limit > 0 else rows[:0]
+
+
+def _chunk(number: int, text: str, tokens: str, content_hash: str, headings: str, locator: str) -> Chunk:
+    return Chunk(
+        number=number,
+        text=text,
+        tokens=tokens,
+        content_hash=content_hash,
+        headings=headings_of(headings),
+        locator=locator_of(locator),
+    )
+
+
+def _ensure(connection: sqlite3.Connection, generation: Generation) -> None:
+    with writing(connection):
+        connection.execute(
+            "INSERT INTO generations (key, kb, fingerprint, dimension, version, documents, chunks)"
+            " VALUES (?, ?, ?, ?, 0, 0, 0) ON CONFLICT (key) DO NOTHING",
+            (generation.id, generation.kb_id, generation.fingerprint, generation.dimension),
+        )
+
+
+def _chunks(connection: sqlite3.Connection, generation: Generation, document_id: str) -> list[Chunk]:
+    found = connection.execute(
+        f"SELECT c.id, {_CHUNK_COLUMNS} FROM generations g"  # noqa: S608 - a constant
+        " JOIN documents d ON d.generation = g.id AND d.state = 1 AND d.key = ?"
+        f" JOIN chunks c ON c.id BETWEEN d.id << {CHUNK_BITS} AND (d.id << {CHUNK_BITS}) + {_NUMBER}"
+        " WHERE g.key = ? ORDER BY c.id",
+        (document_id, generation.id),
+    )
+    return [_chunk(row & _NUMBER, *columns) for row, *columns in found]
+
+
+def _documents(connection: sqlite3.Connection, generation: Generation) -> list[tuple[str, str, int]]:
+    return connection.execute(
+        "SELECT d.key, d.content_hash, d.chunks FROM generations g"
+        " JOIN documents d ON d.generation = g.id AND d.state = 1 WHERE g.key = ? ORDER BY d.key",
+        (generation.id,),
+    ).fetchall()
+
+
+def _count(connection: sqlite3.Connection, generation: Generation) -> StoreCount:
+    """Counted from the rows themselves, so that it tells what is there."""
+    documents: set[str] = set()
+    chunks = digest = 0
+    with reading(connection):
+        listed = len(_documents(connection, generation))
+        for key, row, content_hash in connection.execute(
+            "SELECT d.key, c.id, c.content_hash FROM generations g"  # noqa: S608 - constants
+            " JOIN documents d ON d.generation = g.id AND d.state = 1"
+            f" JOIN chunks c ON c.id BETWEEN d.id << {CHUNK_BITS} AND (d.id << {CHUNK_BITS}) + {_NUMBER}"
+            " WHERE g.key = ?",
+            (generation.id,),
+        ):
+            documents.add(key)
+            chunks += 1
+            line = f"{len(key)} {key} {row & _NUMBER} {content_hash}".encode()
+            digest += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "big")
+    return StoreCount(max(listed, len(documents)), chunks, f"{digest % (1 << 128):032x}")
+
+
+def _backup(connection: sqlite3.Connection, path: Path) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with closing(connect(partial)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,298 @@
+"""Documents into and out of the `local` store's file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from core.errors import ConfigError, DocumentError, StoreUnavailable
+from core.stores.database import CHUNK_BITS, writing
+from core.stores.postings import analyse
+from core.texts import tell
+from core.types import Chunk, Generation, IndexedDocument, Locator
+
+_AT_ONCE: Final = 2000
+"""Chunks written in one transaction at most; more are written bit by bit and made live in a last, short one."""
+_STRETCH: Final = 500
+_ABANDONED_AFTER: Final = 3600
+"""Seconds after which a document that is still being written was left by a process that died."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Some chunks of a document, ready to be written."""
+
+    first: int
+    chunks: list[tuple[int, str, str, str, str, str]]
+    """Number, text, tokens, headings, locator, content hash."""
+    lengths: bytes
+    terms: bytes
+    vectors: bytes
+
+
+def put(connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
+    wanted = list({document.id: document for document in documents}.values())
+    for document in wanted:
+        _check(generation, document)
+    if sum(len(document.chunks) for document in wanted) <= _AT_ONCE:
+        _put_at_once(connection, generation, wanted)
+    else:
+        _put_bit_by_bit(connection, generation, wanted)
+    sweep(connection)
+
+
+def delete(connection: sqlite3.Connection, generation: Generation, document_ids: Sequence[str]) -> None:
+    with writing(connection):
+        row = _generation_row(connection, generation)
+        if row is not None:
+            _remove(connection, row, document_ids)
+    sweep(connection)
+
+
+def drop(connection: sqlite3.Connection, generation: Generation) -> None:
+    """Gone for readers at once; its rows are taken out in short transactions."""
+    with writing(connection):
+        row = _generation_row(connection, generation)
+        if row is None:
+            return
+        connection.execute("UPDATE generations SET key = NULL WHERE id = ?", (row,))
+        connection.execute("UPDATE documents SET state = 2 WHERE generation = ?", (row,))
+    sweep(connection)
+
+
+def sweep(connection: sqlite3.Connection) -> None:
+    """Take out the rows of documents that were replaced, deleted, or left half-written by a process that died."""
+    abandoned = int(time.time()) - _ABANDONED_AFTER
+    while True:
+        found = connection.execute(
+            "SELECT id, chunks FROM documents WHERE state = 2 OR (state = 0 AND since < ?) LIMIT 100", (abandoned,)
+        ).fetchall()
+        if not found:
+            break
+        for group in _groups(found):
+            with writing(connection):
+                for document, first, last, is_end in group:
+                    start = document << CHUNK_BITS
+                    connection.execute("DELETE FROM chunks WHERE id BETWEEN ? AND ?", (start + first, start + last))
+                    if is_end:
+                        connection.execute("DELETE FROM blocks WHERE document = ?", (document,))
+                        connection.execute("DELETE FROM metadata WHERE document = ?", (document,))
+                        connection.execute("DELETE FROM documents WHERE id = ?", (document,))
+    if connection.execute("SELECT 1 FROM generations WHERE key IS NULL LIMIT 1").fetchone():
+        with writing(connection):
+            connection.execute(
+                "DELETE FROM generations WHERE key IS NULL AND id NOT IN (SELECT generation FROM documents)"
+            )
+
+
+def headings_of(stored: str) -> tuple[str, ...]:
+    return _headings(stored) if stored else ()
+
+
+def locator_of(stored: str) -> Locator:
+    return _locator(stored) if stored else Locator()
+
+
+def _groups(found: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int, int, bool]]]:
+    """(document, first chunk, last chunk, whether these are its last) in transactions of about `_AT_ONCE` chunks."""
+    group: list[tuple[int, int, int, bool]] = []
+    size = 0
+    for document, chunks in found:
+        for first in range(0, max(chunks, 1), _AT_ONCE):
+            last = first + _AT_ONCE - 1
+            group.append((document, first, last, last + 1 >= chunks))
+            size += min(chunks - first, _AT_ONCE)
+            if size >= _AT_ONCE:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+def _check(generation: Generation, document: IndexedDocument) -> None:
+    if len(document.chunks) >= 1 << CHUNK_BITS:
+        raise DocumentError(tell("store_bad_document", name=document.name, reason=f"{len(document.chunks)} chunks"))
+    try:
+        "".join([document.id, document.name, document.title, *(chunk.text for chunk in document.chunks)]).encode()
+    except UnicodeEncodeError as error:
+        raise DocumentError(tell("store_bad_document", name=ascii(document.name), reason=error.reason)) from error
+    vectors = document.vectors
+    if generation.dimension == 0:
+        return
+    expected = (len(document.chunks), generation.dimension)
+    found = None if vectors is None else vectors.shape
+    if found != expected:
+        raise ConfigError(tell("store_wrong_vectors", expected=expected, found=found))
+    if vectors is not None and not np.isfinite(vectors).all():
+        raise DocumentError(tell("store_bad_document", name=document.name, reason="NaN"))
+
+
+def _put_at_once(connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
+    prepared = [(document, _stretch(generation, document, 0, len(document.chunks))) for document in documents]
+    with writing(connection):
+        row = _expected_row(connection, generation)
+        version = _remove(connection, row, [document.id for document in documents])
+        for document, stretch in prepared:
+            _write(connection, _insert(connection, row, document, state=1, version=version), stretch)
+        _count(connection, row, len(documents), sum(len(document.chunks) for document in documents))
+
+
+def _put_bit_by_bit(
+    connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]
+) -> None:
+    rows: list[int] = []
+    try:
+        for document in documents:
+            with writing(connection):
+                row = _expected_row(connection, generation)
+                rows.append(_insert(connection, row, document, state=0, version=0))
+            for first in range(0, len(document.chunks), _STRETCH):
+                stretch = _stretch(generation, document, first, first + _STRETCH)
+                with writing(connection):
+                    _write(connection, rows[-1], stretch)
+        with writing(connection):
+            row = _expected_row(connection, generation)
+            version = _remove(connection, row, [document.id for document in documents])
+            connection.executemany(
+                "UPDATE documents SET state = 1, version = ? WHERE id = ?", [(version, written) for written in rows]
+            )
+            _count(connection, row, len(documents), sum(len(document.chunks) for document in documents))
+    except BaseException:
+        _abandon(connection, rows)
+        raise
+
+
+def _abandon(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
+    """Let the next sweep take the rows out; where even this cannot be written, an hour does."""
+    try:
+        with writing(connection):
+            connection.executemany(
+                "UPDATE documents SET state = 2 WHERE id = ? AND state = 0", [(row,) for row in rows]
+            )
+    except sqlite3.Error:
+        return
+
+
+def _stretch(generation: Generation, document: IndexedDocument, first: int, last: int) -> _Stretch:
+    chunks = document.chunks[first:last]
+    lengths, terms = analyse([chunk.tokens for chunk in chunks])
+    vectors = b""
+    if generation.dimension and document.vectors is not None:
+        vectors = document.vectors[first:last].astype("<f2").tobytes()
+    rows = [_chunk_row(number, chunk) for number, chunk in enumerate(chunks, first)]
+    return _Stretch(first, rows, lengths, terms, vectors)
+
+
+def _chunk_row(number: int, chunk: Chunk) -> tuple[int, str, str, str, str, str]:
+    return (
+        number,
+        chunk.text,
+        chunk.tokens,
+        _headings_json(chunk.headings) if chunk.headings else "",
+        _locator_json(chunk.locator) if chunk.locator.kind else "",
+        chunk.content_hash,
+    )
+
+
+def _insert(
+    connection: sqlite3.Connection, generation: int, document: IndexedDocument, *, state: int, version: int
+) -> int:
+    row = connection.execute(
+        "INSERT INTO documents (generation, key, name, title, content_hash, chunks, state, version, since)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            generation,
+            document.id,
+            document.name,
+            document.title,
+            document.content_hash,
+            len(document.chunks),
+            state,
+            version,
+            int(time.time()),
+        ),
+    ).lastrowid
+    assert row is not None  # noqa: S101 - an INSERT always has one
+    if document.metadata:
+        connection.executemany(
+            "INSERT INTO metadata (document, key, value) VALUES (?, ?, ?)",
+            [(row, key, value) for key, value in document.metadata.items()],
+        )
+    return row
+
+
+def _write(connection: sqlite3.Connection, document: int, stretch: _Stretch) -> None:
+    if not stretch.chunks:
+        return
+    start = document << CHUNK_BITS
+    connection.executemany(
+        "INSERT INTO chunks (id, text, tokens, headings, locator, content_hash) VALUES (? + ?, ?, ?, ?, ?, ?)",
+        [(start, *row) for row in stretch.chunks],
+    )
+    connection.execute(
+        "INSERT INTO blocks (document, first, lengths, terms, vectors) VALUES (?, ?, ?, ?, ?)",
+        (document, stretch.first, stretch.lengths, stretch.terms, stretch.vectors),
+    )
+
+
+def _remove(connection: sqlite3.Connection, generation: int, document_ids: Sequence[str]) -> int:
+    """Take the documents out of sight, and give the generation its next version."""
+    removed = [
+        chunks
+        for key in document_ids
+        for (chunks,) in connection.execute(
+            "UPDATE documents SET state = 2 WHERE generation = ? AND key = ? AND state = 1 RETURNING chunks",
+            (generation, key),
+        ).fetchall()
+    ]
+    _count(connection, generation, -len(removed), -sum(removed))
+    version: int = connection.execute(
+        "UPDATE generations SET version = version + 1 WHERE id = ? RETURNING version", (generation,)
+    ).fetchone()[0]
+    return version
+
+
+def _count(connection: sqlite3.Connection, generation: int, documents: int, chunks: int) -> None:
+    connection.execute(
+        "UPDATE generations SET documents = documents + ?, chunks = chunks + ? WHERE id = ?",
+        (documents, chunks, generation),
+    )
+
+
+def _expected_row(connection: sqlite3.Connection, generation: Generation) -> int:
+    row = _generation_row(connection, generation)
+    if row is None:
+        raise StoreUnavailable(tell("store_no_generation"))
+    return row
+
+
+def _generation_row(connection: sqlite3.Connection, generation: Generation) -> int | None:
+    found = connection.execute("SELECT id FROM generations WHERE key = ?", (generation.id,)).fetchone()
+    return found[0] if found else None
+
+
+@lru_cache(maxsize=1024)
+def _headings_json(headings: tuple[str, ...]) -> str:
+    return json.dumps(headings, ensure_ascii=False)
+
+
+@lru_cache(maxsize=1024)
+def _locator_json(locator: Locator) -> str:
+    return json.dumps([locator.kind, locator.label, locator.first, locator.last], ensure_ascii=False)
+
+
+@lru_cache(maxsize=4096)
+def _headings(stored: str) -> tuple[str, ...]:
+    return tuple(json.loads(stored))
+
+
+@lru_cache(maxsize=4096)
+def _locator(stored: str) -> Locator:
+    return Locator(*json.loads(stored))
