@@ -78,10 +78,10 @@ def query_tokens(text: str) -> list[str]:
 def query_units(text: str) -> list[tuple[str, ...]]:
     """The question's parts in order, each as the tokens of which any one shows that a text speaks of it.
 
-    A spaced word is a part, and so is each character of an unspaced script, shown by the pairs it belongs to. Words that
-    only ask are left out, unless nothing else is there.
+    A spaced word is a part, and so is each character of an unspaced script, shown by the pairs it belongs to. Words
+    that only ask are left out, unless nothing else is there.
     """
-    return _units(_without_asking(text)) or _units(text)
+    return _units(_without_asking(text)) or [(token,) for token in query_tokens(text)]
 
 
 def _without_asking(text: str) -> str:
@@ -116,6 +116,11 @@ def _token_set(words: str) -> frozenset[str]:
 
 def _longest_first(words: str) -> str:
     return "|".join(sorted(words.split(), key=len, reverse=True))
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether it holds a character of a script that is written without spaces between words."""
+    return _HAS_UNSPACED.search(text) is not None
 
 
 class _Cache(dict[str, tuple[str, ...]]):
@@ -255,13 +260,12 @@ _HOLDS_ASKING: Final = _longest_first(
     "標的 的確 了結 國是 幾何 幾乎 幾率 請假 請求 申請 邀請"
 )
 _ONLY_ASKS: Final = _longest_first(
-    "什么时候 什么时间 什么地方 什么样 什么人 什么 哪一年 哪一个 哪一种 哪一天 哪些 哪个 哪年 哪里 哪儿 哪位 哪种 "
-    "哪几个 哪几种 哪几 哪两个 哪两 哪 多少 多久 多大 几个 几年 几种 几次 几 为什么 为何 何时 何地 何人 何种 何处 如何 "
-    "怎么样 怎么 怎样 是否 是谁 谁 有没有 是不是 能不能 可不可以 请问一下 请问 请 吗 呢 吧 么 一下 能给我 给我 告诉我 "
-    "介绍一下 有哪些 的 了 是 "
-    "什麼時候 什麼時間 什麼地方 什麼樣 什麼人 什麼 哪一個 哪一種 哪個 哪裡 哪裏 哪兒 哪種 哪幾個 哪幾種 哪幾 哪兩個 哪兩 "
-    "幾個 幾年 幾種 幾次 幾 為什麼 為何 何時 何種 何處 怎麼樣 怎麼 怎樣 是誰 誰 有沒有 請問一下 請問 請 嗎 麼 能給我 給我 "
-    "告訴我 介紹一下"
+    "什么时候 什么时间 什么地方 什么样 什么人 什么 哪一年 哪一个 哪一种 哪一天 哪些 哪个 哪年 哪里 哪儿 哪位 "
+    "哪种 哪几个 哪几种 哪几 哪两个 哪两 哪 多少 多久 多大 几个 几年 几种 几次 几 为什么 为何 何时 何地 何人 "
+    "何种 何处 如何 怎么样 怎么 怎样 是否 是谁 谁 有没有 是不是 能不能 可不可以 请问一下 请问 请 吗 呢 吧 么 "
+    "一下 能给我 给我 告诉我 介绍一下 有哪些 的 了 是 什麼時候 什麼時間 什麼地方 什麼樣 什麼人 什麼 哪一個 "
+    "哪一種 哪個 哪裡 哪裏 哪兒 哪種 哪幾個 哪幾種 哪幾 哪兩個 哪兩 幾個 幾年 幾種 幾次 幾 為什麼 為何 何時 何種 "
+    "何處 怎麼樣 怎麼 怎樣 是誰 誰 有沒有 請問一下 請問 請 嗎 麼 能給我 給我 告訴我 介紹一下"
 )
 _ASKING: Final = re.compile(f"({_HOLDS_ASKING})|{_ONLY_ASKS}")
 """What a Chinese question asks with; a word of the first kind holds such a character and stays whole."""

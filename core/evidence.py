@@ -1,0 +1,194 @@
+"""How well the passages found bear out an answer: the rule that decides between answering and refusing.
+
+Pure functions. Everything is measured against the weight of the question itself, never against the best hit, so that a
+number means the same in a knowledge base of five documents and in one of five thousand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.analyzer import FUNCTION_WORDS, is_unspaced, query_units, tokens
+
+_BACKGROUND: Final = 200
+"""Imagined chunks that stand beside the real ones, so that a small knowledge base has a notion of rare words too."""
+_RARE: Final = 0.005
+_MAX_UNITS: Final = 256
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+_WINDOW: Final = 30
+_WINDOW_UNSPACED: Final = 60
+"""Tokens of a sentence or two; an unspaced script has two tokens a character."""
+
+
+# Fitted by logistic regression; see bench/gate.py.
+_WITH_VECTORS: Final[Mapping[str, float]] = {
+    "": -9.0,
+    "keyword": 1.0,
+    "together": 4.0,
+    "coverage": 3.0,
+    "missing": -1.0,
+    "title": 1.4,
+    "closest": 12.0,
+}
+_WITHOUT_VECTORS: Final[Mapping[str, float]] = {"": -3.2, "keyword": 1.0, "gap": 13.0, "missing": -2.5, "title": 3.5}
+_SPACED: Final = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A part of the question: any of its tokens shows that a text speaks of it."""
+
+    tokens: tuple[str, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the rule looks at in a passage."""
+
+    tokens: Sequence[str]
+    """Search tokens of title, headings and text."""
+    title: frozenset[str]
+    """Those of the title and headings."""
+    names: Sequence[frozenset[str]] = ()
+    """Those of the title and of the last heading, each for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What is known of the passages, each 0..1."""
+
+    keyword: float
+    """BM25 of the best passage as a share of the most the question could get."""
+    gap: float
+    """How far it stands above the third document's."""
+    coverage: float
+    """Share of the question's weight in the passage that has most of it."""
+    together: float
+    """The same within a sentence or two, title included."""
+    missing: float
+    """Weight of the longest stretch of the question that this passage lacks."""
+    title: float
+    """Share of a passage's title that the question names."""
+    rarest: float
+    """Weight of the heaviest part of the question that was found, as a share of the heaviest possible."""
+    closest: float
+    """Cosine between the question and the closest sentence; 0 where there are no vectors."""
+    spaced: bool
+    """Whether most of the question is written in a script with spaces."""
+
+
+def measure(
+    question: str,
+    candidates: Sequence[Candidate],
+    *,
+    frequency: Mapping[str, int],
+    chunks: int,
+    keyword: Sequence[float],
+    closest: float,
+) -> Signals:
+    """`candidates` are the first passages, best first; `keyword` the keyword shares of the best three documents."""
+    units = _weighted_units(question, frequency, chunks)
+    total = sum(unit.weight for unit in units)
+    if not candidates or not total:
+        return Signals(0, 0, 0, 0, 1, 0, 0, closest, spaced=True)
+    spaced = 2 * sum(map(_is_spaced, units)) >= len(units)
+    present = [[not unit_tokens.isdisjoint(unit.tokens) for unit in units] for unit_tokens in map(_set, candidates)]
+    covered = [sum(unit.weight for unit, there in zip(units, row, strict=True) if there) for row in present]
+    fullest = present[covered.index(max(covered))]
+    width = _WINDOW if spaced else _WINDOW_UNSPACED
+    asked = frozenset(tokens(question))
+    found = [unit.weight for column, unit in enumerate(units) if any(row[column] for row in present)]
+    best = [*keyword, 0.0, 0.0, 0.0]
+    return Signals(
+        keyword=best[0],
+        gap=best[0] - best[2],
+        coverage=max(covered) / total,
+        together=max(_together(units, candidate, width) for candidate in candidates) / total,
+        missing=_longest_missing(units, fullest) / total,
+        title=max(_named(name, asked) for candidate in candidates for name in (*candidate.names, _NOTHING)),
+        rarest=max(found, default=0.0) / _token_weight(0, chunks),
+        closest=closest,
+        spaced=spaced,
+    )
+
+
+def judge(signals: Signals, known: float) -> float:
+    """Evidence 0..1; `known` is the share of the question in scripts that the embedder knows."""
+    with_vectors = _sum(_WITH_VECTORS, signals)
+    without = _sum(_WITHOUT_VECTORS, signals) + (_SPACED if signals.spaced else 0.0)
+    return 1 / (1 + math.exp(-(known * with_vectors + (1 - known) * without)))
+
+
+def _sum(weights: Mapping[str, float], signals: Signals) -> float:
+    return weights[""] + sum(weight * float(getattr(signals, name)) for name, weight in weights.items() if name)
+
+
+def _set(candidate: Candidate) -> frozenset[str]:
+    return frozenset(candidate.tokens)
+
+
+def _is_spaced(unit: Unit) -> bool:
+    return unit.tokens[0].isascii() or not is_unspaced(unit.tokens[0])
+
+
+def _token_weight(frequency: int, chunks: int) -> float:
+    """How much it says that a token was met: its idf, tempered by the background."""
+    seen = frequency + _BACKGROUND * _RARE
+    return math.log(1 + (chunks + _BACKGROUND - seen) / (seen + 0.5))
+
+
+def _weighted_units(question: str, frequency: Mapping[str, int], chunks: int) -> list[Unit]:
+    return [
+        Unit(found, min(_token_weight(frequency.get(token, 0), chunks) for token in found))
+        for found in query_units(question)[:_MAX_UNITS]
+    ]
+
+
+def _longest_missing(units: Sequence[Unit], present: Sequence[bool]) -> float:
+    longest = current = 0.0
+    for unit, there in zip(units, present, strict=True):
+        current = 0.0 if there else current + unit.weight
+        longest = max(longest, current)
+    return longest
+
+
+def _named(name: frozenset[str], asked: frozenset[str]) -> float:
+    """Share of a title or heading that the question names."""
+    telling = name - FUNCTION_WORDS
+    return len(telling & asked) / len(telling) if telling else 0.0
+
+
+def _together(units: Sequence[Unit], candidate: Candidate, width: int) -> float:
+    """Weight of what stands in the title or within the best `width` consecutive tokens."""
+    in_title = sum(unit.weight for unit in units if not candidate.title.isdisjoint(unit.tokens))
+    others = [unit for unit in units if candidate.title.isdisjoint(unit.tokens)]
+    return in_title + _best_window(others, candidate.tokens, width)
+
+
+def _best_window(units: Sequence[Unit], tokens: Sequence[str], width: int) -> float:
+    of_token: dict[str, list[int]] = {}
+    for number, unit in enumerate(units):
+        for token in unit.tokens:
+            of_token.setdefault(token, []).append(number)
+    hits = [(place, number) for place, token in enumerate(tokens) if token in of_token for number in of_token[token]]
+    counts = [0] * len(units)
+    best = current = 0.0
+    first = 0
+    for place, number in hits:
+        if not counts[number]:
+            current += units[number].weight
+        counts[number] += 1
+        while hits[first][0] <= place - width:
+            gone = hits[first][1]
+            counts[gone] -= 1
+            if not counts[gone]:
+                current -= units[gone].weight
+            first += 1
+        best = max(best, current)
+    return best

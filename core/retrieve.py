@@ -1,0 +1,266 @@
+"""From a question to passages: embed, search every knowledge base, fuse, rerank, weigh the evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.analyzer import query_tokens, script_shares
+from core.errors import EmbedderUnavailable, StoreUnavailable, Unavailable
+from core.evidence import Candidate, Signals, judge, measure
+from core.fusion import Found, by_similarity, fuse, idf, keyword_share, title_tokens
+from core.ports import Embedder, EmbedderInfo, Reranker, VectorStore
+from core.sentences import sentences
+from core.settings import RetrievalSettings
+from core.types import Filter, Generation, Passage, SearchMode, SearchResult, Vector
+
+logger = logging.getLogger(__name__)
+
+_STORE_SECONDS: Final = 5.0
+_EMBED_SECONDS: Final = 10.0
+_RERANK_SECONDS: Final = 10.0
+_RERANKED: Final = 20
+_JUDGED: Final = 5
+"""Passages that the evidence is weighed by; the sentences of the first of them are embedded too."""
+_CLOSE_PASSAGES: Final = 2
+_CLOSE_SENTENCES: Final = 12
+_MAX_TOKENS: Final = 128
+"""Distinct tokens of a question that are searched for; a pasted log has thousands."""
+_REMEMBERED: Final = 256
+"""Questions whose vectors are kept: an answer asks more than once for the same."""
+
+
+@dataclass(frozen=True)
+class LiveKb:
+    """A knowledge base as it is searched now."""
+
+    name: str
+    generation: Generation
+    documents: int
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    passages: tuple[Passage, ...]
+    """Best first."""
+    evidence: float
+    """0..1: how well they bear out an answer; 0.5 is where refusing and answering balance."""
+    terms: Mapping[str, float]
+    """The question's search tokens in order, with their idf weight."""
+    vectors_used: bool
+
+
+class Retriever:
+    """Finds passages in the live generations of knowledge bases."""
+
+    def __init__(
+        self,
+        store: VectorStore,
+        embedder: Callable[[], Embedder | None],
+        live: Callable[[Sequence[str]], Awaitable[Sequence[LiveKb]]],
+        settings: RetrievalSettings,
+        reranker: Reranker | None = None,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._live = live
+        self._settings = settings
+        self._reranker = reranker
+        self._vectors: OrderedDict[tuple[str, str], Vector] = OrderedDict()
+
+    async def retrieve(
+        self,
+        question: str,
+        kbs: Sequence[str],
+        *,
+        limit: int,
+        mode: SearchMode = "hybrid",
+        filter: Filter | None = None,
+        judged: bool = True,
+    ) -> Retrieved:
+        """The best `limit` passages of all the knowledge bases together; without `judged` the evidence stays 0.
+
+        Raises StoreUnavailable, and EmbedderUnavailable in mode `vector` alone: the others go on with keywords.
+        """
+        live = await self._live(kbs)
+        asked = query_tokens(question)[:_MAX_TOKENS]
+        embedder = None if mode == "keyword" else self._fitting(live)
+        vector = await self._embedded(embedder, question) if embedder else None
+        if mode == "vector" and vector is None:
+            raise EmbedderUnavailable(
+                "Search by vectors needs the embedding model and an index made with it: search by keywords until then."
+            )
+        depth = max(self._settings.candidates, limit)
+        results = await asyncio.gather(
+            *(self._search(one.generation, embedder, vector, asked, depth, filter) for one in live)
+        )
+        statistics = _merged(asked, results)
+        found = _found(asked, live, results)
+        known = _known_share(embedder.info, question) if embedder and vector is not None else 0.0
+        if mode == "vector":
+            ranked = by_similarity(found)
+        else:
+            ranked = fuse(found, statistics.terms, self._dense_weight(embedder, known), depth)
+        passages = [_passage(one) for one in ranked[: max(limit, _RERANKED)]]
+        if self._reranker is not None and mode == "hybrid":
+            passages = await self._reranked(self._reranker, question, passages)
+        evidence = 0.0
+        if judged and ranked:
+            closest = await self._closest_sentence(embedder, vector, ranked) if known else 0.0
+            evidence = judge(_signals(question, ranked, statistics, closest), known)
+        return Retrieved(tuple(passages[:limit]), evidence, statistics.terms, vector is not None)
+
+    def _fitting(self, live: Sequence[LiveKb]) -> Embedder | None:
+        """The embedder, where it made the vectors of at least one of the knowledge bases."""
+        embedder = self._embedder()
+        if embedder is None or not any(_made_by(embedder, one.generation) for one in live):
+            return None
+        return embedder
+
+    async def _embedded(self, embedder: Embedder, question: str) -> Vector | None:
+        """The question's vector; None, with a warning, when the embedder fails: search goes on with keywords."""
+        key = (embedder.info.fingerprint, question)
+        if key in self._vectors:
+            self._vectors.move_to_end(key)
+            return self._vectors[key]
+        try:
+            async with asyncio.timeout(_EMBED_SECONDS):
+                vector = await embedder.embed_query(question)
+        except (EmbedderUnavailable, TimeoutError) as error:
+            logger.warning("searching by keywords alone, the question could not be embedded: %s", error or "too slow")
+            return None
+        self._vectors[key] = vector
+        if len(self._vectors) > _REMEMBERED:
+            self._vectors.popitem(last=False)
+        return vector
+
+    async def _search(
+        self,
+        generation: Generation,
+        embedder: Embedder | None,
+        vector: Vector | None,
+        asked: Sequence[str],
+        depth: int,
+        filter: Filter | None,
+    ) -> SearchResult:
+        fits = embedder is not None and _made_by(embedder, generation)
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                return await self._store.search(
+                    generation, vector=vector if fits else None, tokens=asked, limit=depth, filter=filter
+                )
+        except TimeoutError as error:
+            raise StoreUnavailable("The search took too long: try again in a moment.") from error
+
+    def _dense_weight(self, embedder: Embedder | None, known: float) -> float:
+        if embedder is None or not known:
+            return 0.0
+        weight = self._settings.dense_weight
+        return embedder.info.weight * known if weight is None else weight
+
+    async def _reranked(self, reranker: Reranker, question: str, passages: list[Passage]) -> list[Passage]:
+        """The same with the first ones in the reranker's order; unchanged, with a warning, where it fails."""
+        first, rest = passages[:_RERANKED], passages[_RERANKED:]
+        try:
+            async with asyncio.timeout(_RERANK_SECONDS):
+                return [*await reranker.rerank(question, first), *rest]
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("the passages were not reranked: %s", error or "too slow")
+            return passages
+
+    async def _closest_sentence(
+        self, embedder: Embedder | None, vector: Vector | None, ranked: Sequence[Found]
+    ) -> float:
+        """Highest similarity between the question and a sentence of the first passages; 0 where it cannot be had."""
+        if embedder is None or vector is None:
+            return 0.0
+        texts = list(dict.fromkeys(text for one in ranked[:_CLOSE_PASSAGES] for text in _sentences(one.hit.chunk.text)))
+        try:
+            async with asyncio.timeout(_EMBED_SECONDS):
+                rows = await embedder.embed_documents(texts[:_CLOSE_SENTENCES])
+        except (EmbedderUnavailable, TimeoutError) as error:
+            logger.warning("the evidence is weighed without sentences: %s", error or "too slow")
+            return 0.0
+        return float((rows @ vector).max(initial=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """Of all the knowledge bases searched, taken together."""
+
+    chunks: int
+    frequency: Mapping[str, int]
+    terms: Mapping[str, float]
+
+
+def _merged(asked: Sequence[str], results: Sequence[SearchResult]) -> _Statistics:
+    chunks = sum(result.chunk_count for result in results)
+    frequency = {token: sum(result.document_frequency.get(token, 0) for result in results) for token in asked}
+    return _Statistics(chunks, frequency, {token: idf(count, chunks) for token, count in frequency.items()})
+
+
+def _found(asked: Sequence[str], live: Sequence[LiveKb], results: Sequence[SearchResult]) -> list[Found]:
+    found = []
+    for one, result in zip(live, results, strict=True):
+        terms = _merged(asked, [result]).terms
+        found += [Found(one.name, hit, keyword_share(hit.keyword_score, terms)) for hit in result.hits]
+    return found
+
+
+def _made_by(embedder: Embedder, generation: Generation) -> bool:
+    return generation.dimension > 0 and generation.embedder == embedder.info.fingerprint
+
+
+def _known_share(info: EmbedderInfo, question: str) -> float:
+    """Share of the question's letters in scripts that the model knows."""
+    shares = script_shares(question)
+    if "*" in info.scripts:
+        return 1.0
+    return sum(share for script, share in shares.items() if script in info.scripts)
+
+
+def _sentences(text: str) -> list[str]:
+    return [text[start:end] for start, end in sentences(text)]
+
+
+def _signals(question: str, ranked: Sequence[Found], statistics: _Statistics, closest: float) -> Signals:
+    best: dict[tuple[str, str], float] = {}
+    for one in ranked:
+        key = (one.kb, one.hit.document_id)
+        best[key] = max(best.get(key, 0.0), one.keyword)
+    return measure(
+        question,
+        [
+            Candidate(
+                tokens=one.hit.chunk.tokens.split(),
+                title=title_tokens(one.hit.title, one.hit.chunk.headings),
+                names=(title_tokens(one.hit.title), title_tokens("", one.hit.chunk.headings[-1:])),
+            )
+            for one in ranked[:_JUDGED]
+        ],
+        frequency=statistics.frequency,
+        chunks=statistics.chunks,
+        keyword=sorted(best.values(), reverse=True)[:3],
+        closest=closest,
+    )
+
+
+def _passage(one: Found) -> Passage:
+    hit = one.hit
+    return Passage(
+        kb=one.kb,
+        document_id=hit.document_id,
+        document=hit.document,
+        title=hit.title,
+        chunk=hit.chunk.number,
+        text=hit.chunk.text,
+        headings=hit.chunk.headings,
+        locator=hit.chunk.locator,
+        score=one.score,
+        vector_score=hit.vector_score,
+        keyword_score=hit.keyword_score,
+    )
