@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib.util
 import logging
+import re
 import shutil
 import sys
 import time
@@ -160,19 +161,22 @@ def _uv(package: str, downloads: Path) -> list[str]:
     return [uv, "pip", "install", *options, "--no-progress", package]
 
 
+_REASONS: Final = (
+    # what pip or uv print: what it means
+    (r"no space left|file too large", "the disk is full"),
+    (r"certificate", "the package index's certificate is not trusted here"),
+    (r"not a trusted or secure host", "pip does not trust the package index, since its address is plain HTTP"),
+    (r"proxy", "the proxy to the package index does not answer"),
+    (r"connection|timed out|resolution|network|dns|connect error", "the package index cannot be reached"),
+    (r"\b40[137]\b", "the package index refuses access"),
+)
+
+
 def _why(output: str) -> str:
     """The reason among the lines that pip or uv printed, in words for a person."""
-    text = output.lower()
-    if "no space left" in text or "file too large" in text:
-        return "the disk is full"
-    if "certificate" in text or "ssl" in text:
-        return "the package index's certificate is not trusted here"
-    if "proxy" in text:
-        return "the proxy to the package index does not answer"
-    if any(sign in text for sign in ("connection", "timed out", "resolution", "network", "dns", "connect error")):
-        return "the package index cannot be reached"
-    if "401" in text or "403" in text:
-        return "the package index refuses access"
+    for sign, reason in _REASONS:
+        if re.search(sign, output, re.IGNORECASE):
+            return reason
     return "the package index does not offer it"
 
 
