@@ -53,14 +53,15 @@ class Chat {
   }
 
   #offerKbs() {
-    this.kb.replaceChildren(...this.kbs.map((kb) => new Option(plain(kb.name), kb.name)));
+    const all = this.kbs.length > 1 ? [new Option(t("all_kbs"), "")] : [];
+    this.kb.replaceChildren(...this.kbs.map((kb) => new Option(plain(kb.name), kb.name)), ...all);
     this.kb.closest("label").hidden = !this.kbs.length;
     this.#showKb(recall(KB));
   }
 
   /** @param {string | null} name */
   #showKb(name) {
-    if (name && this.kbs.some((kb) => kb.name === name)) this.kb.value = name;
+    if ([...this.kb.options].some((option) => option.value === name)) this.kb.value = name;
   }
 
   async #chooseKb() {
@@ -91,7 +92,7 @@ class Chat {
   /** @param {Pick<Conversation, "id" | "title" | "kb">} conversation */
   #enter(conversation) {
     this.conversation = conversation;
-    this.#showKb(conversation.kb);
+    this.#showKb(conversation.kb ?? "");
     this.list.choose(conversation.id);
     this.#title(conversation.title);
     const exporter = byId("export");
@@ -121,7 +122,7 @@ class Chat {
   }
 
   #welcome() {
-    const chosen = this.kbs.find((kb) => kb.name === this.kb.value);
+    const chosen = this.kbs.find((kb) => kb.name === this.kb.value) ?? this.kbs.find((kb) => kb.documents);
     void welcome(byId("welcome"), { me: this.me, kb: chosen, ask: (text) => void this.ask(text) });
   }
 

@@ -84,8 +84,8 @@ export class ExchangeView {
     this.body.replaceChildren(html);
     this.tail.replaceChildren();
     if (record.state === "stopped") this.tail.append(note("stop", t("was_stopped")));
-    if (record.state === "failed") this.#trouble(t("was_failed"));
-    if (record.notice) this.tail.append(note("info", record.notice));
+    if (record.state === "failed") this.#trouble(record.notice || t("was_failed"));
+    else if (record.notice) this.tail.append(note("info", record.notice));
     if (list) this.tail.append(list.element);
     this.#offer(record);
   }

@@ -54,6 +54,7 @@ export const WORDS = {
   composer_hint: ["Enter sends · Shift+Enter starts a new line", "Enter 发送 · Shift+Enter 换行"],
   small_print: ["Answers come from your documents. Check the sources.", "回答来自您的文档，请核对来源。"],
   knowledge_base: ["Knowledge base", "知识库"],
+  all_kbs: ["All knowledge bases", "全部知识库"],
   send: ["Send", "发送"],
   stop: ["Stop", "停止"],
   jump_to_end: ["Jump to the end", "跳到末尾"],
