@@ -210,8 +210,8 @@ async def test_flipped_bits_inside_are_reported_not_hidden(tmp_path: Path) -> No
     await store.close()
     path = tmp_path / FILE
     data = bytearray(path.read_bytes())
-    for page in range(2, len(data) // 16384):
-        data[page * 16384 : page * 16384 + 64] = bytes(64)
+    for page in range(2, len(data) // 8192):
+        data[page * 8192 : page * 8192 + 64] = bytes(64)
     path.write_bytes(data)
 
     async def look() -> None:

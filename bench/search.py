@@ -1,0 +1,208 @@
+"""Hybrid search against its bare parts: embed the question, one FTS5 query, one matrix product, on the same chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.common import quantile, ratio
+from core import settings as settings_module
+from core.analyzer import query_tokens, tokens
+from core.embedders.builtin import open_embedder
+from core.errors import EmbedderUnavailable
+from core.ports import Embedder, EmbedderInfo, VectorStore
+from core.retrieve import LiveKb, Retriever
+from core.settings import EmbedderSettings, RetrievalSettings
+from core.stores.local import open_store
+from core.types import Chunk, Generation, IndexedDocument, Matrix, Vector
+
+SIZES = (1_000, 10_000, 100_000)
+KBS = 10
+DIMENSION = 384
+PER_DOCUMENT = 10
+WORDS_PER_CHUNK = 90
+VOCABULARY = 50_000
+PAIRS = 150
+SAMPLES = 2_000
+
+
+class NoModel:
+    """Stands in where the model is not there: a vector costs nothing, on both sides."""
+
+    def __init__(self) -> None:
+        self.info = EmbedderInfo("none", "none", DIMENSION, 256, frozenset({"Latin"}), 0.4)
+        self._draw = np.random.default_rng(0)
+
+    async def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        return np.stack([await self.embed_query(text) for text in texts])
+
+    async def embed_query(self, text: str) -> Vector:  # noqa: ARG002 - any text will do
+        drawn = self._draw.standard_normal(DIMENSION, np.float32)
+        return np.asarray(drawn / np.linalg.norm(drawn), np.float32)
+
+    async def close(self) -> None:
+        return
+
+
+@dataclass
+class Bare:
+    """One knowledge base as plain SQLite and numpy hold it."""
+
+    connection: sqlite3.Connection
+    matrix: Matrix
+
+    def search(self, words: Sequence[str], vector: Vector, limit: int) -> int:
+        match = " OR ".join(f'"{word}"' for word in words)
+        sql = "SELECT rowid, bm25(texts) FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?"
+        rows = self.connection.execute(sql, (match, limit)).fetchall()
+        similarities: NDArray[np.float32] = self.matrix @ vector
+        best = np.argpartition(similarities, -min(limit, len(similarities)))[-limit:]
+        return len(rows) + len(best)
+
+
+class Corpus:
+    """Texts whose words are as unevenly frequent as those of a language."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(7)
+        self._words = [_spelt(number) for number in range(VOCABULARY)]
+        weights = 1 / np.arange(2, VOCABULARY + 2)
+        self._weights = np.cumsum(weights).tolist()
+        self._draw = np.random.default_rng(7)
+
+    def text(self, words: int) -> str:
+        return " ".join(self._chance.choices(self._words, cum_weights=self._weights, k=words))
+
+    def vectors(self, rows: int) -> Matrix:
+        drawn = self._draw.standard_normal((rows, DIMENSION), np.float32)
+        return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+
+def main() -> None:
+    asyncio.run(measure())
+
+
+async def measure() -> None:
+    logging.disable(logging.WARNING)
+    embedder = await _embedder()
+    limit = RetrievalSettings().candidates
+    print(f"{KBS} knowledge bases, a question to one of them, {limit} candidates from each leg; milliseconds")
+    print(f"{'chunks':>8}{'hybrid':>9}{'bare':>9}{'hybrid/bare':>24}{'no embedding: p50':>19}{'p99':>8}{'first':>8}")
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            store = await open_store(settings_module.load(data_dir=Path(folder)))
+            try:
+                await _measure_size(size, store, embedder, Path(folder))
+            finally:
+                await store.close()
+    print("bars: hybrid/bare ≤ 1.2; without embedding p50 ≤ 10 and p99 ≤ 30 at 100,000 chunks")
+    await embedder.close()
+
+
+async def _measure_size(size: int, store: VectorStore, embedder: Embedder, folder: Path) -> None:
+    corpus = Corpus()
+    live, bare = [], []
+    for number in range(KBS):
+        generation = Generation(f"{number:032x}", f"kb{number}", "bench", DIMENSION, embedder.info.fingerprint)
+        live.append(LiveKb(f"kb{number}", generation, size // KBS // PER_DOCUMENT))
+        bare.append(await _fill(store, generation, corpus, size // KBS, folder / f"bare{number}.db"))
+
+    async def chosen(names: Sequence[str]) -> list[LiveKb]:
+        return [one for one in live if one.name in names]
+
+    retriever = Retriever(store, lambda: embedder, chosen, RetrievalSettings())
+    first = []
+    for one in live:
+        started = time.perf_counter()
+        await retriever.retrieve(corpus.text(6), [one.name], limit=10, judged=False)
+        first.append(time.perf_counter() - started)
+
+    async def hybrid(question: str, kb: int) -> float:
+        started = time.perf_counter()
+        await retriever.retrieve(question, [f"kb{kb}"], limit=10, judged=False)
+        return time.perf_counter() - started
+
+    async def parts(question: str, kb: int) -> float:
+        started = time.perf_counter()
+        vector = await embedder.embed_query(question)
+        bare[kb].search(query_tokens(question), vector, RetrievalSettings().candidates)
+        return time.perf_counter() - started
+
+    ours, theirs = [], []
+    for number in range(PAIRS):
+        question, kb = corpus.text(4 + number % 8), number % KBS
+        if number % 2:
+            ours.append(await hybrid(question, kb))
+            theirs.append(await parts(question, kb))
+        else:
+            theirs.append(await parts(question, kb))
+            ours.append(await hybrid(question, kb))
+
+    # Asked again, a question's vector is remembered.
+    questions = [corpus.text(4 + number % 8) for number in range(100)]
+    for question in questions:
+        await hybrid(question, 0)
+    alone = [await hybrid(questions[number % len(questions)], number % KBS) for number in range(SAMPLES)]
+    columns = [
+        f"{statistics.median(ours) * 1000:>9.2f}{statistics.median(theirs) * 1000:>9.2f}{ratio(ours, theirs):>24}",
+        f"{quantile(alone, 0.5) * 1000:>19.2f}{quantile(alone, 0.99) * 1000:>8.2f}{max(first) * 1000:>8.0f}",
+    ]
+    print(f"{size:>8}{''.join(columns)}", flush=True)
+    for held in bare:
+        held.connection.close()
+
+
+async def _fill(store: VectorStore, generation: Generation, corpus: Corpus, chunks: int, path: Path) -> Bare:
+    await store.ensure_generation(generation)
+    matrix = corpus.vectors(chunks)
+    texts = [corpus.text(WORDS_PER_CHUNK) for _ in range(chunks)]
+    analysed = [" ".join(tokens(text)) for text in texts]
+    documents = []
+    for first in range(0, chunks, PER_DOCUMENT):
+        rows = range(first, min(first + PER_DOCUMENT, chunks))
+        parts = tuple(Chunk(row - first, texts[row], analysed[row], f"{row:032x}") for row in rows)
+        documents.append(IndexedDocument(f"d{first}", f"d{first}.md", "", "", parts, matrix[rows.start : rows.stop]))
+    for first in range(0, len(documents), 50):
+        await store.put(generation, documents[first : first + 50])
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE VIRTUAL TABLE texts USING fts5(words, content='')")
+    connection.executemany("INSERT INTO texts (rowid, words) VALUES (?, ?)", list(enumerate(analysed)))
+    connection.commit()
+    return Bare(connection, matrix)
+
+
+async def _embedder() -> Embedder:
+    model = os.environ.get("KVASIR_TEST_MODEL_DIR")
+    chosen = EmbedderSettings(model_dir=Path(model) if model else None, fetch=False)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return await open_embedder(settings_module.load(data_dir=Path(folder), embedder=chosen))
+        except EmbedderUnavailable as error:
+            print(f"The question's embedding is left out on both sides: {error}")
+            return NoModel()
+
+
+def _spelt(number: int) -> str:
+    """A word of consonants and vowels for each number."""
+    letters = ""
+    while True:
+        number, digit = divmod(number, 100)
+        letters += "bcdfghklmnprstvwxyzj"[digit // 5] + "aeiou"[digit % 5]
+        if not number:
+            return letters
+
+
+if __name__ == "__main__":
+    main()
