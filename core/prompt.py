@@ -1,5 +1,6 @@
-"""Builds what a language model reads, and reads its citations. Pure.
+"""Builds what a language model reads, and understands what it writes: its citations, and where it only repeats itself.
 
+Pure.
 What documents, people and earlier answers say goes in as data: each passage stands between marks that no text of a
 document can imitate, and the control tokens of chat templates lose their power (`disarmed`).
 """
@@ -213,6 +214,25 @@ def _numbers(listed: str) -> set[int]:
         else:
             numbers |= set(ends)
     return numbers
+
+
+# ---------------------------------------------------------------- a model that is stuck
+_REPEATED_CHARACTERS: Final = 240
+_LONGEST_PERIOD: Final = 200
+_LEAST_REPEATS: Final = 6
+
+
+def before_repetition(text: str) -> int | None:
+    """Where to cut a text that ends in the same words again and again (they are left once); None where it does not."""
+    for period in range(1, _LONGEST_PERIOD + 1):
+        times = max(_LEAST_REPEATS, -(-_REPEATED_CHARACTERS // period))
+        unit = text[-period:]
+        if len(text) >= times * period and unit.strip("-=_*.· \n|") and text.endswith(unit * times):
+            at = len(text)
+            while at >= 2 * period and text[at - 2 * period : at - period] == unit:
+                at -= period
+            return at
+    return None
 
 
 def quoting(asked: Asked, passages: Sequence[Passage]) -> Prompt:

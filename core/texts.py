@@ -248,6 +248,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "There is no knowledge base named «{name}», or you may not use it.",
         "没有名为“{name}”的知识库，或您无权使用。",
     ),
+    "no_kb_to_ask": (
+        "There is no knowledge base you may ask yet; upload documents first, or ask an administrator.",
+        "还没有可供您提问的知识库；请先上传文档，或联系管理员。",
+    ),
     "no_such_document": ("There is no such document, or you may not see it.", "没有此文档，或您无权查看。"),
     "no_such_job": ("There is no such job, or you may not see it.", "没有此任务，或您无权查看。"),
     "no_such_conversation": (
@@ -397,6 +401,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "I found nothing about this in {kbs}. Try other words, or name the thing you mean.",
         "我在{kbs}中没有找到相关内容。请换一种说法，或说出您所指的具体事物。",
     ),
+    "prompt_unreadable": (
+        "The instructions in {file} cannot be read; check KVASIR_ANSWER__PROMPT_FILE.",
+        "无法读取 {file} 中的提示词；请检查 KVASIR_ANSWER__PROMPT_FILE。",
+    ),
     "quoted_notice": (
         "Quoted from your documents; no language model is configured.",
         "摘自您的文档原文；未配置语言模型。",
@@ -413,16 +421,17 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The answer took longer than {seconds} s and was given up; ask again.",
         "回答耗时超过 {seconds} 秒，已放弃，请重新提问。",
     ),
-    "no_kb_chosen": (
-        "There is no knowledge base yet; make one with «kvasir ingest FOLDER --kb NAME».",
-        "还没有知识库；请用 “kvasir ingest 文件夹 --kb 名称” 建立一个。",
-    ),
     "no_kb_of": (
         "There is no knowledge base named «{name}», or you may not use it; there are: {there}.",
         "没有名为“{name}”的知识库，或您无权使用；现有：{there}。",
     ),
     "no_such_answer": ("There is no such answer, or it is not yours.", "没有此回答，或它不属于您。"),
     "reason_long": ("A reason has at most {most} characters.", "理由最多 {most} 个字符。"),
+    "export_suffix": (
+        "Name a file that ends in .csv or .jsonl.",
+        "请指定以 .csv 或 .jsonl 结尾的文件。",
+    ),
+    "export_unwritable": ("{file} cannot be written: {reason}.", "无法写入 {file}：{reason}。"),
     "rating_value": ("A rating is 1 or -1.", "评分只能是 1 或 -1。"),
     "title_length": ("A title has 1 to {most} characters.", "标题须为 1 到 {most} 个字符。"),
     "conversation_untitled": ("Conversation", "对话"),

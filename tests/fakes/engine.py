@@ -25,6 +25,8 @@ class FakeEngine:
     asked: list[tuple[Prompt, Sampling]] = field(default_factory=list)
     running: int = 0
     """Streams that are open now."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the first stream begins."""
     ended_early: int = 0
     """Streams that were closed before their end."""
 
@@ -36,6 +38,7 @@ class FakeEngine:
         self.asked.append((prompt, sampling))
         text = self.text if isinstance(self.text, str) else self.text(prompt)
         self.running += 1
+        self.begun.set()
         complete = False
         try:
             for number, start in enumerate(range(0, len(text), self.size)):

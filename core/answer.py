@@ -1,0 +1,369 @@
+"""An answer from beginning to end. Read `Answers.answer` first; everything else in Kvasir serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Final, TypeVar
+
+from core.conversation import Conversations, note_question, passage_json
+from core.db.session import Database
+from core.db.tables import AnswerRow, new_id
+from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
+from core.knowledge import kb_row
+from core.outbound import Outlet, visible
+from core.ports import Engine
+from core.prompt import REFUSAL_MARK, Asked, Room, before_repetition, build, cited, named, quoting
+from core.retrieve import Retrieved, Retriever
+from core.rewrite import standalone, standalone_by_engine
+from core.settings import Settings
+from core.texts import say, speaking, text_language
+from core.types import (
+    AnswerEvent,
+    Delta,
+    Finished,
+    Language,
+    Passage,
+    PastTurn,
+    Prompt,
+    Question,
+    Sampling,
+    Source,
+    Sources,
+)
+
+logger = logging.getLogger(__name__)
+
+LONGEST_QUESTION: Final = 8000
+"""Characters; a platform may allow fewer."""
+_CHECK_EVERY: Final = 64
+"""Characters between two looks for repetition."""
+
+T = TypeVar("T")
+
+
+@dataclass
+class Record:
+    """What is known of an answer so far; the row in the database is made of it."""
+
+    question: Question
+    language: Language
+    deadline: float
+    """By the event loop's clock."""
+    id: str = field(default_factory=new_id)
+    begun: float = field(default_factory=time.perf_counter)
+    standalone: str = ""
+    passages: Sequence[Passage] = ()
+    prompt: Prompt | None = None
+    evidence: float | None = None
+    engine: str = ""
+    model: str = ""
+    text: str = ""
+    answered: bool = False
+    state: str = "complete"
+    error: str | None = None
+    notice: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    checked: int = 0
+    """Characters of the text that were looked through for repetition."""
+
+    def took(self, step: str, since: float) -> float:
+        """Note how long a step took; gives the time now."""
+        now = time.perf_counter()
+        self.timings[step] = round((now - since) * 1000, 2)
+        return now
+
+    @property
+    def cited(self) -> tuple[int, ...]:
+        return cited(self.text, len(self.passages)) if self.answered else ()
+
+
+class Answers:
+    """Answers questions from knowledge bases, and keeps what was asked, found, sent and said."""
+
+    def __init__(
+        self,
+        db: Database,
+        retriever: Retriever,
+        engines: Callable[[str], Awaitable[Engine]],
+        conversations: Conversations,
+        settings: Settings,
+    ) -> None:
+        self._db = db
+        self._retriever = retriever
+        self._engines = engines
+        self._conversations = conversations
+        self._settings = settings
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def answer(self, question: Question) -> AsyncGenerator[AnswerEvent, None]:
+        """Sources, then the text as it comes, then Finished. Closing it cancels everything that runs for it.
+
+        Raises UserError where the question cannot be asked so, Unavailable where a part that is needed is down.
+        """
+        record = self._begin(question)
+        try:
+            limit = await self._passages_wanted(record)
+            engine = await self._engine(record)
+            at = time.perf_counter()
+            history = await self._history(question)
+            record.standalone = await self._standalone(record, engine, history)
+            at = record.took("rewrite", at)
+            found = await self._in_time(
+                record, self._retriever.retrieve(record.standalone, question.kbs, limit=limit, filter=question.filter)
+            )
+            record.took("retrieve", at)
+            record.passages, record.evidence = found.passages, found.evidence
+            if self._bears_an_answer(found):
+                prompt = record.prompt = self._prompt(record, engine, history, found)
+                record.passages = prompt.passages
+                yield Sources(_sources(prompt.passages), record.standalone)
+                async with aclosing(self._said(record, engine, prompt)) as pieces:
+                    async for piece in pieces:
+                        yield Delta(piece)
+            else:
+                record.text = self._refusal(record)
+                yield Delta(record.text)
+        except Unavailable as error:
+            record.state, record.error = "failed", str(error)
+            await self._keep(record)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            record.state = "stopped"
+            await self._keep(record)
+            raise
+        await self._keep(record)
+        yield self._finished(record)
+
+    async def close(self) -> None:
+        """Wait until everything that was asked is recorded."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    # ------------------------------------------------------------ what is asked
+    def _begin(self, question: Question) -> Record:
+        language = question.language or self._settings.language
+        spoken: Language = text_language(question.text) if language == "auto" else language
+        if not visible(question.text).strip():
+            raise UserError(say("question_empty", spoken))
+        if len(question.text) > LONGEST_QUESTION:
+            raise TooLarge(say("question_long", spoken, most=LONGEST_QUESTION))
+        if not question.kbs:
+            raise UserError(say("no_kb_yet", spoken))
+        deadline = asyncio.get_running_loop().time() + self._settings.answer.timeout_seconds
+        return Record(question, spoken, deadline, standalone=question.text.strip())
+
+    async def _passages_wanted(self, record: Record) -> int:
+        """How many passages the knowledge bases want; NotFound where one of them does not exist."""
+        default = self._settings.answer.top_k
+        with speaking(record.language):
+            async with self._db.read() as session:
+                return max([(await kb_row(session, kb)).top_k or default for kb in record.question.kbs])
+
+    async def _engine(self, record: Record) -> Engine:
+        name = record.question.engine or self._settings.answer.engine
+        with speaking(record.language):
+            engine = await self._in_time(record, self._engines(name))
+        record.engine, record.model = engine.info.name, engine.info.model
+        if not engine.info.is_language_model:
+            record.notice = say("quoted_notice", record.language)
+        return engine
+
+    async def _history(self, question: Question) -> Sequence[PastTurn]:
+        turns = self._settings.answer.history_turns
+        if question.conversation_id is None or turns == 0:
+            return ()
+        return await self._conversations.turns(question.conversation_id, turns)
+
+    async def _standalone(self, record: Record, engine: Engine, history: Sequence[PastTurn]) -> str:
+        text = visible(record.question.text).strip()
+        if not history:
+            return text
+        if engine.info.is_language_model:
+            return await standalone_by_engine(engine, text, history)
+        return standalone(text, history)
+
+    # ------------------------------------------------------------ what is found
+    def _bears_an_answer(self, found: Retrieved) -> bool:
+        return bool(found.passages) and found.evidence >= self._settings.answer.min_evidence
+
+    def _refusal(self, record: Record) -> str:
+        record.notice = ""
+        return say("refusal", record.language, kbs=named(record.question.kbs, record.language))
+
+    def _prompt(self, record: Record, engine: Engine, history: Sequence[PastTurn], found: Retrieved) -> Prompt:
+        question = record.question
+        asked = Asked(
+            text=visible(question.text).strip(),
+            standalone=record.standalone,
+            kbs=question.kbs,
+            language=record.language,
+            history=tuple(history),
+            terms=found.terms,
+        )
+        if not engine.info.is_language_model:
+            return quoting(asked, found.passages)
+        room = Room(engine.info.context_size, self._sampling(engine).max_tokens, engine.count_tokens)
+        prompt = build(asked, found.passages, self._instructions(record.language), room)
+        if not prompt.passages:
+            raise EngineUnavailable(say("engine_context", record.language, model=record.model))
+        return prompt
+
+    def _instructions(self, language: Language) -> str:
+        own = self._settings.answer.prompt_file
+        try:
+            source = own or files("configs") / "prompts" / f"answer.{language}.md"
+            return source.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(say("prompt_unreadable", language, file=own)) from error
+
+    def _sampling(self, engine: Engine) -> Sampling:
+        longest = min(self._settings.answer.max_tokens, engine.info.context_size // 2)
+        return Sampling(max_tokens=longest, temperature=self._settings.answer.temperature)
+
+    # ------------------------------------------------------------ what is said
+    async def _said(self, record: Record, engine: Engine, prompt: Prompt) -> AsyncGenerator[str, None]:
+        """The engine's words, made safe; `record.text` grows with them."""
+        outlet = Outlet(
+            frozenset(p.document for p in prompt.passages if p.document.startswith(("https://", "http://")))
+        )
+        opening, tokens, record.answered = Opening(), 0, True
+        async with _closing(engine.stream(prompt, self._sampling(engine))) as stream:
+            while not opening.refuses and (piece := await self._in_time(record, anext(stream, None))) is not None:
+                record.timings.setdefault("first_token", round((time.perf_counter() - record.begun) * 1000, 2))
+                safe = outlet.feed(opening.feed(piece))
+                if safe:
+                    record.text += safe
+                    yield safe
+                tokens += engine.count_tokens(piece)
+                if self._must_end(record, engine, tokens):
+                    return
+        rest = outlet.feed(opening.close()) + outlet.close()
+        if not (record.text + rest).strip():
+            rest, record.answered = self._refusal(record), False
+        if rest:
+            record.text += rest
+            yield rest
+
+    def _must_end(self, record: Record, engine: Engine, tokens: int) -> bool:
+        """Whether an engine that does not end by itself has said enough."""
+        if engine.info.is_language_model and tokens > 2 * self._sampling(engine).max_tokens:
+            record.notice = say("length_notice", record.language)
+            return True
+        if len(record.text) < record.checked + _CHECK_EVERY:
+            return False
+        record.checked = len(record.text)
+        end = before_repetition(record.text)
+        if end is None:
+            return False
+        record.text, record.notice = record.text[:end], say("repetition_notice", record.language)
+        return True
+
+    def _finished(self, record: Record) -> Finished:
+        numbers = record.cited
+        return Finished(
+            answer_id=record.id,
+            text=record.text,
+            answered=record.answered,
+            sources=tuple(source for source in _sources(record.passages) if source.n in numbers),
+            engine=record.engine,
+            standalone_question=record.standalone,
+            timings_ms=record.timings,
+            notice=record.notice,
+        )
+
+    # ------------------------------------------------------------ what is kept
+    async def _keep(self, record: Record) -> None:
+        """Write the record; it is written to the end also where whoever waits for it is cancelled."""
+        record.took("total", record.begun)
+        task = asyncio.create_task(self._write(record), name=f"record-{record.id}")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.shield(task)
+
+    async def _write(self, record: Record) -> None:
+        question = record.question
+        numbers = record.cited
+        row = AnswerRow(
+            id=record.id,
+            conversation_id=question.conversation_id,
+            person=question.person,
+            platform=question.platform,
+            kbs=list(question.kbs),
+            question=visible(question.text).strip(),
+            standalone_question=record.standalone,
+            text=record.text,
+            state=record.state,
+            answered=record.answered,
+            error=record.error,
+            notice=record.notice,
+            engine=record.engine,
+            model=record.model,
+            passages=[
+                passage_json(passage, number, cited=number in numbers)
+                for number, passage in enumerate(record.passages, 1)
+            ],
+            prompt=[{"role": turn.role, "text": turn.text} for turn in record.prompt.turns] if record.prompt else [],
+            evidence=record.evidence,
+            timings=record.timings,
+        )
+        async with self._db.session() as session:
+            session.add(row)
+            if question.conversation_id is not None:
+                await note_question(session, question.conversation_id, row.question)
+
+    async def _in_time(self, record: Record, work: Awaitable[T]) -> T:
+        """The work's result; raises EngineUnavailable when the time for the whole answer is over."""
+        late = asyncio.timeout_at(record.deadline)
+        try:
+            async with late:
+                return await work
+        except TimeoutError as error:
+            if not late.expired():
+                raise
+            seconds = self._settings.answer.timeout_seconds
+            raise EngineUnavailable(say("answer_timeout", record.language, seconds=seconds)) from error
+
+
+def _sources(passages: Sequence[Passage]) -> tuple[Source, ...]:
+    return tuple(Source(number, passage) for number, passage in enumerate(passages, 1))
+
+
+class Opening:
+    """Holds an answer's first characters back until it is clear whether the model refuses by its mark."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._is_open = False
+        self.refuses = False
+
+    def feed(self, piece: str) -> str:
+        if self._is_open:
+            return piece
+        self._held += piece
+        begin = self._held.lstrip(" \n\"'`*“")
+        self.refuses = begin.startswith(REFUSAL_MARK)
+        if self.refuses or REFUSAL_MARK.startswith(begin):
+            return ""
+        self._is_open = True
+        return self.close()
+
+    def close(self) -> str:
+        """What is still held and turned out to be answer."""
+        held, self._held = self._held, ""
+        return "" if self.refuses else held
+
+
+@asynccontextmanager
+async def _closing(stream: AsyncIterator[str]) -> AsyncIterator[AsyncIterator[str]]:
+    try:
+        yield stream
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()

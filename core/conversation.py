@@ -1,0 +1,306 @@
+"""Conversations: what was asked and answered in one place, and who may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.db.session import Database
+from core.db.tables import AnswerRow, ConversationRow, RatingRow, new_id, now
+from core.errors import NotFound, UserError
+from core.texts import place_of, say, tell, text_language
+from core.types import Language, Locator, Passage, PastTurn, Place, Rating, Source
+
+LONGEST_TITLE: Final = 200
+_TITLE_FROM_QUESTION: Final = 60
+_REMEMBERED: Final = ("complete", "stopped")
+"""States of answers that belong to the history an engine is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    id: str
+    place: Place
+    person: str
+    """Who opened it."""
+    title: str
+    """Empty before the first question."""
+    kb: str | None
+    """The knowledge base chosen in it."""
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question with its answer, as a page shows it."""
+
+    answer_id: str
+    question: str
+    standalone_question: str
+    text: str
+    answered: bool
+    state: str
+    """complete, stopped, failed, or replaced."""
+    error: str
+    notice: str
+    engine: str
+    sources: tuple[Source, ...]
+    """Those the answer cites."""
+    rating: Rating | None
+    """By the person who looks."""
+    created_at: datetime
+
+
+class Conversations:
+    """Everything a person reads is asked for together with that person; another's conversation is not found."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def open(self, place: Place, person: str, *, kb: str | None = None) -> Conversation:
+        """The conversation of a place, which all who talk there share; begun where there is none yet."""
+        async with self._db.session() as session:
+            row = await session.scalar(
+                select(ConversationRow)
+                .where(
+                    ConversationRow.platform == place.platform,
+                    ConversationRow.workspace == place.workspace,
+                    ConversationRow.channel == place.channel,
+                    ConversationRow.thread == place.thread,
+                )
+                .order_by(ConversationRow.created_at, ConversationRow.id)
+                .limit(1)
+            )
+            if row is None:
+                row = _new_row(place, person, kb)
+                session.add(row)
+                await session.flush()
+            return _conversation(row)
+
+    async def start(self, platform: str, person: str, *, kb: str | None = None) -> Conversation:
+        """A new conversation of one person, on a platform that keeps them by name."""
+        async with self._db.session() as session:
+            row = _new_row(Place(platform, channel=person, thread=new_id()), person, kb)
+            session.add(row)
+            await session.flush()
+            return _conversation(row)
+
+    async def get(self, id: str, person: str) -> Conversation:
+        async with self._db.read() as session:
+            return _conversation(await _own(session, id, person))
+
+    async def list(self, person: str, *, limit: int = 200) -> Sequence[Conversation]:
+        """A person's conversations in which something was asked, the latest first."""
+        async with self._db.read() as session:
+            rows = await session.scalars(
+                select(ConversationRow)
+                .where(ConversationRow.person == person, ConversationRow.title != "")
+                .order_by(ConversationRow.updated_at.desc(), ConversationRow.id)
+                .limit(limit)
+            )
+            return [_conversation(row) for row in rows]
+
+    async def rename(self, id: str, person: str, title: str) -> Conversation:
+        title = " ".join(title.split())
+        if not 1 <= len(title) <= LONGEST_TITLE:
+            raise UserError(tell("title_length", most=LONGEST_TITLE))
+        async with self._db.session() as session:
+            row = await _own(session, id, person)
+            row.title = title
+            return _conversation(row)
+
+    async def choose_kb(self, id: str, person: str, kb: str | None) -> Conversation:
+        async with self._db.session() as session:
+            row = await _own(session, id, person)
+            row.kb = kb
+            return _conversation(row)
+
+    async def delete(self, id: str, person: str) -> None:
+        """Remove it with its answers and their ratings."""
+        async with self._db.session() as session:
+            row = await _own(session, id, person)
+            answers = select(AnswerRow.id).where(AnswerRow.conversation_id == row.id)
+            await session.execute(delete(RatingRow).where(RatingRow.answer_id.in_(answers)))
+            await session.execute(delete(AnswerRow).where(AnswerRow.conversation_id == row.id))
+            await session.delete(row)
+
+    async def turns(self, id: str, limit: int) -> Sequence[PastTurn]:
+        """The last questions with their answers, oldest first; those that failed or were replaced are left out."""
+        async with self._db.read() as session:
+            rows = await session.scalars(
+                select(AnswerRow)
+                .where(AnswerRow.conversation_id == id, AnswerRow.state.in_(_REMEMBERED))
+                .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
+                .limit(limit)
+            )
+            return [_past_turn(row) for row in reversed(list(rows))]
+
+    async def exchanges(self, id: str, person: str) -> Sequence[Exchange]:
+        """What was asked and answered in it, oldest first, without what was replaced."""
+        async with self._db.read() as session:
+            await _own(session, id, person)
+            rows = await session.execute(
+                select(AnswerRow, RatingRow)
+                .outerjoin(
+                    RatingRow,
+                    (RatingRow.answer_id == AnswerRow.id) & (RatingRow.person == person) & (RatingRow.value != 0),
+                )
+                .where(AnswerRow.conversation_id == id, AnswerRow.state != "replaced")
+                .order_by(AnswerRow.created_at, AnswerRow.id)
+            )
+            return [_exchange(answer, rating) for answer, rating in rows]
+
+    async def swap_state(self, answer_id: str, person: str, state: str) -> tuple[str, str]:
+        """Give an own answer another state, e.g. `replaced`; returns the question it answers and its former state."""
+        async with self._db.session() as session:
+            row = await session.scalar(select(AnswerRow).where(AnswerRow.id == answer_id, AnswerRow.person == person))
+            if row is None:
+                raise NotFound(tell("no_such_answer"))
+            former, row.state = row.state, state
+            return row.question, former
+
+    async def markdown(self, id: str, person: str, language: Language | None = None) -> str:
+        """The whole conversation as a Markdown document."""
+        conversation = await self.get(id, person)
+        exchanges = await self.exchanges(id, person)
+        words = language or text_language(exchanges[0].question if exchanges else conversation.title)
+        title = conversation.title or say("conversation_untitled", words)
+        parts = [f"# {_heading(title)}"]
+        for exchange in exchanges:
+            parts += [f"## {_heading(exchange.question)}", exchange.text or f"*{_heading(exchange.error)}*"]
+            if exchange.notice:
+                parts.append(f"*{_heading(exchange.notice)}*")
+            if exchange.sources:
+                lines = [_source_line(source, words) for source in exchange.sources]
+                parts.append(f"**{say('word_sources', words)}**\n\n" + "\n".join(lines))
+            parts.append(f"<sub>{exchange.created_at:%Y-%m-%d %H:%M} UTC · {exchange.engine}</sub>")
+        return "\n\n".join(parts) + "\n"
+
+
+async def note_question(session: AsyncSession, conversation_id: str, question: str) -> None:
+    """Move a conversation to the top, and name it after its first question."""
+    row = await session.get(ConversationRow, conversation_id)
+    if row is None:
+        return
+    row.updated_at = now()
+    if not row.title:
+        row.title = title_from(question)
+
+
+def title_from(question: str) -> str:
+    """A short title: the question's beginning, cut at a word."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in question).split())
+    if len(line) <= _TITLE_FROM_QUESTION:
+        return line or "…"
+    head = line[: _TITLE_FROM_QUESTION - 1]
+    blank = head.rfind(" ")
+    return (head[:blank] if blank > _TITLE_FROM_QUESTION // 2 else head) + "…"
+
+
+def passage_json(passage: Passage, number: int, *, cited: bool) -> dict[str, Any]:
+    """A passage as the record of an answer keeps it."""
+    place = passage.locator
+    return {
+        "n": number,
+        "kb": passage.kb,
+        "document_id": passage.document_id,
+        "document": passage.document,
+        "title": passage.title,
+        "chunk": passage.chunk,
+        "text": passage.text,
+        "headings": list(passage.headings),
+        "locator": {"kind": place.kind, "label": place.label, "first": place.first, "last": place.last},
+        "score": passage.score,
+        "vector_score": passage.vector_score,
+        "keyword_score": passage.keyword_score,
+        "rerank_score": passage.rerank_score,
+        "cited": cited,
+    }
+
+
+def source_from(kept: Mapping[str, Any]) -> Source:
+    """The source that `passage_json` kept."""
+    passage = Passage(
+        kb=kept["kb"],
+        document_id=kept["document_id"],
+        document=kept["document"],
+        title=kept["title"],
+        chunk=kept["chunk"],
+        text=kept["text"],
+        headings=tuple(kept["headings"]),
+        locator=Locator(**kept["locator"]),
+        score=kept["score"],
+        vector_score=kept["vector_score"],
+        keyword_score=kept["keyword_score"],
+        rerank_score=kept["rerank_score"],
+    )
+    return Source(kept["n"], passage)
+
+
+async def _own(session: AsyncSession, id: str, person: str) -> ConversationRow:
+    row = await session.scalar(
+        select(ConversationRow).where(ConversationRow.id == id, ConversationRow.person == person)
+    )
+    if row is None:
+        raise NotFound(tell("no_such_conversation"))
+    return row
+
+
+def _new_row(place: Place, person: str, kb: str | None) -> ConversationRow:
+    return ConversationRow(
+        platform=place.platform,
+        workspace=place.workspace,
+        channel=place.channel,
+        thread=place.thread,
+        person=person,
+        kb=kb,
+    )
+
+
+def _conversation(row: ConversationRow) -> Conversation:
+    place = Place(row.platform, row.workspace, row.channel, row.thread)
+    return Conversation(row.id, place, row.person, row.title, row.kb, row.created_at, row.updated_at)
+
+
+def _past_turn(row: AnswerRow) -> PastTurn:
+    cited = tuple(dict.fromkeys(kept["document"] for kept in row.passages if kept["cited"]))
+    return PastTurn(row.question, row.standalone_question, row.text, row.answered, cited)
+
+
+def _exchange(row: AnswerRow, rating: RatingRow | None) -> Exchange:
+    return Exchange(
+        answer_id=row.id,
+        question=row.question,
+        standalone_question=row.standalone_question,
+        text=row.text,
+        answered=row.answered,
+        state=row.state,
+        error=row.error or "",
+        notice=row.notice,
+        engine=row.engine,
+        sources=tuple(source_from(kept) for kept in row.passages if kept["cited"]),
+        rating=rating_from(rating) if rating else None,
+        created_at=row.created_at,
+    )
+
+
+def rating_from(row: RatingRow) -> Rating:
+    return Rating(row.answer_id, row.person, 1 if row.value > 0 else -1, row.reason, row.updated_at)
+
+
+def _heading(text: str) -> str:
+    """On one line, and no Markdown of its own."""
+    line = " ".join(text.split())
+    return "".join(f"\\{char}" if char in "\\`*_[]<>#|" else char for char in line)
+
+
+def _source_line(source: Source, language: Language) -> str:
+    passage = source.passage
+    place = place_of(passage.locator, passage.headings, language)
+    return f"- [{source.n}] " + " — ".join(_heading(part) for part in (passage.title, passage.document, place) if part)
