@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from admin.api import documents, health, jobs, kbs, me
+from admin.api import answers, conversations, documents, health, jobs, kbs, me
 from admin.auth import Gate
 from admin.chat.page import add_pages
 from admin.chat.platform import Handler, WebPlatform
@@ -46,7 +46,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.state.questions = Rate(kvasir.settings.web.questions_per_minute)
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
-    for noun in (me, kbs, documents, jobs):
+    for noun in (me, kbs, documents, jobs, conversations, answers):
         app.include_router(noun.router, prefix=API)
     add_pages(app)
     # The last one added is the outermost.

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
+from sqlalchemy import select
 
 from core.access import Action, Identity
 from core.app import Kvasir
+from core.conversation import Conversation
+from core.db.tables import AnswerRow
 from core.errors import LoginNeeded, NotAllowed, NotFound
 from core.knowledge import DocumentInfo, KnowledgeBase
 from core.texts import tell
@@ -70,6 +73,21 @@ class Caller:
         except NotFound as error:
             raise unknown from error
         return document
+
+    async def conversation(self, conversation_id: str) -> Conversation:
+        """Raises NotFound for anybody else's."""
+        if not is_id(conversation_id):
+            raise NotFound(tell("no_such_conversation"))
+        return await self.kvasir.conversations.get(conversation_id, self.person.key)
+
+    async def own_answer(self, answer_id: str, conversation_id: str | None = None) -> None:
+        """Raises NotFound for an answer to anybody else, or of another conversation than the named one."""
+        query = select(AnswerRow.id).where(AnswerRow.id == answer_id, AnswerRow.person == self.person.key)
+        if conversation_id is not None:
+            query = query.where(AnswerRow.conversation_id == conversation_id)
+        async with self.kvasir.db.read() as session:
+            if not is_id(answer_id) or await session.scalar(query) is None:
+                raise NotFound(tell("no_such_answer"))
 
 
 def caller_of(request: Request) -> Caller:

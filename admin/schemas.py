@@ -73,7 +73,7 @@ class Me(Out):
 
 # ---------------------------------------------------------------- knowledge bases and documents
 class NewKb(Given):
-    name: Annotated[Text, Field(max_length=200)]
+    name: Annotated[str, Field(max_length=200)]
     description: Annotated[Text, Field(max_length=2000)] = ""
     private: bool = False
     chunk_size: int | None = None
@@ -164,7 +164,7 @@ class Rate(Given):
 
 
 class NewConversation(Given):
-    kb: Annotated[Text, Field(max_length=200)] | None = None
+    kb: Annotated[str, Field(max_length=200)] | None = None
 
 
 class ChangedConversation(Given):

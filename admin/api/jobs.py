@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import asdict
 
 from fastapi import APIRouter
@@ -34,9 +33,8 @@ async def job_events(job_id: str, caller: CallerDep, kvasir: KvasirDep) -> Event
 
 async def _steps(kvasir: Kvasir, job_id: str) -> AsyncGenerator[bytes]:
     try:
-        async with aclosing(kvasir.ingest.watch(job_id)) as steps:
-            async for step in steps:
-                yield event("document", asdict(step))
+        async for step in kvasir.ingest.watch(job_id):
+            yield event("document", asdict(step))
         job = await kvasir.jobs.get(job_id)
     except KvasirError as error:
         yield event("error", {"detail": str(error)})

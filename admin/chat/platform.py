@@ -75,7 +75,8 @@ class WebPlatform:
 
     async def events(self) -> AsyncIterator[Mention | Thumb]:
         """None: each question comes with the request that waits for its answer, see `ask`."""
-        for mention in ():
+        none: tuple[Mention, ...] = ()
+        for mention in none:
             yield mention
 
     async def open_answer(self, mention: Mention) -> WebAnswer:
