@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from core.analyzer import tokens
+from core.analyzer import script_shares, tokens
 from core.types import Hit
 
 _CLOSELY_READ: Final = 20
@@ -40,6 +40,13 @@ class Found:
 def title_tokens(title: str, headings: tuple[str, ...] = ()) -> frozenset[str]:
     """Search tokens of a passage's title and headings."""
     return frozenset(tokens(" ".join((title, *headings))))
+
+
+def known_share(scripts: frozenset[str], text: str) -> float:
+    """Share of the text's letters in these scripts, those that an embedder knows; `*` stands for all."""
+    if "*" in scripts:
+        return 1.0
+    return sum(share for script, share in script_shares(text).items() if script in scripts)
 
 
 def idf(frequency: int, chunks: int) -> float:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.analyzer import query_tokens, script_shares
+from core.analyzer import query_tokens
 from core.errors import EmbedderUnavailable, StoreUnavailable, Unavailable
 from core.evidence import Candidate, Signals, judge, measure
-from core.fusion import Found, by_similarity, fuse, idf, keyword_share, title_tokens
-from core.ports import Embedder, EmbedderInfo, Reranker, VectorStore
+from core.fusion import Found, by_similarity, fuse, idf, keyword_share, known_share, title_tokens
+from core.ports import Embedder, Reranker, VectorStore
 from core.sentences import sentences
 from core.settings import RetrievalSettings
 from core.types import Filter, Generation, Passage, SearchMode, SearchResult, Vector
@@ -52,6 +52,10 @@ class Retrieved:
     terms: Mapping[str, float]
     """The question's search tokens in order, with their idf weight."""
     vectors_used: bool
+    signals: Signals | None = None
+    """What the evidence was made of; None where it was not asked for."""
+    known: float = 0.0
+    """Share of the question in scripts that the embedder knows; 0 without vectors."""
 
 
 class Retriever:
@@ -100,7 +104,7 @@ class Retriever:
         )
         statistics = _merged(asked, results)
         found = _found(asked, live, results)
-        known = _known_share(embedder.info, question) if embedder and vector is not None else 0.0
+        known = known_share(embedder.info.scripts, question) if embedder and vector is not None else 0.0
         if mode == "vector":
             ranked = by_similarity(found)
         else:
@@ -108,11 +112,13 @@ class Retriever:
         passages = [_passage(one) for one in ranked[: max(limit, _RERANKED)]]
         if self._reranker is not None and mode == "hybrid":
             passages = await self._reranked(self._reranker, question, passages)
-        evidence = 0.0
-        if judged and ranked:
-            closest = await self._closest_sentence(embedder, vector, ranked) if known else 0.0
-            evidence = judge(_signals(question, ranked, statistics, closest), known)
-        return Retrieved(tuple(passages[:limit]), evidence, statistics.terms, vector is not None)
+        found_passages = tuple(passages[:limit])
+        if not judged or not ranked:
+            return Retrieved(found_passages, 0.0, statistics.terms, vector is not None)
+        closest = await self._closest_sentence(embedder, vector, ranked) if known else 0.0
+        signals = _signals(question, ranked, statistics, closest)
+        evidence = judge(signals, known)
+        return Retrieved(found_passages, evidence, statistics.terms, vector is not None, signals, known)
 
     def _fitting(self, live: Sequence[LiveKb]) -> Embedder | None:
         """The embedder, where it made the vectors of at least one of the knowledge bases."""
@@ -213,14 +219,6 @@ def _found(asked: Sequence[str], live: Sequence[LiveKb], results: Sequence[Searc
 
 def _made_by(embedder: Embedder, generation: Generation) -> bool:
     return generation.dimension > 0 and generation.embedder == embedder.info.fingerprint
-
-
-def _known_share(info: EmbedderInfo, question: str) -> float:
-    """Share of the question's letters in scripts that the model knows."""
-    shares = script_shares(question)
-    if "*" in info.scripts:
-        return 1.0
-    return sum(share for script, share in shares.items() if script in info.scripts)
 
 
 def _sentences(text: str) -> list[str]:
