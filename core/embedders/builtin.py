@@ -24,7 +24,6 @@ from core.types import Matrix, Vector
 logger = logging.getLogger(__name__)
 
 _MOST_THREADS: Final = 4
-_BULK_NICE: Final = 10
 _CHARACTERS_A_TOKEN: Final = 32
 
 
@@ -50,13 +49,13 @@ def is_ready(settings: Settings) -> bool:
 
 
 class BuiltinEmbedder:
-    """Embeds documents on a few threads that give way to others, and questions on one of their own."""
+    """Embeds documents on a few threads, and questions on one of their own."""
 
     def __init__(self, model: BuiltModel, threads: int) -> None:
         self._model = model
         self._encoder = _Encoder(model)
         width = model.dimension
-        self._bulk = Lane("embed-documents", self._document, width, threads=threads, nice=_BULK_NICE)
+        self._bulk = Lane("embed-documents", self._document, width, threads=threads)
         self._questions = Lane("embed-questions", self._question, width, threads=1)
 
     @property

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -62,14 +59,12 @@ class _Call:
 class Lane:
     """A few threads over one queue.
 
-    The call with the least text left goes first, so that the sentences of an answer never wait for a file. With `nice`
-    above 0 the threads give way to the rest of the process, where the system can do that.
+    The call with the least text left goes first, so that the sentences of an answer never wait for a file.
     """
 
-    def __init__(self, name: str, encode: Encode, dimension: int, *, threads: int, nice: int = 0) -> None:
+    def __init__(self, name: str, encode: Encode, dimension: int, *, threads: int) -> None:
         self._encode = encode
         self._dimension = dimension
-        self._nice = nice
         self._changed = threading.Condition()
         self._calls: list[_Call] = []
         self._closed = False
@@ -103,9 +98,6 @@ class Lane:
             thread.join()
 
     def _work(self) -> None:
-        if self._nice and sys.platform == "linux":
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         while taken := self._take():
             call, number = taken
             try:

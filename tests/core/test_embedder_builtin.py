@@ -238,14 +238,3 @@ async def test_a_failing_text_fails_its_caller_alone(caplog: pytest.LogCaptureFi
     assert (await lane.embed(["works"])).shape == (1, 4)
     assert "embedding a text failed" in caplog.text
     await asyncio.to_thread(lane.close)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
-async def test_threads_for_documents_give_way(embedder: BuiltinEmbedder) -> None:
-    await embedder.embed_documents(["leave"] * 8)
-    nice = {
-        thread.name: int(Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rsplit(")", 1)[1].split()[16])
-        for thread in our_threads()
-    }
-    assert all(value == 10 for name, value in nice.items() if "documents" in name)
-    assert all(value == 0 for name, value in nice.items() if "questions" in name)
