@@ -15,7 +15,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,10 @@ logger = logging.getLogger(__name__)
 FILE: Final = "index.db"
 _READERS: Final = 4
 _CHUNK_COLUMNS: Final = "c.text, c.tokens, c.content_hash, c.headings, c.locator"
+_KNOWN_CHARACTERS: Final = 16_000_000
 _NUMBER: Final = (1 << CHUNK_BITS) - 1
+
+_Row: TypeAlias = tuple[str, str, str, Chunk]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +56,7 @@ class LocalStore:
         self._path = path
         self._connections = Connections(path)
         self._residents = Residents(cache_mb << 20)
+        self._known = _Known()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="kvasir-store-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kvasir-store-write")
 
@@ -148,13 +152,14 @@ class LocalStore:
                     if index is None:
                         return SearchResult((), 0, dict.fromkeys(tokens, 0))
                     eligible = _eligible(connection, generation, index, filter)
-                    return _found(connection, index, vector, tokens, limit, eligible)
+                    return _found(connection, self._known, index, vector, tokens, limit, eligible)
             except Stale:  # another thread has just seen a newer state, so a new transaction does too
                 continue
 
 
 def _found(
     connection: sqlite3.Connection,
+    known: _Known,
     index: Resident,
     vector: Vector | None,
     tokens: Sequence[str],
@@ -167,25 +172,42 @@ def _found(
     if similarities is not None:
         best.append(_best(similarities, eligible, limit))
     rows = np.unique(np.concatenate(best))
-    places = {int(index.ids[row]): int(row) for row in rows}
-    marks = ", ".join("?" * len(places))
-    found = connection.execute(
-        f"SELECT c.id, d.key, d.name, d.title, {_CHUNK_COLUMNS} FROM chunks c"  # noqa: S608 - columns and marks only
-        f" JOIN documents d ON d.id = c.id >> {CHUNK_BITS} WHERE c.id IN ({marks})",
-        list(places),
-    )
-    hits = [
-        Hit(
-            document_id=key,
-            document=name,
-            title=title,
-            chunk=_chunk(row & _NUMBER, *columns),
-            vector_score=None if similarities is None else float(similarities[places[row]]),
-            keyword_score=float(scores[places[row]]) if frequencies else None,
-        )
-        for row, key, name, title, *columns in found
-    ]
+    ids = index.ids[rows].tolist()
+    vector_scores = [None] * len(ids) if similarities is None else similarities[rows].tolist()
+    keyword_scores = scores[rows].tolist() if frequencies else [None] * len(ids)
+    both = zip(vector_scores, keyword_scores, strict=True)
+    hits = [Hit(*row, *scores) for row, scores in zip(known.read(connection, ids), both, strict=True)]
     return SearchResult(tuple(hits), index.chunks, frequencies)
+
+
+class _Known(dict[int, _Row]):
+    """Chunks that were found lately, by row id, each with its document's id, name and title; a row never changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._characters = 0
+
+    def read(self, connection: sqlite3.Connection, ids: Sequence[int]) -> list[_Row]:
+        held = [self.get(row) for row in ids]
+        missing = [row for row, known in zip(ids, held, strict=True) if known is None]
+        if not missing:
+            return [row for row in held if row is not None]
+        marks = ", ".join("?" * len(missing))
+        found = connection.execute(
+            f"SELECT d.key, d.name, d.title, c.id, {_CHUNK_COLUMNS} FROM chunks c"  # noqa: S608 - columns and marks only
+            f" JOIN documents d ON d.id = c.id >> {CHUNK_BITS} WHERE c.id IN ({marks})",
+            missing,
+        )
+        new = {chunk[0]: (key, name, title, _chunk(*chunk)) for key, name, title, *chunk in found}
+        self._keep(new)
+        return [known or new[row] for row, known in zip(ids, held, strict=True)]
+
+    def _keep(self, new: dict[int, _Row]) -> None:
+        self._characters += sum(len(chunk.text) + len(chunk.tokens) for *_, chunk in new.values())
+        if self._characters > _KNOWN_CHARACTERS:
+            self.clear()
+            self._characters = 0
+        self.update(new)
 
 
 def _eligible(
@@ -226,15 +248,8 @@ def _best(
     return rows[np.argpartition(scores[rows], -limit)[-limit:]] if limit > 0 else rows[:0]
 
 
-def _chunk(number: int, text: str, tokens: str, content_hash: str, headings: str, locator: str) -> Chunk:
-    return Chunk(
-        number=number,
-        text=text,
-        tokens=tokens,
-        content_hash=content_hash,
-        headings=headings_of(headings),
-        locator=locator_of(locator),
-    )
+def _chunk(row: int, text: str, tokens: str, content_hash: str, headings: str, locator: str) -> Chunk:
+    return Chunk(row & _NUMBER, text, tokens, content_hash, headings_of(headings), locator_of(locator))
 
 
 def _ensure(connection: sqlite3.Connection, generation: Generation) -> None:
@@ -254,7 +269,7 @@ def _chunks(connection: sqlite3.Connection, generation: Generation, document_id:
         " WHERE g.key = ? ORDER BY c.id",
         (document_id, generation.id),
     )
-    return [_chunk(row & _NUMBER, *columns) for row, *columns in found]
+    return [_chunk(*row) for row in found]
 
 
 def _documents(connection: sqlite3.Connection, generation: Generation) -> list[tuple[str, str, int]]:

@@ -92,14 +92,6 @@ def sweep(connection: sqlite3.Connection) -> None:
             )
 
 
-def headings_of(stored: str) -> tuple[str, ...]:
-    return _headings(stored) if stored else ()
-
-
-def locator_of(stored: str) -> Locator:
-    return _locator(stored) if stored else Locator()
-
-
 def _groups(found: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int, int, bool]]]:
     """(document, first chunk, last chunk, whether these are its last) in transactions of about `_AT_ONCE` chunks."""
     group: list[tuple[int, int, int, bool]] = []
@@ -289,10 +281,10 @@ def _locator_json(locator: Locator) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _headings(stored: str) -> tuple[str, ...]:
-    return tuple(json.loads(stored))
+def headings_of(stored: str) -> tuple[str, ...]:
+    return tuple(json.loads(stored)) if stored else ()
 
 
 @lru_cache(maxsize=4096)
-def _locator(stored: str) -> Locator:
-    return Locator(*json.loads(stored))
+def locator_of(stored: str) -> Locator:
+    return Locator(*json.loads(stored)) if stored else Locator()
