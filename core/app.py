@@ -211,6 +211,8 @@ async def _build(
     indexes = Indexes(db, store, blobs, parser, slot.current, SPLITTER_VERSION)
     retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, reranker)
     conversations = Conversations(db)
+    accounts = Accounts(db, settings)
+    stack.callback(accounts.close)
     return Kvasir(
         settings=settings,
         db=db,
@@ -222,7 +224,7 @@ async def _build(
         answers=Answers(db, retriever, engines.get, conversations, settings),
         conversations=conversations,
         feedback=Feedback(db),
-        accounts=Accounts(db, settings),
+        accounts=accounts,
         jobs=jobs,
         engines=engines,
         embedder=slot,

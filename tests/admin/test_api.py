@@ -273,8 +273,8 @@ def test_a_bucket_fills_again() -> None:
 # ---------------------------------------------------------------- other people's things
 async def _recorded(site: Site, chat: str, person: str, **more: Any) -> str:
     """An answer as `core/answer.py` keeps it."""
-    row = AnswerRow(conversation_id=chat, person=person, platform="web", kbs=["kb"], question="What?", text="**That** [1]",
-                    standalone_question="What?", answered=True, **more)  # fmt: skip
+    row = AnswerRow(conversation_id=chat, person=person, platform="web", kbs=["kb"], question="What?",
+                    text="**That** [1]", standalone_question="What?", answered=True, **more)  # fmt: skip
     async with site.kvasir.db.session() as session:
         session.add(row)
         await session.execute(update(ConversationRow).where(ConversationRow.id == chat).values(title="What?"))

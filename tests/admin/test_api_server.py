@@ -1,0 +1,117 @@
+"""The service `web` as `kvasir up` runs it: on a real socket, from the first word to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+
+from admin import server
+from core.access import Action
+from core.errors import ConfigError
+from core.settings import WebSettings
+from core.types import Role
+from tests.admin.conftest import PASSWORD, OpenSite, Site
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def serving(site: Site) -> AsyncIterator[str]:
+    """The service's address; it is cancelled in the end, as `kvasir up` does."""
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(server.serve(site.kvasir, site.handler, listening=ready.set_result))
+    try:
+        yield await asyncio.wait_for(ready, timeout=10)
+    finally:
+        task.cancel()
+        async with asyncio.timeout(8):
+            await asyncio.wait({task})
+        assert task.cancelled()
+
+
+async def test_it_says_where_it_is_and_answers_there(open_site: OpenSite, capfd: pytest.CaptureFixture[str]) -> None:
+    async with open_site(web={"port": 0}) as site:
+        async with serving(site) as url, httpx2.AsyncClient(base_url=url) as browser:
+            assert url.startswith("http://127.0.0.1:")
+            assert (await browser.get("/healthz")).text == "ok"
+            page = await browser.get("/login")
+            assert page.status_code == 200
+            assert "server" not in page.headers
+            assert (await browser.get("/")).headers["location"] == "/login?next=%2F"
+        with pytest.raises(httpx2.ConnectError):
+            await httpx2.AsyncClient(base_url=url).get("/healthz")
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_it_ends_in_the_middle_of_an_answer(open_site: OpenSite) -> None:
+    async with open_site(web={"port": 0}) as site:
+        await site.kvasir.knowledge.create("kb")
+        await site.kvasir.accounts.create("anna", PASSWORD, Role.OWNER)
+        site.handler.words, site.handler.pause = ["word "] * 1000, 0.02
+        async with httpx2.AsyncClient() as browser:
+            async with serving(site) as url:
+                browser.headers["origin"] = url
+                await browser.post(f"{url}/api/v1/login", json={"name": "anna", "password": PASSWORD})
+                chat = (await browser.post(f"{url}/api/v1/conversations", json={})).json()["id"]
+                asked = browser.stream("POST", f"{url}/api/v1/conversations/{chat}/questions", json={"text": "x"})
+                response = await asked.__aenter__()
+                await site.handler.started.wait()
+            assert site.handler.cancelled.is_set()
+            assert "event: finished" not in [line async for line in response.aiter_lines()]
+            await asked.__aexit__(None, None, None)
+
+
+async def test_a_port_in_use_is_said_in_one_sentence(open_site: OpenSite) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with open_site(web={"port": port}) as site:
+            with pytest.raises(ConfigError, match=f"Port {port}"):
+                await server.serve(site.kvasir, site.handler)
+
+
+async def test_an_address_that_is_not_ours_is_said_in_one_sentence(open_site: OpenSite) -> None:
+    async with open_site(web={"host": "192.0.2.1", "port": 0}) as site:
+        await site.kvasir.accounts.create("anna", PASSWORD, Role.OWNER)
+        with pytest.raises(ConfigError, match="KVASIR_WEB__HOST"):
+            await server.serve(site.kvasir, site.handler)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ask.example.org"])
+async def test_it_opens_to_others_only_once_somebody_owns_it(open_site: OpenSite, host: str) -> None:
+    async with open_site(web={"host": host, "port": 0}) as site:
+        with pytest.raises(ConfigError, match="administrator"):
+            await server.serve(site.kvasir, site.handler)
+    assert not server.is_loopback(host)
+
+
+async def test_with_an_owner_it_opens_to_all(open_site: OpenSite) -> None:
+    async with open_site(web={"host": "0.0.0.0", "port": 0}) as site:
+        await site.kvasir.accounts.create("anna", PASSWORD, Role.OWNER)
+        async with serving(site) as url, httpx2.AsyncClient(base_url=url) as browser:
+            assert url.startswith("http://127.0.0.1:")
+            assert (await browser.get("/healthz")).status_code == 200
+            assert (await browser.get("/healthz", headers={"host": "rebound.example"})).status_code == 421
+        assert site.kvasir.accounts.may(None, Action.ASK, private=False) is False
+
+
+@pytest.mark.parametrize(
+    ("web", "url"),
+    [
+        ({"host": "127.0.0.1"}, "http://127.0.0.1:7"),
+        ({"host": "::1"}, "http://[::1]:7"),
+        ({"host": "::"}, "http://[::1]:7"),
+        ({"host": "localhost"}, "http://localhost:7"),
+        ({"host": "0.0.0.0", "public_url": "https://ask.example.org/"}, "https://ask.example.org"),
+    ],
+)
+def test_the_address_is_one_that_a_browser_opens(web: dict[str, str], url: str) -> None:
+    class Listener:
+        def getsockname(self) -> tuple[str, int]:
+            return "", 7
+
+    assert server.address_of(WebSettings.model_validate(web), Listener()) == url  # type: ignore[arg-type]  # only that
