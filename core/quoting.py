@@ -119,22 +119,6 @@ _NUMBER_WORDS: Final = re.compile(
     r"|million|billion|half|third|quarter|first|second|dozen|several|once|twice)\b"
 )
 _DATE: Final = re.compile(
-    r"\bwhen\b|\b(?:what|which) (?:[a-z]{1,20} )?(?:year|date|day|month|century|decade|time)s?\b"
-    r"|哪一?[年天月日]|何时|何時|什么时[候间]|什麼時[候間]|时间|時間|年份|日期|何年|哪个(?:世纪|年代)"
-)
-_ASKS_NAME: Final = re.compile(
-    r"\bwho(?:m|se)?\b|\bwhere\b"
-    r"|\b(?:what|which) (?:[a-z]{1,20} )?"
-    r"(?:person|city|country|state|place|town|region|continent|county|river|island)\b"
-    r"|谁|誰|哪位|何人|什么人|哪里|哪裡|哪儿|何处|何地|什么地方|在哪"
-)
-_ASKS_REASON: Final = re.compile(r"\bwhy\b|为什么|為什麼|为何|為何|原因|何故")
-_NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*|[零一二三四五六七八九十百千万萬亿億两兩]+(?=[\u4e00-\u9fff])")
-_NUMBER_WORD: Final = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million "
-    "billion half third quarter first second dozen several once twice".split()
-)
-_DATE: Final = re.compile(
     r"\b\d{3,4}\b|\d{1,4}[年月]|世纪|世紀|\bcentury\b"
     r"|\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b"
     r"|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b|[周週]一|星期|\b\d{1,2}(?::\d\d| ?[ap]\.?m\b)"

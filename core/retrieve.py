@@ -16,6 +16,7 @@ from core.fusion import Found, by_similarity, fuse, idf, keyword_share, known_sh
 from core.ports import Embedder, Reranker, VectorStore
 from core.sentences import sentences
 from core.settings import RetrievalSettings
+from core.texts import tell
 from core.types import Filter, Generation, Passage, SearchMode, SearchResult, Vector
 
 logger = logging.getLogger(__name__)
@@ -95,9 +96,7 @@ class Retriever:
         embedder = None if mode == "keyword" else self._fitting(live)
         vector = await self._embedded(embedder, question) if embedder else None
         if mode == "vector" and vector is None:
-            raise EmbedderUnavailable(
-                "Search by vectors needs the embedding model and an index made with it: search by keywords until then."
-            )
+            raise EmbedderUnavailable(tell("no_vectors"))
         depth = max(self._settings.candidates, limit)
         results = await asyncio.gather(
             *(self._search(one.generation, embedder, vector, asked, depth, filter) for one in live)
@@ -160,7 +159,7 @@ class Retriever:
                     generation, vector=vector if fits else None, tokens=asked, limit=depth, filter=filter
                 )
         except TimeoutError as error:
-            raise StoreUnavailable("The search took too long: try again in a moment.") from error
+            raise StoreUnavailable(tell("search_slow")) from error
 
     def _dense_weight(self, embedder: Embedder | None, known: float) -> float:
         if embedder is None or not known:

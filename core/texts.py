@@ -344,6 +344,26 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The server at {host} has no model «{model}»; check KVASIR_OPENAI__MODEL and KVASIR_OPENAI__BASE_URL.",
         "服务器 {host} 上没有模型“{model}”；请检查 KVASIR_OPENAI__MODEL 和 KVASIR_OPENAI__BASE_URL。",
     ),
+    "search_slow": (
+        "The search took too long; try again in a moment.",
+        "搜索用时过长，请稍后再试。",
+    ),
+    "no_vectors": (
+        "Search by vectors needs the embedding model and an index made with it; search by keywords until then.",
+        "向量搜索需要嵌入模型以及用它建立的索引；在此之前请按关键词搜索。",
+    ),
+    "eval_unreadable": (
+        "The file {file} cannot be read; name a JSONL file in UTF-8.",
+        "无法读取文件 {file}，请指定一个 UTF-8 编码的 JSONL 文件。",
+    ),
+    "eval_line": (
+        'Line {line} of {file} cannot be used; each line must be {"question": "…", "answers": ["…"], "document": "…"}.',
+        '{file} 的第 {line} 行无法使用；每一行都应为 {"question": "…", "answers": ["…"], "document": "…"}。',
+    ),
+    "eval_empty": (
+        "The file {file} has no questions; write one JSON object a line.",
+        "文件 {file} 中没有问题；请每行写一个 JSON 对象。",
+    ),
     "engine_context": (
         (
             "Question and passages are too long for the model «{model}»; lower KVASIR_OPENAI__CONTEXT_SIZE to what its "
