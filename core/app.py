@@ -16,6 +16,7 @@ from core.answer import Answers
 from core.blobs import Blobs
 from core.conversation import Conversations
 from core.db.session import Database
+from core.embedders.cache import CachedEmbedder
 from core.errors import ConfigError, EmbedderUnavailable, KvasirError
 from core.feedback import Feedback
 from core.indexes import Indexes
@@ -28,6 +29,7 @@ from core.ports import Embedder, Engine, VectorStore
 from core.retrieve import Retriever
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
+from core.texts import tell
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +58,11 @@ class EmbedderSlot:
     def current(self) -> Embedder | None:
         return self.embedder
 
-    async def open(self, progress: Progress | None = None) -> None:
+    async def open(self, progress: Progress | None = None, *, fetch: bool = True) -> None:
         """Load it, fetching and building it first where need be; a failure is kept in `state`."""
-        kind = self._settings.embedder.kind
-        if kind == "none":
-            self.state.reason = "The settings say `embedder.kind = none`."
+        wanted = self._settings.embedder
+        if wanted.kind == "none":
+            self.state.reason = tell("embedder_off")
             return
 
         def follow(stage: str, done: float) -> None:
@@ -68,22 +70,21 @@ class EmbedderSlot:
             if progress:
                 progress(stage, done)
 
-        open_embedder = registry.load("kvasir.embedders", kind)
+        settings = self._settings.model_copy(
+            update={"embedder": wanted.model_copy(update={"fetch": wanted.fetch and fetch})}
+        )
+        open_embedder = registry.load("kvasir.embedders", wanted.kind)
         try:
-            self.embedder = await open_embedder(self._settings, follow)
+            embedder: Embedder = await open_embedder(settings, follow)
         except EmbedderUnavailable as error:
-            self.state.reason = str(error)
-            logger.warning("no embedder: %s", error)
-        else:
-            self.state.ready, self.state.reason = True, ""
+            self.state.reason = str(error) if fetch else tell("embedder_not_fetched")
+            if fetch:
+                logger.warning("no embedder: %s", error)
+            return
+        self.use(CachedEmbedder(embedder, settings.data_dir / "embeddings.db") if wanted.cache else embedder)
 
-    def is_ready_at_once(self) -> bool:
-        kind = self._settings.embedder.kind
-        if kind != "builtin":
-            return kind != "none"
-        from core.embedders.builtin import is_ready
-
-        return is_ready(self._settings)
+    def use(self, embedder: Embedder) -> None:
+        self.embedder, self.state.ready, self.state.reason = embedder, True, ""
 
     async def close(self) -> None:
         if self.embedder is not None:
@@ -151,10 +152,12 @@ class Kvasir:
             store: VectorStore = await registry.load("kvasir.stores", settings.store.kind)(settings)
             stack.push_async_callback(store.close)
             slot = EmbedderSlot(settings)
+            kvasir = await _build(stack, settings, db, store, slot)
             if isinstance(embedder, str):
                 stack.push_async_callback(slot.close)
-            kvasir = await _build(stack, settings, db, store, slot)
-            await _start_embedder(stack, kvasir, embedder, progress)
+                await _start_embedder(stack, kvasir, embedder, progress)
+            else:
+                slot.use(embedder)
             yield kvasir
 
     @property
@@ -233,19 +236,20 @@ async def _build(
 
 async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbedder, progress: Progress | None) -> None:
     slot = kvasir.embedder
-    if when == "wait" or (when == "if_ready" and slot.is_ready_at_once()):
+    if when == "wait":
         await slot.open(progress)
-    elif when == "if_ready":
-        slot.state.reason = "It was not fetched yet; «kvasir up» or «kvasir ingest» does it."
-    else:
+        return
+    await slot.open(fetch=False)
+    if slot.state.ready or when == "if_ready":
+        return
 
-        async def later() -> None:
-            await slot.open(progress)
-            if slot.state.ready:
-                await kvasir.add_vectors()
+    async def later() -> None:
+        await slot.open(progress)
+        if slot.state.ready:
+            await kvasir.add_vectors()
 
-        task = asyncio.create_task(later(), name="embedder")
-        stack.push_async_callback(_end, task)
+    task = asyncio.create_task(later(), name="embedder")
+    stack.push_async_callback(_end, task)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._ready = False
 
     def path(self, content_hash: str) -> Path:
         if not _HASH.fullmatch(content_hash):
@@ -81,18 +81,21 @@ class Blobs:
         return removed
 
     def _partial(self) -> Path:
-        folder = self.folder / "partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write(error) from error
-        return folder / new_id()
+        if not self._ready:
+            try:
+                (self.folder / "partial").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _cannot_write(error) from error
+            self._ready = True
+        return self.folder / "partial" / new_id()
 
     def _keep(self, partial: Path, content_hash: str) -> None:
         target = self.path(content_hash)
-        target.parent.mkdir(exist_ok=True)
-        partial.replace(target)
-        os.utime(target)
+        try:
+            partial.replace(target)
+        except FileNotFoundError:
+            target.parent.mkdir(exist_ok=True)
+            partial.replace(target)
 
 
 def _cannot_write(error: OSError) -> Unavailable:

@@ -11,19 +11,21 @@ import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blob, Blobs
+from core.db import documents
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, JobRow, KnowledgeBaseRow, new_id, now
+from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
 from core.errors import KvasirError, TooLarge, UserError
 from core.indexes import Indexes
-from core.jobs import Job, Jobs
-from core.knowledge import Knowledge, document_info, generation_of, kb_row
+from core.jobs import Job, Jobs, job_of
+from core.knowledge import DocumentInfo, Knowledge, generation_of, kb_row
 from core.ports import Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.settings import IngestSettings
 from core.texts import tell
@@ -79,17 +81,38 @@ class Ticket:
     """Files that are stored and wait for their job."""
 
     job: Job
-    documents: tuple[Any, ...]
-    """`DocumentInfo` each."""
+    documents: tuple[DocumentInfo, ...]
     unchanged: tuple[Outcome, ...] = ()
     refused: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A file whose bytes are stored."""
+
+    blob: Blob
+    media_type: str
+    source: str
+
+    def values(self, job_id: str) -> dict[str, Any]:
+        """What its row says from now on."""
+        return {
+            "size": self.blob.size,
+            "content_hash": self.blob.content_hash,
+            "media_type": self.media_type,
+            "source": self.source,
+            "status": "queued",
+            "stage": "stored",
+            "reason": None,
+            "job_id": job_id,
+        }
 
 
 @dataclass(slots=True)
 class _Group:
     """Documents that go through the stages together."""
 
-    rows: list[DocumentRow]
+    rows: list[documents.Waiting]
     results: list[ParseResult] = field(default_factory=list)
 
 
@@ -135,25 +158,32 @@ class Ingest:
         Raises UserError where a quota is full: then no row was written. A single file that is too large or cannot be
         read is refused alone.
         """
-        limit = self._settings.max_file_mb << 20
-        taken: dict[str, tuple[Blob, str, str]] = {}
+        taken: dict[str, _Taken] = {}
         refused: list[Outcome] = []
+        at_hand: list[Incoming] = []
+
+        async def flush() -> None:
+            stored, not_stored = await asyncio.to_thread(self._store_files, at_hand)
+            taken.update(stored)
+            refused.extend(not_stored)
+            at_hand.clear()
+
         async for file in files:
+            if not isinstance(file.read, AsyncIterable):
+                at_hand.append(file)
+                if len(at_hand) == GROUP_DOCUMENTS:
+                    await flush()
+                continue
             name = clean_name(file.name)
             try:
-                blob = await self._store_bytes(file, name, limit)
-            except (TooLarge, OSError) as error:
-                refused.append(Outcome(name, "failed", 0, _sentence(error, name)))
-                continue
-            head = await asyncio.to_thread(_head, self._blobs.path(blob.content_hash))
-            taken[name] = (blob, self._media_type(head, name), file.source)
-        job = await self._jobs.add("ingest", {"kb": kb}, claimed=claimed)
-        try:
-            documents, unchanged = await self._enter(kb, taken, job)
-        except BaseException:
-            await self._jobs_drop(job)
-            raise
-        return Ticket(job, tuple(documents), tuple(unchanged), tuple(refused))
+                blob = await self._blobs.put_stream(file.read, limit=self._settings.max_file_mb << 20, name=name)
+            except TooLarge as error:
+                refused.append(Outcome(name, "failed", 0, str(error)))
+            else:
+                head = await asyncio.to_thread(_head, self._blobs.path(blob.content_hash))
+                taken[name] = _Taken(blob, self._media_type(head, name), file.source)
+        await flush()
+        return await self._enter(kb, taken, refused, claimed)
 
     async def upload(self, kb: str, files: Sequence[tuple[str, AsyncIterator[bytes]]]) -> Ticket:
         """As `submit`, for uploads that stream in."""
@@ -164,66 +194,73 @@ class Ingest:
 
         return await self.submit(kb, incoming())
 
-    async def _store_bytes(self, file: Incoming, name: str, limit: int) -> Blob:
-        if isinstance(file.read, AsyncIterable):
-            return await self._blobs.put_stream(file.read, limit=limit, name=name)
-        if file.size is not None and file.size > limit:
-            raise TooLarge(tell("file_too_large", name=name, limit=limit >> 20))
-        read = file.read
-        return await asyncio.to_thread(lambda: self._blobs.put(read()))
+    def _store_files(self, files: Sequence[Incoming]) -> tuple[dict[str, _Taken], list[Outcome]]:
+        """Runs in a thread, many files a call: a thread's round trip costs more than a small file."""
+        taken: dict[str, _Taken] = {}
+        refused: list[Outcome] = []
+        limit = self._settings.max_file_mb << 20
+        for file in files:
+            name = clean_name(file.name)
+            assert not isinstance(file.read, AsyncIterable)  # noqa: S101  `submit` keeps the kinds apart
+            try:
+                data = b"" if file.size is not None and file.size > limit else file.read()
+            except OSError as error:
+                reason = tell("file_unreadable", name=name, reason=error.strerror or error)
+                refused.append(Outcome(name, "failed", 0, reason))
+                continue
+            if (file.size or 0) > limit or len(data) > limit:
+                refused.append(Outcome(name, "failed", 0, tell("file_too_large", name=name, limit=limit >> 20)))
+            else:
+                taken[name] = _Taken(self._blobs.put(data), self._media_type(data[:_HEAD], name), file.source)
+        return taken, refused
 
-    async def _enter(
-        self, kb: str, taken: Mapping[str, tuple[Blob, str, str]], job: Job
-    ) -> tuple[list[Any], list[Outcome]]:
-        documents, unchanged = [], []
+    async def _enter(self, kb: str, taken: Mapping[str, _Taken], refused: list[Outcome], claimed: bool) -> Ticket:
+        """Job and documents in one step, so that no worker ever sees the one without the others."""
+        unchanged: list[Outcome] = []
+        fresh: list[dict[str, Any]] = []
+        changed: list[tuple[tuple[str, str | None], dict[str, Any]]] = []
+        infos: list[DocumentInfo] = []
+        moment = now()
         async with self._db.session() as session:
             base = await kb_row(session, kb)
-            there = await _rows_by_name(session, base.id, list(taken))
+            there = await documents.known(session, base.id, list(taken))
             await self._check_quota(session, base, taken, there)
-            fresh: list[DocumentRow] = []
-            for name, (blob, media_type, source) in taken.items():
-                row = there.get(name)
-                if row is not None and row.live_hash == blob.content_hash and row.status == "indexed":
-                    unchanged.append(Outcome(name, "unchanged", row.chunks, row.reason))
-                    continue
-                if row is None:
-                    row = DocumentRow(id=new_id(), kb_id=base.id, name=name, created_at=now(), chunks=0, title="")
+            job = self._jobs.new_row("ingest", {"kb": kb}, claimed=claimed)
+            session.add(job)
+            for name, file in taken.items():
+                values = file.values(job.id)
+                old = there.get(name)
+                if old is None:
+                    row = dict(values, id=new_id(), kb_id=base.id, name=name, title="", chunks=0, meta={},
+                               live_hash=None, created_at=moment, updated_at=moment)  # fmt: skip
                     fresh.append(row)
-                row.size, row.content_hash, row.media_type, row.source = (
-                    blob.size,
-                    blob.content_hash,
-                    media_type,
-                    source,
-                )
-                row.status, row.stage, row.reason, row.job_id, row.updated_at = "queued", "stored", None, job.id, now()
-                documents.append(document_info(row, kb))
-            session.add_all(fresh)
-        return documents, unchanged
+                elif old.live_hash == file.blob.content_hash and old.status == "indexed":
+                    unchanged.append(Outcome(name, "unchanged", old.chunks, old.reason))
+                    continue
+                else:
+                    row = dict(values, id=old.id, title="", chunks=old.chunks, created_at=old.created_at)
+                    changed.append(((old.id, old.content_hash), values))
+                infos.append(_info(kb, name, row, moment))
+            await documents.add(session, fresh)
+            await documents.change(session, [key for key, _ in changed], [values for _, values in changed])
+        self._jobs.wake()
+        return Ticket(job_of(job), tuple(infos), tuple(unchanged), tuple(refused))
 
     async def _check_quota(
         self,
         session: AsyncSession,
         base: KnowledgeBaseRow,
-        taken: Mapping[str, tuple[Blob, str, str]],
-        there: Mapping[str, DocumentRow],
+        taken: Mapping[str, _Taken],
+        there: Mapping[str, documents.Known],
     ) -> None:
-        count, size = (
-            await session.execute(
-                select(func.count(), func.coalesce(func.sum(DocumentRow.size), 0)).where(DocumentRow.kb_id == base.id)
-            )
-        ).one()
+        count, size = await documents.totals(session, base.id)
         count += len(taken.keys() - there.keys())
-        size += sum(blob.size for blob, _, _ in taken.values()) - sum(
-            there[name].size for name in taken if name in there
-        )
+        size += sum(file.blob.size for file in taken.values())
+        size -= sum(there[name].size for name in taken if name in there)
         if count > self._settings.max_documents:
             raise TooLarge(tell("too_many_documents", kb=base.name, most=self._settings.max_documents))
         if size > self._settings.max_kb_mb << 20:
             raise TooLarge(tell("too_many_bytes", kb=base.name, most=self._settings.max_kb_mb))
-
-    async def _jobs_drop(self, job: Job) -> None:
-        async with self._db.session() as session:
-            await session.execute(delete(JobRow).where(JobRow.id == job.id))
 
     # ------------------------------------------------------------ doing the work
     async def run(self, job: Job, on_chunks: Callable[[int], None] | None = None) -> None:
@@ -257,21 +294,10 @@ class Ingest:
         after = ""
         while True:
             async with self._db.read() as session:
-                rows = list(
-                    await session.scalars(
-                        select(DocumentRow)
-                        .where(
-                            DocumentRow.job_id == job.id,
-                            DocumentRow.status.in_(("queued", "working")),
-                            DocumentRow.name > after,
-                        )
-                        .order_by(DocumentRow.name)
-                        .limit(GROUP_DOCUMENTS)
-                    )
-                )
+                rows = await documents.waiting(session, job.id, after, GROUP_DOCUMENTS)
             if not rows:
                 return
-            group: list[DocumentRow] = []
+            group: list[documents.Waiting] = []
             size = 0
             for row in rows:
                 if group and size + row.size > GROUP_BYTES:
@@ -297,13 +323,13 @@ class Ingest:
             vectors = await self._indexes.embed(generation, [result for _, result in good], on_chunks)
             if good:
                 await self._mark([row for row, _ in good], status="working", stage="embedded")
-                documents = [
+                indexed = [
                     IndexedDocument(
                         row.id, row.name, result.title, row.content_hash, result.chunks, matrix, result.metadata
                     )
                     for (row, result), matrix in zip(good, vectors, strict=True)
                 ]
-                await self._store.put(generation, documents)
+                await self._store.put(generation, indexed)
             if await self._switch(kb_name, generation, good, failed):
                 return
         raise KvasirError(tell("index_restless", kb=kb_name))
@@ -312,8 +338,8 @@ class Ingest:
         self,
         kb_name: str,
         generation: Generation,
-        good: Sequence[tuple[DocumentRow, ParseResult]],
-        failed: Sequence[tuple[DocumentRow, ParseResult]],
+        good: Sequence[tuple[documents.Waiting, ParseResult]],
+        failed: Sequence[tuple[documents.Waiting, ParseResult]],
     ) -> bool:
         """Make the group live in the database; False when another index became live in between."""
         async with self._db.session() as session:
@@ -322,33 +348,32 @@ class Ingest:
             )
             if live != generation.id:
                 return False
-            moment = now()
-            for row, result in good:
-                await session.execute(
-                    update(DocumentRow)
-                    .where(DocumentRow.id == row.id, DocumentRow.content_hash == row.content_hash)
-                    .values(
-                        status="indexed", stage="live", live_hash=row.content_hash, chunks=len(result.chunks),
-                        title=result.title, meta=dict(result.metadata), reason=" ".join(result.notes) or None,
-                        updated_at=moment,
-                    )
-                )  # fmt: skip
-            for row, result in failed:
-                kept = " " + tell("former_version_kept") if row.live_hash else ""
-                await session.execute(
-                    update(DocumentRow)
-                    .where(DocumentRow.id == row.id, DocumentRow.content_hash == row.content_hash)
-                    .values(status="failed", reason=result.error + kept, updated_at=moment)
-                )
+            await documents.change(
+                session,
+                [(row.id, row.content_hash) for row, _ in good],
+                [
+                    {
+                        "status": "indexed",
+                        "stage": "live",
+                        "live_hash": row.content_hash,
+                        "chunks": len(result.chunks),
+                        "title": result.title,
+                        "meta": dict(result.metadata),
+                        "reason": " ".join(result.notes) or None,
+                    }
+                    for row, result in good
+                ],
+            )
+            await documents.change(
+                session,
+                [(row.id, row.content_hash) for row, _ in failed],
+                [{"status": "failed", "reason": _with_former(row, result.error)} for row, result in failed],
+            )
         return True
 
-    async def _mark(self, rows: Sequence[DocumentRow], *, status: str, stage: str) -> None:
+    async def _mark(self, rows: Sequence[documents.Waiting], *, status: str, stage: str) -> None:
         async with self._db.session() as session:
-            await session.execute(
-                update(DocumentRow)
-                .where(DocumentRow.id.in_([row.id for row in rows]), DocumentRow.status.in_(("queued", "working")))
-                .values(status=status, stage=stage, updated_at=now())
-            )
+            await documents.mark(session, [row.id for row in rows], status=status, stage=stage)
 
     async def give_up(self, job: Job, reason: str) -> None:
         """The job's unfinished documents end as failed, with the reason of the job."""
@@ -396,14 +421,13 @@ class Ingest:
     async def outcomes(self, job_id: str) -> Sequence[Outcome]:
         """How the documents of an ended job came out, by name."""
         async with self._db.read() as session:
-            rows = await session.scalars(
-                select(DocumentRow).where(DocumentRow.job_id == job_id).order_by(DocumentRow.name)
-            )
-            return [
-                Outcome(row.name, row.status if row.status in ("indexed", "failed") else "failed", row.chunks,
-                        row.reason if row.status in ("indexed", "failed") else tell("was_not_finished"))
-                for row in rows
-            ]  # fmt: skip
+            rows = await documents.outcomes(session, job_id)
+        return [
+            Outcome(name, status, chunks, reason)
+            if status in ("indexed", "failed")
+            else Outcome(name, "failed", chunks, tell("was_not_finished"))
+            for name, status, chunks, reason in rows
+        ]
 
     # ------------------------------------------------------------ after a crash
     async def recover(self) -> None:
@@ -460,17 +484,10 @@ def _head(path: Path) -> bytes:
         return file.read(_HEAD)
 
 
-async def _rows_by_name(session: AsyncSession, kb_id: str, names: Sequence[str]) -> dict[str, DocumentRow]:
-    found: dict[str, DocumentRow] = {}
-    for start in range(0, len(names), 500):
-        rows = await session.scalars(
-            select(DocumentRow).where(DocumentRow.kb_id == kb_id, DocumentRow.name.in_(names[start : start + 500]))
-        )
-        found.update((row.name, row) for row in rows)
-    return found
+def _with_former(row: documents.Waiting, error: str) -> str:
+    return f"{error} {tell('former_version_kept')}" if row.live_hash else error
 
 
-def _sentence(error: Exception, name: str) -> str:
-    if isinstance(error, OSError):
-        return tell("file_unreadable", name=name, reason=error.strerror or error)
-    return str(error)
+def _info(kb: str, name: str, row: Mapping[str, Any], moment: datetime) -> DocumentInfo:
+    keys = ("id", "title", "media_type", "size", "status", "stage", "reason", "chunks", "source", "created_at")
+    return DocumentInfo(kb=kb, name=name, updated_at=moment, **{key: row[key] for key in keys})

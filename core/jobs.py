@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select, update
 
 from core.db.session import Database
-from core.db.tables import JobRow, now
+from core.db.tables import JobRow, new_id, now
 from core.errors import Conflict, KvasirError, NotFound
 from core.texts import tell
 
@@ -56,14 +56,26 @@ class Jobs:
 
     async def add(self, kind: str, payload: Mapping[str, Any], *, claimed: bool = False) -> Job:
         """A new job; `claimed` gives its lease to the caller at once."""
-        row = JobRow(kind=kind, payload=dict(payload))
+        row = self.new_row(kind, payload, claimed=claimed)
+        async with self._db.session() as session:
+            session.add(row)
+        self.wake()
+        return job_of(row)
+
+    def new_row(self, kind: str, payload: Mapping[str, Any], *, claimed: bool = False) -> JobRow:
+        """The row of a new job, for a session that writes more than this; call `wake` when it is committed."""
+        row = JobRow(
+            id=new_id(), kind=kind, payload=dict(payload), state="queued", progress={}, attempts=0, fence=0,
+            cancel_requested=False, created_at=now(),
+        )  # fmt: skip
         if claimed:
             row.state, row.fence, row.attempts = "running", 1, 1
             row.started_at, row.lease_until = now(), now() + LEASE
-        async with self._db.session() as session:
-            session.add(row)
+        return row
+
+    def wake(self) -> None:
+        """Tell a worker in this process that there may be work."""
         self._wake.set()
-        return _job(row)
 
     async def claim(self) -> Job | None:
         """The oldest job that waits, or whose worker is gone; None when there is nothing to do."""
@@ -81,7 +93,7 @@ class Jobs:
                 return None
             row.state, row.fence, row.attempts = "running", row.fence + 1, row.attempts + 1
             row.started_at, row.lease_until = row.started_at or now(), now() + LEASE
-        return _job(row)
+        return job_of(row)
 
     @asynccontextmanager
     async def held(self, job: Job) -> AsyncIterator[None]:
@@ -134,7 +146,7 @@ class Jobs:
             row = await session.get(JobRow, job_id)
             if row is None:
                 raise NotFound(tell("no_such_job"))
-            return _job(row)
+            return job_of(row)
 
     async def list(self, *, state: str | None = None, limit: int = 50) -> Sequence[Job]:
         """The newest first."""
@@ -142,7 +154,7 @@ class Jobs:
             query = select(JobRow).order_by(JobRow.created_at.desc()).limit(limit)
             if state:
                 query = query.where(JobRow.state == state)
-            return [_job(row) for row in await session.scalars(query)]
+            return [job_of(row) for row in await session.scalars(query)]
 
     async def cancel(self, job_id: str) -> None:
         async with self._db.session() as session:
@@ -195,7 +207,7 @@ class Jobs:
             )
 
 
-def _job(row: JobRow) -> Job:
+def job_of(row: JobRow) -> Job:
     return Job(
         row.id, row.kind, row.payload, row.state, row.progress, row.error, row.attempts, row.fence,
         row.created_at, row.started_at, row.finished_at,

@@ -167,6 +167,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "只有失败或已取消的任务才能重试。",
     ),
     "no_such_path": ("{path} is neither a file nor a folder.", "{path} 既不是文件也不是文件夹。"),
+    "embedder_off": ("The settings say `embedder.kind = none`.", "设置中 `embedder.kind = none`。"),
+    "embedder_not_fetched": (
+        "The model was not fetched yet; «kvasir up» or «kvasir ingest» does it.",
+        "尚未下载模型；运行 “kvasir up” 或 “kvasir ingest” 会自动下载。",
+    ),
     # kvasir up
     "ready_at": ("Kvasir is ready: {url}", "Kvasir 已就绪：{url}"),
     "roles_ready": ("Kvasir is running: {roles}", "Kvasir 正在运行：{roles}"),
@@ -475,7 +480,25 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "place_part_numbers": ("parts {first}–{last}", "第 {first}–{last} 部分"),
     # chat
     "searching": ("Searching…", "正在搜索……"),
-    "queued": ("Waiting; {ahead} questions are before yours.", "排队中，前面还有 {ahead} 个问题。"),
+    "queued": ("Waiting; questions before yours: {ahead}.", "排队中，前面还有 {ahead} 个问题。"),
+    "queue_full": (
+        "Too many questions are waiting; ask again in a moment.",
+        "等待中的问题太多，请稍后再问。",
+    ),
+    "terminal_stopped": ("Stopped.", "已停止。"),
+    "terminal_help": (
+        "/up · /down [why] rate the last answer · /kb NAME chooses a knowledge base · /new begins anew · /quit ends",
+        "/up · /down [理由] 评价上一个回答 · /kb 名称 选择知识库 · /new 开始新对话 · /quit 退出",
+    ),
+    "terminal_thanks": ("Thank you.", "谢谢。"),
+    "terminal_nothing_to_rate": ("There is no answer to rate yet.", "还没有可评价的回答。"),
+    "terminal_new": ("A new conversation begins.", "新的对话开始了。"),
+    "terminal_kb": ("Answers come from «{name}» now.", "现在从“{name}”中回答。"),
+    "terminal_kb_missing": ("Say which: /kb NAME. There are: {there}.", "请指明：/kb 名称。现有：{there}。"),
+    "terminal_unknown": (
+        "There is no command {command}; /help shows those there are.",
+        "没有命令 {command}；用 /help 查看。",
+    ),
     "document_empty": ("The file is empty.", "文件是空的。"),
     "document_no_text": ("No text was found in the file.", "文件中没有文字。"),
     "document_scan": (

@@ -1,0 +1,118 @@
+"""Statements on many documents at once; each is one round trip, since one per document costs more than reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.db.tables import DocumentRow, now
+
+_PAGE = 500
+_DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
+_OF_BATCH = (
+    update(_DOCUMENTS)
+    .where(_DOCUMENTS.c.id == bindparam("of_id"), _DOCUMENTS.c.content_hash == bindparam("of_hash"))
+    .execution_options(synchronize_session=False)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A document that waits for its job."""
+
+    id: str
+    name: str
+    content_hash: str
+    live_hash: str | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is there already under a name."""
+
+    id: str
+    content_hash: str
+    live_hash: str | None
+    status: str
+    size: int
+    chunks: int
+    reason: str | None
+    created_at: datetime
+
+
+async def known(session: AsyncSession, kb_id: str, names: Sequence[str]) -> dict[str, Known]:
+    """The documents of these names, by name."""
+    found: dict[str, Known] = {}
+    c = _DOCUMENTS.c
+    columns = (c.name, c.id, c.content_hash, c.live_hash, c.status, c.size, c.chunks, c.reason, c.created_at)
+    for start in range(0, len(names), _PAGE):
+        page = names[start : start + _PAGE]
+        rows = await session.execute(select(*columns).where(c.kb_id == kb_id, c.name.in_(page)))
+        found.update((name, Known(*values)) for name, *values in rows)
+    return found
+
+
+async def totals(session: AsyncSession, kb_id: str) -> tuple[int, int]:
+    """Documents of a knowledge base, and the bytes of their originals."""
+    c = _DOCUMENTS.c
+    row = (
+        await session.execute(select(func.count(), func.coalesce(func.sum(c.size), 0)).where(c.kb_id == kb_id))
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+async def add(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        await (await session.connection()).execute(insert(_DOCUMENTS), [dict(row) for row in rows])
+
+
+async def change(
+    session: AsyncSession, rows: Sequence[tuple[str, str | None]], values: Sequence[Mapping[str, Any]]
+) -> None:
+    """Set each document's own values where it still has the bytes it had (`rows`: id and content hash)."""
+    if not rows:
+        return
+    moment = now()
+    parameters = [
+        {"of_id": document_id, "of_hash": content, "updated_at": moment, **given}
+        for (document_id, content), given in zip(rows, values, strict=True)
+    ]
+    names = [name for name in parameters[0] if not name.startswith("of_")]
+    statement = _OF_BATCH.values({name: bindparam(name) for name in names})
+    await (await session.connection()).execute(statement, parameters)
+
+
+async def mark(session: AsyncSession, ids: Sequence[str], **values: Any) -> None:
+    """Set the same values on all of them that are not at their end."""
+    c = _DOCUMENTS.c
+    await session.execute(
+        update(_DOCUMENTS).where(c.id.in_(ids), c.status.in_(("queued", "working"))).values(updated_at=now(), **values)
+    )
+
+
+async def waiting(session: AsyncSession, job_id: str, after: str, limit: int) -> list[Waiting]:
+    """The job's documents that are not at their end, by name, from `after` on."""
+    c = _DOCUMENTS.c
+    rows = await session.execute(
+        select(c.id, c.name, c.content_hash, c.live_hash, c.size)
+        .where(c.job_id == job_id, c.status.in_(("queued", "working")), c.name > after)
+        .order_by(c.name)
+        .limit(limit)
+    )
+    return [Waiting(*row) for row in rows]
+
+
+async def outcomes(session: AsyncSession, job_id: str) -> list[tuple[str, str, int, str | None]]:
+    """(name, status, chunks, reason) of the job's documents, by name."""
+    c = _DOCUMENTS.c
+    rows = await session.execute(
+        select(c.name, c.status, c.chunks, c.reason).where(c.job_id == job_id).order_by(c.name)
+    )
+    return [(name, status, chunks, reason) for name, status, chunks, reason in rows]
