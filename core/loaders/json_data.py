@@ -95,6 +95,7 @@ class _Walk:
             self._tell_object(value, level)
         elif isinstance(value, list):
             for item in value:
+                self._outline.leave(level)
                 if isinstance(item, dict) and any(_is_deep(part) for part in item.values()) and level < _MAX_PATH:
                     self._outline.heading(level, _name(item))
                     self.tell(item, level + 1)

@@ -24,7 +24,7 @@ class XmlLoader:
         root = parse_xml(data, "XML")
         outline = Outline()
         _Walk(outline, self._limit).tell(root, 1, 0)
-        title = next((" ".join((child.text or "").split()) for child in root if local(child) == "title"), "")
+        title = next((_words(child) for child in root if local(child) == "title"), "")
         return Parsed(outline.sections(), title[:300])
 
 
@@ -39,11 +39,9 @@ class _Walk:
         if depth > _MAX_DEPTH or _is_running_text(element):
             self._outline.paragraph(" ".join("".join(element.itertext()).split()))
             return
-        titles = [
-            child for child in element if local(child) in _TITLES and not len(child) and (child.text or "").strip()
-        ]
+        titles = [child for child in element if local(child) in _TITLES and not len(child) and _words(child)]
         if titles and len(element) > 1:
-            self._outline.heading(min(level, _MAX_LEVEL), titles[0].text or "")
+            self._outline.heading(min(level, _MAX_LEVEL), _words(titles[0]))
             level += 1
         else:
             titles = []
@@ -54,9 +52,9 @@ class _Walk:
 
     def _leaves(self, leaves: list[Element]) -> None:
         """Short values that stand side by side, a line each; long ones are paragraphs."""
-        lines = []
+        lines: list[str] = []
         for leaf in leaves:
-            text = " ".join((leaf.text or "").split())
+            text = _words(leaf)
             if not text or local(leaf) in _LEFT_OUT:
                 continue
             if len(text) > 200 or local(leaf) in ("p", "para", "text", "tspan"):
@@ -66,6 +64,10 @@ class _Walk:
             else:
                 lines.append(f"{local(leaf)}: {text}")
         self._outline.paragraph("\n".join(lines))
+
+
+def _words(element: Element) -> str:
+    return " ".join((element.text or "").split())
 
 
 def _is_running_text(element: Element) -> bool:

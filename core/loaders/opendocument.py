@@ -100,11 +100,8 @@ class _Walk:
 
 def _rows(table: Element) -> list[list[str]]:
     """Its cells; repeated ones once, since a file of a few bytes may repeat them a million times."""
-    rows = []
-    for row in table.iter():
-        if local(row) == "table-row":
-            rows.append([_text(cell) for cell in row if local(cell) in ("table-cell", "covered-table-cell")])
-    return rows
+    rows = [row for row in table.iter() if local(row) == "table-row"]
+    return [[_text(cell) for cell in row if local(cell) in ("table-cell", "covered-table-cell")] for row in rows]
 
 
 def _text(element: Element) -> str:

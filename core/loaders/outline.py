@@ -44,6 +44,18 @@ class Outline:
         self._bare = True
         self.characters += len(text)
 
+    def lengthen(self, text: str) -> None:
+        """The heading just told goes on in another line."""
+        if self._bare and self._path:
+            level, before = self._path[-1]
+            self._path[-1] = level, f"{before} {text}"[:MAX_HEADING]
+
+    def leave(self, level: int) -> None:
+        """What follows is no longer under the headings of `level` and below."""
+        if self._path and self._path[-1][0] >= level:
+            self._flush()
+            self._close(level)
+
     def paragraph(self, text: str) -> None:
         text = text.strip()
         if text:

@@ -1,11 +1,14 @@
-"""PDF: the text of each page by pdfium, lines joined to paragraphs, headings from the outline; scanned pages by OCR."""
+"""PDF: the text of each page by pdfium, lines joined to paragraphs; scanned pages by OCR.
+
+Headings come from the document's outline where it has one, else from lines in larger type.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from core.errors import MissingExtra
 from core.loaders.office import real_title
@@ -19,14 +22,21 @@ MAX_BOOKMARKS: Final = 5000
 _PASSWORD_ERROR: Final = 4
 _TEXT_LAYER: Final = 8
 """Letters and digits at least that make a text layer."""
-_WRAPPED = re.compile("[\ufffe\x02\u00ad][ \t]*\r?\n[ \t]*")
-_MARKS = str.maketrans("", "", "\u00ad\ufffe\x02")
+_HYPHENS: Final = ("\u00ad", "\ufffe", "\x02")
+"""What pdfium puts where a word was cut at the end of a line."""
+_MARKS = str.maketrans("", "", "".join(_HYPHENS))
 _BULLET = re.compile(r"(?:[-•·*–▪◦●○■□➢✓]|\(?\d{1,3}[.)、]|[a-z][.)])\s")
 _ENDS: Final = (".", "!", "?", ":", ";", "。", "！", "？", "：", "；", "”", "」", ".)", "!)")
 _WIDE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _NUMBER = re.compile(r"\d+")
 
-_Bookmarks = dict[int, list[tuple[int, str]]]
+_MAX_HEADING: Final = 150
+_LARGER: Final = 1.12
+"""Type of a heading against that of the text."""
+
+_Bookmarks: TypeAlias = dict[int, list[tuple[int, str]]]
+_Line: TypeAlias = tuple[str, float]
+"""Text and size of its type; 0 where that is not known."""
 
 
 class PdfLoader:
@@ -52,26 +62,29 @@ class PdfLoader:
         count = len(document)
         if count > MAX_PAGES:
             notes["pages"] = sentence("note_pages", count=f"{MAX_PAGES:,}")
-        pages: list[str] = []
+        pages: list[list[_Line]] = []
         characters = 0
         for number in range(min(count, MAX_PAGES)):
-            pages.append(_page_text(document, number, failure))
-            characters += len(pages[-1])
+            pages.append(_page_lines(document, number, failure))
+            characters += sum(len(text) for text, _ in pages[-1])
             if characters > self._options.limit:
                 break
-        scans = [number for number, text in enumerate(pages) if not _has_text(text)]
+        scans = [number for number, lines in enumerate(pages) if not _has_text(lines)]
         if scans:
             self._read_scans(document, pages, scans, notes, failure)
+        title = real_title(str(document.get_metadata_dict().get("Title", "")))
         outline = Outline()
         bookmarks = _bookmarks(document, failure)
-        for number, lines in enumerate(_without_margins([_lines(page) for page in pages])):
+        levels = {} if bookmarks else _levels(pages)
+        for number, lines in enumerate(_without_margins(pages)):
             outline.at(Locator("page", "", number + 1, number + 1))
-            _tell(lines, bookmarks.get(number, []), outline)
-        title = real_title(str(document.get_metadata_dict().get("Title", "")))
+            _tell(lines, bookmarks.get(number, []), levels, outline)
+            if number == 0 and levels and not title:
+                title = outline.headings[0] if outline.headings else ""
         return Parsed(outline.sections(), title, notes=tuple(notes.values()))
 
     def _read_scans(
-        self, document: Any, pages: list[str], scans: list[int], notes: dict[str, str], failure: type[Exception]
+        self, document: Any, pages: list[list[_Line]], scans: list[int], notes: dict[str, str], failure: type[Exception]
     ) -> None:
         """Fill in what OCR reads on the pages without a text layer; where it cannot, say so."""
         if not self._options.ocr:
@@ -91,30 +104,68 @@ class PdfLoader:
             notes["scans"] = sentence("note_scans", count=len(pictured))
             return
         for number in pictured[:MAX_OCR_PAGES]:
-            pages[number] = "\n".join(read(_render(document, number)))
+            pages[number] = [(line, 0.0) for line in read(_render(document, number))]
         if len(pictured) > MAX_OCR_PAGES:
             notes["scans"] = sentence("note_scan_pages", count=MAX_OCR_PAGES)
 
 
-def _page_text(document: Any, number: int, failure: type[Exception]) -> str:
+def _page_lines(document: Any, number: int, failure: type[Exception]) -> list[_Line]:
+    import pypdfium2.raw as pdfium
+
     try:
         page = document.get_page(number)
     except failure:
-        return ""
+        return []
     try:
         text_page = page.get_textpage()
         try:
-            return str(text_page.get_text_bounded())
+            lines = []
+            at = 0
+            for line in str(text_page.get_text_range()).split("\n"):
+                size = pdfium.FPDFText_GetFontSize(text_page, at) if line else 0.0
+                lines.append((line.strip(), round(float(size), 1)))
+                at += len(line) + 1
+            return _trim(lines)
         finally:
             text_page.close()
     except failure:
-        return ""
+        return []
     finally:
         page.close()
 
 
-def _has_text(text: str) -> bool:
-    return sum(map(str.isalnum, text[:2000])) >= _TEXT_LAYER
+def _trim(lines: list[_Line]) -> list[_Line]:
+    start, end = 0, len(lines)
+    while start < end and not lines[start][0]:
+        start += 1
+    while start < end and not lines[end - 1][0]:
+        end -= 1
+    return lines[start:end]
+
+
+def _has_text(lines: Sequence[_Line]) -> bool:
+    return sum(sum(map(str.isalnum, text)) for text, _ in lines[:100]) >= _TEXT_LAYER
+
+
+def _levels(pages: Sequence[Sequence[_Line]]) -> dict[float, int]:
+    """Level of heading by size of type, for sizes clearly above that of the text; empty where that tells nothing."""
+    sizes: Counter[float] = Counter()
+    for page in pages:
+        for text, size in page:
+            sizes[size] += len(text)
+    if not sizes:
+        return {}
+    usual = sizes.most_common(1)[0][0]
+    larger = sorted((size for size in sizes if usual and size >= _LARGER * usual), reverse=True)
+    if sum(sizes[size] for size in larger) * 4 > sizes.total():
+        return {}
+    levels: dict[float, int] = {}
+    level, last = 0, 0.0
+    for size in larger:
+        if not level or size < 0.95 * last:
+            level, last = level + 1, size
+        levels[size] = min(level, 4)
+    return levels
 
 
 def _has_pictures(document: Any, numbers: Sequence[int], failure: type[Exception]) -> bool:
@@ -164,49 +215,40 @@ def _bookmarks(document: Any, failure: type[Exception]) -> _Bookmarks:
     return found
 
 
-def _lines(page: str) -> list[str]:
-    page = _WRAPPED.sub("", page).translate(_MARKS)
-    return [line.strip() for line in page.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-
-
-def _without_margins(pages: list[list[str]]) -> list[list[str]]:
+def _without_margins(pages: list[list[_Line]]) -> list[list[_Line]]:
     """The pages without the first and last lines that most of them repeat: running titles and page numbers."""
-    trimmed = [_trim(page) for page in pages]
-    for edge in (0, -1):
-        for _ in range(2):
-            seen = Counter(_numberless(page[edge]) for page in trimmed if len(page) > 1)
-            usual = {line for line, times in seen.items() if times >= 4 and times * 2 >= len(trimmed)}
-            for page in trimmed:
-                if len(page) > 1 and _numberless(page[edge]) in usual:
-                    del page[edge]
-    return trimmed
+    for edge in (0, -1, 0, -1):
+        seen = Counter(_numberless(page[edge]) for page in pages if len(page) > 1)
+        usual = {line for line, times in seen.items() if times >= 4 and times * 2 >= len(pages)}
+        for page in pages:
+            if len(page) > 1 and _numberless(page[edge]) in usual:
+                del page[edge]
+    return pages
 
 
-def _trim(page: list[str]) -> list[str]:
-    start, end = 0, len(page)
-    while start < end and not page[start]:
-        start += 1
-    while start < end and not page[end - 1]:
-        end -= 1
-    return page[start:end]
+def _numberless(line: _Line) -> str:
+    return _NUMBER.sub("#", line[0])
 
 
-def _numberless(line: str) -> str:
-    return _NUMBER.sub("#", line)
-
-
-def _tell(lines: list[str], bookmarks: list[tuple[int, str]], outline: Outline) -> None:
+def _tell(
+    lines: Sequence[_Line], bookmarks: Sequence[tuple[int, str]], levels: Mapping[float, int], outline: Outline
+) -> None:
     """Headings of the outline where their words stand on the page, else at its top; the rest in paragraphs."""
     places = {_key(title): (level, title) for level, title in reversed(bookmarks)}
-    standing = {_key(line) for line in lines}
+    standing = {_key(text) for text, _ in lines} if places else set()
     for level, title in bookmarks:
         if _key(title) not in standing:
             outline.heading(level, title)
-    waiting: list[str] = []
-    for line in lines:
-        found = places.pop(_key(line), None) if places and line else None
+    waiting: list[_Line] = []
+    for at, (text, size) in enumerate(lines):
+        found = places.pop(_key(text), None) if places and text else None
+        if found is None and size in levels and _is_heading(text):
+            found = levels[size], text
+            if at and lines[at - 1][1] == size and not waiting and _is_heading(lines[at - 1][0]):
+                outline.lengthen(text)
+                continue
         if found is None:
-            waiting.append(line)
+            waiting.append((text, size))
             continue
         _paragraphs(waiting, outline)
         waiting = []
@@ -214,31 +256,41 @@ def _tell(lines: list[str], bookmarks: list[tuple[int, str]], outline: Outline) 
     _paragraphs(waiting, outline)
 
 
+def _is_heading(text: str) -> bool:
+    return len(text) <= _MAX_HEADING and sum(map(str.isalpha, text)) >= 2
+
+
 def _key(line: str) -> str:
     return "".join(line.casefold().split()).lstrip("0123456789.")
 
 
-def _paragraphs(lines: list[str], outline: Outline) -> None:
-    lengths = sorted(_width(line) for line in lines if line)
+def _paragraphs(lines: Sequence[_Line], outline: Outline) -> None:
+    lengths = sorted(_width(text) for text, _ in lines if text)
     usual = lengths[len(lengths) * 4 // 5] if lengths else 0
-    paragraph = last = ""
+    paragraph = ""
+    last: _Line = ("", 0.0)
     for line in lines:
-        if paragraph and (not line or usual < 40 or _is_end(last, line, usual)):
-            outline.paragraph(paragraph)
+        if paragraph and (not line[0] or usual < 40 or _is_end(last, line, usual)):
+            outline.paragraph(paragraph.translate(_MARKS))
             paragraph = ""
-        if line:
-            paragraph = _joined(paragraph, line)
+        if line[0]:
+            paragraph = _joined(paragraph, line[0])
         last = line
-    outline.paragraph(paragraph)
+    outline.paragraph(paragraph.translate(_MARKS))
 
 
-def _is_end(last: str, line: str, usual: int) -> bool:
-    """Whether a paragraph ends before this line: the last one is short, or this one begins an item."""
-    if _BULLET.match(line):
+def _is_end(last: _Line, line: _Line, usual: int) -> bool:
+    """Whether a paragraph ends before this line: the last is short, or this one begins an item or has other type."""
+    if abs(last[1] - line[1]) > 0.08 * max(last[1], line[1]):
         return True
-    if _width(last) < usual // 2:
-        return not last.endswith((",", "，", "、", "-"))
-    return _width(last) < usual * 4 // 5 and last.endswith(_ENDS)
+    if last[0].endswith(("-", *_HYPHENS)):
+        return False
+    if _BULLET.match(line[0]):
+        return True
+    width = _width(last[0])
+    if width < usual // 2:
+        return not last[0].endswith((",", "，", "、"))
+    return width < usual * 4 // 5 and last[0].endswith(_ENDS)
 
 
 def _width(line: str) -> int:
@@ -249,6 +301,8 @@ def _joined(paragraph: str, line: str) -> str:
     """Both as one; «exam-» + «ple» is a word that was cut, «well-» + «Known» is not."""
     if not paragraph:
         return line
+    if paragraph.endswith(_HYPHENS):
+        return paragraph[:-1] + line
     if _WIDE.match(paragraph[-1]) and _WIDE.match(line[0]):
         return paragraph + line
     if paragraph.endswith("-") and len(paragraph) > 1 and paragraph[-2].isalpha():

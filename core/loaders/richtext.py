@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from core.loaders.decoding import decode
 from core.loaders.office import real_title
@@ -18,11 +19,12 @@ class RtfLoader:
         self._limit = options.limit
 
     def load(self, data: bytes, name: str) -> Parsed:
-        from striprtf.striprtf import rtf_to_text  # imported late: few files need it
+        from striprtf import striprtf  # imported late: few files need it
 
         source = data.decode("latin-1")
         try:
-            text = str(rtf_to_text(source, encoding="cp1252", errors="replace"))
+            convert: Callable[..., str] = striprtf.rtf_to_text
+            text = convert(source, encoding="cp1252", errors="replace")
         except (ValueError, LookupError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise problem("damaged", kind="RTF") from error
         outline = Outline()
