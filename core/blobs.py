@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import re
 from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
@@ -42,19 +44,25 @@ class Blobs:
     def put(self, data: bytes) -> Blob:
         """Store bytes at hand. Raises Unavailable when the disk takes no more."""
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-        if not self.has(blob.content_hash):
+        target = f"{self.folder}/{blob.content_hash[:2]}/{blob.content_hash}"
+        if not os.path.exists(target):  # noqa: PTH110  plain strings: a Path costs as much as writing a small file
             partial = self._partial()
             try:
-                partial.write_bytes(data)
-                self._keep(partial, blob.content_hash)
+                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    _write_all(descriptor, data)
+                finally:
+                    os.close(descriptor)
+                self._keep(partial, target)
             except OSError as error:
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    os.unlink(partial)  # noqa: PTH108  as above
                 raise _cannot_write(error) from error
         return blob
 
     async def put_stream(self, pieces: AsyncIterable[bytes], *, limit: int, name: str) -> Blob:
         """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
-        digest, size, partial = hashlib.sha256(), 0, self._partial()
+        digest, size, partial = hashlib.sha256(), 0, Path(self._partial())
         try:
             with partial.open("wb") as file:
                 async for piece in pieces:
@@ -64,7 +72,7 @@ class Blobs:
                     digest.update(piece)
                     await asyncio.to_thread(file.write, piece)
             blob = Blob(digest.hexdigest(), size)
-            await asyncio.to_thread(self._keep, partial, blob.content_hash)
+            await asyncio.to_thread(self._keep, str(partial), str(self.path(blob.content_hash)))
         except OSError as error:
             raise _cannot_write(error) from error
         finally:
@@ -80,22 +88,27 @@ class Blobs:
                 removed += 1
         return removed
 
-    def _partial(self) -> Path:
+    def _partial(self) -> str:
         if not self._ready:
             try:
                 (self.folder / "partial").mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise _cannot_write(error) from error
             self._ready = True
-        return self.folder / "partial" / new_id()
+        return f"{self.folder}/partial/{new_id()}"
 
-    def _keep(self, partial: Path, content_hash: str) -> None:
-        target = self.path(content_hash)
+    def _keep(self, partial: str, target: str) -> None:
         try:
-            partial.replace(target)
+            os.rename(partial, target)  # noqa: PTH104  as in `put`
         except FileNotFoundError:
-            target.parent.mkdir(exist_ok=True)
-            partial.replace(target)
+            Path(target).parent.mkdir(exist_ok=True)
+            Path(partial).rename(target)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _cannot_write(error: OSError) -> Unavailable:

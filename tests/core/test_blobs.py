@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -53,12 +54,12 @@ async def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protection: the partial file is removed and the error is ours (fault 76)."""
 
-    def full(self: Path, data: bytes) -> int:
+    def full(descriptor: int, data: memoryview) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     blobs = Blobs(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr(os, "write", full)
         with pytest.raises(Unavailable, match="No space left"):
             blobs.put(b"abc")
     assert _files(tmp_path) == []
