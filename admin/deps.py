@@ -103,3 +103,8 @@ def is_id(text: str) -> bool:
 
 KvasirDep = Annotated[Kvasir, Depends(kvasir_of)]
 CallerDep = Annotated[Caller, Depends(caller_of)]
+
+
+def may_ask(caller: CallerDep) -> None:
+    """For routers that are of use only to those who may ask. Raises NotAllowed."""
+    caller.require(Action.ASK)

@@ -253,10 +253,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "There is no knowledge base named «{name}», or you may not use it.",
         "没有名为“{name}”的知识库，或您无权使用。",
     ),
-    "no_kb_to_ask": (
-        "There is no knowledge base you may ask yet; upload documents first, or ask an administrator.",
-        "还没有可供您提问的知识库；请先上传文档，或联系管理员。",
-    ),
     "no_such_document": ("There is no such document, or you may not see it.", "没有此文档，或您无权查看。"),
     "no_such_job": ("There is no such job, or you may not see it.", "没有此任务，或您无权查看。"),
     "no_such_conversation": (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
-from admin.deps import CallerDep, KvasirDep
+from admin.deps import CallerDep, KvasirDep, may_ask
 from admin.schemas import Rate, RatingOut
 
-router = APIRouter(prefix="/answers")
+router = APIRouter(prefix="/answers", dependencies=[Depends(may_ask)])
 
 
 @router.put("/{answer_id}/rating")

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from admin.api.documents import attachment
 from admin.chat.platform import WebPlatform, source_out
-from admin.deps import Caller, CallerDep, KvasirDep
+from admin.deps import Caller, CallerDep, KvasirDep, may_ask
 from admin.html import to_html
 from admin.rate import Rate
 from admin.schemas import (
@@ -28,11 +28,11 @@ from core.access import Action
 from core.conversation import Conversation
 from core.conversation import Exchange as Record
 from core.db.tables import new_id
-from core.errors import NotFound, TooMany, UserError
+from core.errors import TooMany, UserError
 from core.texts import spoken, tell
 from core.types import Language, Mention
 
-router = APIRouter(prefix="/conversations")
+router = APIRouter(prefix="/conversations", dependencies=[Depends(may_ask)])
 
 PLATFORM: Final = "web"
 
@@ -101,7 +101,7 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
         raise UserError(tell("question_empty"))
     if len(text) > most:
         raise UserError(tell("question_long", most=most))
-    kbs = await _kbs(given.kb or conversation.kb or "", caller)
+    kbs = ((await caller.kb(given.kb, Action.ASK)).name,) if given.kb else ()
     if given.regenerate is not None:
         await caller.own_answer(given.regenerate, conversation.id)
     _take_turn(request.app.state.questions, caller)
@@ -116,17 +116,6 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
     )
     platform: WebPlatform = request.app.state.platform
     return EventStream(platform.ask(mention))
-
-
-async def _kbs(chosen: str, caller: Caller) -> tuple[str, ...]:
-    """The knowledge bases to answer from: the chosen one, else the default one, else all that the caller may ask."""
-    if chosen:
-        return ((await caller.kb(chosen, Action.ASK)).name,)
-    there = [kb.name for kb in await caller.kbs(Action.ASK)]
-    if not there:
-        raise NotFound(tell("no_kb_to_ask"))
-    default = caller.kvasir.settings.channels.default_kb
-    return (default,) if default in there else tuple(there)
 
 
 def _take_turn(questions: Rate, caller: Caller) -> None:

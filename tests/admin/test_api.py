@@ -16,8 +16,10 @@ from sqlalchemy import update
 
 import core.jobs
 from admin import stream
+from admin.app import create_app
 from admin.connections import config_of
 from admin.rate import Rate
+from core import registry
 from core.access import Scope
 from core.db.tables import AnswerRow, ConversationRow
 from core.errors import EngineUnavailable
@@ -158,7 +160,7 @@ async def _ask(browser: httpx2.AsyncClient, chat: str, text: str, **more: Any) -
 async def test_an_answer_streams(site: Site, anna: httpx2.AsyncClient) -> None:
     chat = await _conversation(anna, kb="kb")
     site.handler.words = ["# Title\n", "<b>x</b> ", "y [1]\ud83d"]
-    found = await _ask(anna, chat, " What?\x00 ")
+    found = await _ask(anna, chat, " What?\x00 ", kb="kb")
     assert [name for name, _ in found] == ["status", "sources", "delta", "delta", "delta", "finished"]
     finished = found[-1][1]
     assert finished["text"].startswith("# Title\n<b>x</b> y [1]")
@@ -180,28 +182,18 @@ async def test_an_answer_streams(site: Site, anna: httpx2.AsyncClient) -> None:
     assert mention.person.key.startswith("user:")
 
 
-async def test_the_knowledge_bases_of_a_question(open_site: OpenSite) -> None:
-    async with open_site(channels={"default_kb": "second"}) as site:
-        anna = await site.person("anna", Role.VIEWER)
-        chat = await _conversation(anna)
-        response = await anna.post(f"/api/v1/conversations/{chat}/questions", json={"text": "x"})
-        assert response.status_code == 404  # there is nothing to ask yet
-        await site.kvasir.knowledge.create("first")
-        await site.kvasir.knowledge.create("third", private=True)
-        await _ask(anna, chat, "x")
-        await site.kvasir.knowledge.create("second")
-        await _ask(anna, chat, "x")
-        await _ask(anna, chat, "x", kb="third")
-        await anna.patch(f"/api/v1/conversations/{chat}", json={"kb": "first"})
-        await _ask(anna, chat, "x")
-        await anna.patch(f"/api/v1/conversations/{chat}", json={"kb": ""})
-        await _ask(anna, chat, "x")
-        for wrong in ("nowhere", "a\x00b", "../x"):
-            response = await anna.post(f"/api/v1/conversations/{chat}/questions", json={"text": "x", "kb": wrong})
-            assert response.status_code == 404
-            assert (await anna.patch(f"/api/v1/conversations/{chat}", json={"kb": wrong})).status_code == 404
-        kbs = [mention.kbs for mention in site.handler.mentions]
-    assert kbs == [("first", "third"), ("second",), ("third",), ("first",), ("second",)]
+async def test_only_a_knowledge_base_one_may_ask_is_chosen(site: Site, anna: httpx2.AsyncClient) -> None:
+    chat = await _conversation(anna)
+    await site.kvasir.knowledge.create("private", private=True)
+    await _ask(anna, chat, "x")
+    await _ask(anna, chat, "x", kb="private")
+    assert [mention.kbs for mention in site.handler.mentions] == [(), ("private",)]
+    for wrong in ("nowhere", "a\x00b", "../x", "a\ud7ff"):
+        response = await anna.post(f"/api/v1/conversations/{chat}/questions", json={"text": "x", "kb": wrong})
+        assert response.status_code == 404
+        assert (await anna.patch(f"/api/v1/conversations/{chat}", json={"kb": wrong})).status_code == 404
+    assert (await anna.patch(f"/api/v1/conversations/{chat}", json={"kb": "private"})).json()["kb"] == "private"
+    assert (await anna.patch(f"/api/v1/conversations/{chat}", json={"kb": ""})).json()["kb"] is None
 
 
 async def test_a_guest_asks_only_what_is_not_private(open_site: OpenSite) -> None:
@@ -211,7 +203,6 @@ async def test_a_guest_asks_only_what_is_not_private(open_site: OpenSite) -> Non
         guest = site.client()
         chat = await _conversation(guest)
         await _ask(guest, chat, "x")
-        assert site.handler.mentions[0].kbs == ("open",)
         assert site.handler.mentions[0].person.key.startswith("web:")
         closed = await guest.post(f"/api/v1/conversations/{chat}/questions", json={"text": "x", "kb": "closed"})
         assert closed.status_code == 404
@@ -344,6 +335,12 @@ async def test_a_key_that_may_only_ask_asks(site: Site, anna: httpx2.AsyncClient
     chat = await _conversation(script, kb="kb")
     assert (await _ask(script, chat, "x"))[-1][0] == "finished"
     assert (await script.get("/api/v1/kbs/kb/documents")).status_code == 403
+    _, key = await site.kvasir.accounts.create_key("anna", "write", [Scope.WRITE, Scope.READ])
+    script = site.client(headers={"authorization": f"Bearer {key}"})
+    assert (await script.get("/api/v1/kbs/kb/documents")).status_code == 200
+    assert (await script.get("/api/v1/conversations")).status_code == 403
+    assert (await script.post(f"/api/v1/conversations/{chat}/questions", json={"text": "x"})).status_code == 403
+    assert (await script.put(f"/api/v1/answers/{'a' * 32}/rating", json={"value": 1})).status_code == 403
 
 
 # ---------------------------------------------------------------- streams that end early
@@ -432,3 +429,30 @@ async def test_silence_is_filled_with_heartbeats() -> None:
     pieces = [piece async for piece in stream.with_heartbeats(slow(), 0.05)]
     assert [pieces[0], pieces[-1]] == [b"a", b"b"]
     assert pieces.count(stream.HEARTBEAT) >= 2
+
+
+# ---------------------------------------------------------------- with the real handler
+async def test_from_an_upload_to_a_rated_answer(open_site: OpenSite) -> None:
+    async with open_site() as site:
+        real = create_app(site.kvasir, registry.load("kvasir.handlers", "chat")(site.kvasir))
+        site.app = real
+        await site.kvasir.knowledge.create("kb")
+        anna = await site.person("anna", Role.OWNER)
+        async with working(site):
+            ticket = (await send(anna, part("handbook.md", HANDBOOK) + END)).json()
+            assert events((await anna.get(f"/api/v1/jobs/{ticket['job_id']}/events")).text)[-1][0] == "end"
+        chat = await _conversation(anna, kb="kb")
+        found = await _ask(anna, chat, "How many days of leave does an employee have?")
+        finished = found[-1][1]
+        assert found[-1][0] == "finished"
+        assert "25 days" in finished["text"]
+        assert finished["answered"] is True
+        assert finished["sources"][0]["document"] == "handbook.md"
+        rated = await anna.put(f"/api/v1/answers/{finished['answer_id']}/rating", json={"value": 1})
+        assert rated.status_code == 200
+        again = await _ask(anna, chat, "How many days of leave?", regenerate=finished["answer_id"])
+        assert again[-1][0] == "finished"
+        whole = (await anna.get(f"/api/v1/conversations/{chat}")).json()
+        assert [exchange["answer_id"] for exchange in whole["exchanges"]] == [again[-1][1]["answer_id"]]
+        [item] = (await anna.get("/api/v1/conversations")).json()["items"]
+        assert item["title"].startswith("How many days")
