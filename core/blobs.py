@@ -36,7 +36,7 @@ class Blobs:
     def path(self, content_hash: str) -> Path:
         if not _HASH.fullmatch(content_hash):
             raise ValueError("not a content hash")
-        return self.folder / content_hash[:2] / content_hash
+        return self.folder / content_hash[:1] / content_hash
 
     def has(self, content_hash: str) -> bool:
         return self.path(content_hash).is_file()
@@ -44,7 +44,7 @@ class Blobs:
     def put(self, data: bytes) -> Blob:
         """Store bytes at hand. Raises Unavailable when the disk takes no more."""
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-        target = f"{self.folder}/{blob.content_hash[:2]}/{blob.content_hash}"
+        target = f"{self.folder}/{blob.content_hash[:1]}/{blob.content_hash}"
         if not os.path.exists(target):  # noqa: PTH110  plain strings: a Path costs as much as writing a small file
             partial = self._partial()
             try:
@@ -64,7 +64,7 @@ class Blobs:
         """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
         digest, size, partial = hashlib.sha256(), 0, Path(self._partial())
         try:
-            with partial.open("wb") as file:
+            with partial.open("wb") as file:  # noqa: ASYNC230  pieces are small, and the page cache takes them
                 async for piece in pieces:
                     size += len(piece)
                     if size > limit:
