@@ -3,78 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
-from sqlalchemy import select
 
-from core.answer import Answers
-from core.conversation import Conversations
 from core.db import migrate
 from core.db.session import Database
-from core.db.tables import AnswerRow, KnowledgeBaseRow
 from core.errors import EngineUnavailable, NotFound, StoreUnavailable, TooLarge, UserError
 from core.prompt import REFUSAL_MARK
-from core.retrieve import Retrieved, Retriever
-from core.settings import Settings, load
-from core.types import AnswerEvent, Delta, Finished, Locator, Passage, Question, Sources
-from tests.fakes.engine import FakeEngine
+from core.retrieve import Retrieved
+from core.types import Delta, Finished, Locator, Passage, Question, Sources
+from tests.fakes.house import LEAVE, PARKING, FakeSearch, House, furnished
 
 pytestmark = pytest.mark.anyio
-
-LEAVE = Passage(
-    "handbook", "d1", "leave.md", "Leave", 0, "Annual leave is 28 days.", ("Leave",), Locator("page", "", 2), 0.9
-)
-PARKING = Passage("handbook", "d2", "parking.md", "Parking", 0, "Park in the yard.", (), Locator(), 0.4)
-
-
-class FakeSearch:
-    """Finds what it was given; keeps what it was asked."""
-
-    def __init__(self, passages: Sequence[Passage] = (LEAVE, PARKING), evidence: float = 0.9) -> None:
-        self.found = Retrieved(tuple(passages), evidence, {"leave": 2.0}, True)
-        self.asked: list[tuple[str, tuple[str, ...], int]] = []
-        self.error: Exception | None = None
-
-    async def retrieve(self, question: str, kbs: Sequence[str], *, limit: int, **_: Any) -> Retrieved:
-        self.asked.append((question, tuple(kbs), limit))
-        if self.error:
-            raise self.error
-        return self.found
-
-
-class House:
-    """Answers with all that stands around them."""
-
-    def __init__(self, db: Database, settings: Settings, engine: FakeEngine) -> None:
-        self.db, self.engine, self.search = db, engine, FakeSearch()
-        self.conversations = Conversations(db)
-
-        async def engines(name: str) -> FakeEngine:
-            if name == "gone":
-                raise EngineUnavailable("The engine «gone» is not there.")
-            return self.engine
-
-        self.answers = Answers(db, cast(Retriever, self.search), engines, self.conversations, settings)
-
-    async def ask(self, text: str = "How long is annual leave?", **values: Any) -> list[AnswerEvent]:
-        question = Question(**{"text": text, "kbs": ("handbook",), "person": "ann", **values})
-        return [event async for event in self.answers.answer(question)]
-
-    async def finished(self, text: str = "How long is annual leave?", **values: Any) -> Finished:
-        last = (await self.ask(text, **values))[-1]
-        assert isinstance(last, Finished)
-        return last
-
-    async def row(self) -> AnswerRow:
-        """The newest record."""
-        await self.answers.close()
-        async with self.db.read() as session:
-            row = await session.scalar(select(AnswerRow).order_by(AnswerRow.created_at.desc()).limit(1))
-        assert row is not None
-        return row
 
 
 @pytest.fixture
@@ -89,13 +31,6 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 async def any_house(db: Database, tmp_path: Path) -> House:
     """The same on SQLite and on PostgreSQL."""
     return await furnished(db, tmp_path)
-
-
-async def furnished(db: Database, tmp_path: Path) -> House:
-    async with db.session() as session:
-        for name, top_k in (("handbook", None), ("manual", 9)):
-            session.add(KnowledgeBaseRow(name=name, chunk_size=200, chunk_overlap=40, top_k=top_k))
-    return House(db, load(data_dir=tmp_path), FakeEngine("Annual leave is 28 days [1]."))
 
 
 async def test_an_answer_comes_with_its_sources_and_is_recorded(any_house: House) -> None:

@@ -25,6 +25,7 @@ class FakeEngine:
     asked: list[tuple[Prompt, Sampling]] = field(default_factory=list)
     running: int = 0
     """Streams that are open now."""
+    most_running: int = 0
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first stream begins."""
     ended_early: int = 0
@@ -38,6 +39,7 @@ class FakeEngine:
         self.asked.append((prompt, sampling))
         text = self.text if isinstance(self.text, str) else self.text(prompt)
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         self.begun.set()
         complete = False
         try:

@@ -1,0 +1,62 @@
+"""A Kvasir with a fake search and a fake engine, for what stands in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from core.access import Action, may
+from core.app import Kvasir
+from core.db import migrate
+from core.db.session import Database
+from core.feedback import Feedback
+from core.types import Person
+from tests.fakes.house import House, furnished
+
+
+@dataclass
+class FakeKnowledge:
+    """The knowledge bases there are: name -> private."""
+
+    there: dict[str, bool] = field(default_factory=lambda: {"handbook": False})
+
+    async def list(self) -> Sequence[SimpleNamespace]:
+        return [SimpleNamespace(name=name, private=private) for name, private in self.there.items()]
+
+
+class FakeAccounts:
+    def may(self, who: Person, action: Action, *, private: bool) -> bool:
+        return may(who, action, private=private, anonymous=True)
+
+
+@dataclass
+class Front:
+    """Kvasir as a handler sees it, and its parts as a test changes them."""
+
+    kvasir: Kvasir
+    house: House
+    knowledge: FakeKnowledge
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[Front]:
+    db = Database(f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}")
+    await migrate.upgrade(db)
+    house = await furnished(db, tmp_path)
+    knowledge = FakeKnowledge()
+    kvasir = SimpleNamespace(
+        settings=house.settings,
+        answers=house.answers,
+        conversations=house.conversations,
+        feedback=Feedback(db),
+        knowledge=knowledge,
+        accounts=FakeAccounts(),
+    )
+    yield Front(cast(Kvasir, kvasir), house, knowledge)
+    await house.answers.close()
+    await db.close()
