@@ -19,8 +19,10 @@ from core.types import Hit
 _CLOSELY_READ: Final = 20
 """Hits whose words are looked at; what stands behind them seldom comes first."""
 _WINDOW: Final = 15
-_KEYWORD, _TOGETHER, _ADJACENT, _TITLE = 0.36, 0.27, 0.14, 0.23
-"""Parts of the lexical score."""
+_LEGS: Final = 0.6
+"""Part of the score that comes from the two legs; the rest comes from close reading."""
+_TOGETHER, _ADJACENT, _TITLE = 0.5, 0.2, 0.3
+"""Parts of close reading."""
 _SATURATION: Final = 2.2
 """k1 + 1 of BM25: what a token can add is its idf times this."""
 
@@ -76,19 +78,19 @@ def fuse(found: Sequence[Found], terms: Mapping[str, float], dense_weight: float
     best = max((one.keyword for one in found), default=0.0) or 1.0
     similarity = _relative_similarities(found, depth) if dense_weight > 0 else {}
 
-    def mixed(one: Found, lexical: float) -> float:
-        near = similarity.get(id(one))
-        return lexical if near is None else (1 - dense_weight) * lexical + dense_weight * near
+    def legs(one: Found) -> float:
+        lexical, near = one.keyword / best, similarity.get(id(one))
+        return _LEGS * (lexical if near is None else (1 - dense_weight) * lexical + dense_weight * near)
 
-    ranked = sorted(found, key=lambda one: mixed(one, one.keyword / best), reverse=True)
+    ranked = sorted(found, key=legs, reverse=True)
     close, rest = ranked[:_CLOSELY_READ], ranked[_CLOSELY_READ:]
     pairs = list(dict.fromkeys(pairwise(terms)))
     for one in close:
-        one.score = mixed(one, _KEYWORD * one.keyword / best + _reading(one.hit, terms, pairs))
+        one.score = legs(one) + (1 - _LEGS) * _reading(one.hit, terms, pairs)
     close.sort(key=lambda one: one.score, reverse=True)
     lowest = close[-1].score if close else 0.0
     for one in rest:
-        lowest = one.score = min(lowest, mixed(one, _KEYWORD * one.keyword / best))
+        lowest = one.score = min(lowest, legs(one))
     return [*close, *rest]
 
 
