@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.db.tables import new_id
-from core.errors import TooLarge, Unavailable
+from core.errors import StorageFull, TooLarge, Unavailable
 from core.texts import tell
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PIECE = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +114,5 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _cannot_write(error: OSError) -> Unavailable:
-    return Unavailable(tell("cannot_store", reason=error.strerror or error))
+    kind = StorageFull if error.errno in _FULL else Unavailable
+    return kind(tell("cannot_store", reason=error.strerror or error))

@@ -12,7 +12,8 @@ KvasirError
 ├── Unavailable                 a part that is needed is down, missing or too slow; may work later
 │   ├── EngineUnavailable
 │   ├── EmbedderUnavailable
-│   └── StoreUnavailable
+│   ├── StoreUnavailable
+│   └── StorageFull             the disk takes no more
 ├── MissingExtra                an optional package is not installed
 └── ConfigError                 the settings or a file of ours cannot be used
 """
@@ -69,6 +70,10 @@ class EmbedderUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
+    pass
+
+
+class StorageFull(Unavailable):
     pass
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import socket
+import sqlite3
+import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +19,13 @@ from urllib.parse import quote
 import httpx2
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
+from sqlalchemy import text as sql
 
 from admin.api.documents import attachment
 from admin.connections import config_of
 from admin.html import to_html
+from core.passwords import Passwords
 from core.types import Role
 from tests.admin.conftest import PASSWORD, OpenSite, Site
 
@@ -304,6 +311,80 @@ async def test_the_same_name_raced_keeps_one_whole_file(site: Site, anna: httpx2
     assert {answer.status_code for answer in answers} == {202}
     [document] = (await anna.get("/api/v1/kbs/kb/documents")).json()["items"]
     assert (await anna.get(f"/api/v1/documents/{document['id']}/original")).content in bodies
+
+
+async def test_an_upload_is_never_held_in_memory(site: Site, anna: httpx2.AsyncClient) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield part("large.bin", b"")[:-2]
+        for n in range(384):
+            yield bytes([n % 256]) * 65536
+        yield b"\r\n" + END
+
+    async with served(site) as port:
+        base = f"http://127.0.0.1:{port}"
+        cookies = {"kvasir_session": anna.cookies["kvasir_session"]}
+        async with httpx2.AsyncClient(base_url=base, headers={"origin": base} | MULTIPART, cookies=cookies) as raw:
+            tracemalloc.start()
+            response = await raw.post("/api/v1/kbs/kb/documents", content=body())
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    assert response.json()["documents"][0]["size"] == 384 * 65536
+    assert peak < 6 << 20
+
+
+# ---------------------------------------------------------------- when the machine fails (69, 74, 76)
+async def test_a_full_disk_refuses_uploads_and_serves_the_rest(site: Site, anna: httpx2.AsyncClient) -> None:
+    [kept] = (await send(anna, part("kept.txt", b"kept") + END)).json()["documents"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        full = await send(anna, part("large.txt", b"x" * (2 << 20)) + END)
+        assert full.status_code == 507
+        assert full.headers["content-type"] == "application/problem+json"
+        assert (await anna.get(f"/api/v1/documents/{kept['id']}/original")).content == b"kept"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((site.kvasir.settings.data_dir / "blobs" / "partial").iterdir())
+    assert (await send(anna, part("large.txt", b"x" * (2 << 20)) + END)).status_code == 202
+
+
+async def test_while_another_process_writes_one_reads_on_and_loses_nothing(
+    site: Site, anna: httpx2.AsyncClient
+) -> None:
+    other = sqlite3.connect(site.kvasir.settings.data_dir / "kvasir.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.create_task(anna.post("/api/v1/kbs", json={"name": "new"}))
+    async with asyncio.timeout(5):
+        assert (await anna.get("/api/v1/kbs")).status_code == 200
+        assert (await anna.get("/api/v1/me")).status_code == 200
+    assert not writing.done()
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await writing).status_code == 201
+
+
+async def test_a_database_that_fails_is_said_without_its_words(site: Site, anna: httpx2.AsyncClient) -> None:
+    async with site.kvasir.db.session() as session:
+        await session.execute(sql("DROP TABLE knowledge_bases"))
+    response = await anna.get("/api/v1/kbs")
+    assert response.status_code == 503
+    assert "retry-after" in response.headers
+    assert "table" not in response.text
+
+
+async def test_passwords_are_hashed_beside_the_event_loop() -> None:
+    threads: set[int] = set()
+
+    class Watched(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]  # as it is called
+            threads.add(threading.get_ident())
+            return super().verify(hash, password)
+
+    passwords = Passwords(Watched(time_cost=1, memory_cost=64, parallelism=1))
+    await asyncio.gather(*[passwords.verify(None, "x" * 20) for _ in range(20)])
+    passwords.close()
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
 
 
 # ---------------------------------------------------------------- who may what (39-42)
