@@ -32,7 +32,8 @@ class Stale(Exception):
 class Resident:
     """An index at one version. The arrays may be longer than `rows`: the next version grows in them."""
 
-    version: int
+    age: tuple[int, int]
+    """Row of the generation and its version; both only ever grow, also when a generation is dropped and made anew."""
     dimension: int
     documents: int
     chunks: int
@@ -90,10 +91,10 @@ class Residents:
         with loading:
             with self._lock:
                 held = self._held.get(key)
-            if held is None or held.version < found[1]:
-                held = _updated(connection, held, *found)
-            elif held.version > found[1]:
+            if held is not None and held.age > found[:2]:
                 raise Stale
+            if held is None or held.age < found[:2]:
+                held = _updated(connection, held, *found)
             self._keep(key, held)
             return held
 
@@ -117,6 +118,8 @@ def _updated(
 ) -> Resident:
     """The index at `version`, from what is held, what came since, and without what has gone."""
     documents, chunks = live
+    if held is not None and held.age[0] != generation:
+        held = None
     if held is not None:
         held = _without_removed(connection, held, generation, documents)
     if held is None:
@@ -124,16 +127,16 @@ def _updated(
     blocks = connection.execute(
         "SELECT b.document, b.first, b.lengths, b.terms, b.vectors FROM documents d JOIN blocks b ON b.document = d.id"
         " WHERE d.generation = ? AND d.state = 1 AND d.version > ? ORDER BY d.version, d.id, b.first",
-        (generation, held.version),
+        (generation, held.age[1]),
     )
     for batch in _batches(blocks):
         held = _extended(held, batch)
-    return replace(held, version=version, documents=documents, chunks=chunks)
+    return replace(held, age=(generation, version), documents=documents, chunks=chunks)
 
 
 def _empty(dimension: int, room: int) -> Resident:
     return Resident(
-        version=-1,
+        age=(0, -1),
         dimension=dimension,
         documents=0,
         chunks=0,
@@ -164,7 +167,7 @@ def _without_removed(
 ) -> Resident | None:
     """The same index without rows of documents that are gone; None where so many are that it is better read anew."""
     (added,) = connection.execute(
-        "SELECT count(*) FROM documents WHERE generation = ? AND state = 1 AND version > ?", (generation, held.version)
+        "SELECT count(*) FROM documents WHERE generation = ? AND state = 1 AND version > ?", (generation, held.age[1])
     ).fetchone()
     if held.documents + added == documents:
         return held

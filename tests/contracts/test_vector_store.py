@@ -411,6 +411,10 @@ class VectorStoreContract:
             await other.delete(GENERATION, ["same"])
             assert len(await keyword(store, "tea")) == 5
             await store.drop_generation(GENERATION)
+            await store.ensure_generation(GENERATION)
+            await store.put(GENERATION, [document("anew", "tea")])
+            assert [hit.document_id for hit in await keyword(other, "tea")] == ["anew"]
+            await store.drop_generation(GENERATION)
             assert await keyword(other, "tea") == []
         finally:
             await other.close()
