@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import SecretStr
 
+from core.engines.extractive import ExtractiveEngine
 from core.engines.openai import OpenAIEngine
 from core.errors import EngineUnavailable
 from core.ports import Engine
@@ -82,3 +83,14 @@ class TestFake(EngineContract):
     @pytest.fixture
     async def engine(self) -> Engine:
         return FakeEngine(TEXT)
+
+
+class TestExtractive(EngineContract):
+    @pytest.fixture
+    async def engine(self) -> Engine:
+        return ExtractiveEngine(2)
+
+    async def test_what_it_says_is_in_the_passages(self, engine: Engine) -> None:
+        text = "".join([piece async for piece in engine.stream(prompt(), Sampling())])
+        assert "[1]" in text
+        assert "Annual leave is 28 days a year." in text
