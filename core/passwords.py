@@ -40,7 +40,7 @@ def check_password(name: str, password: str) -> None:
 
 
 class Passwords:
-    """Argon2id hashes, computed by one thread of their own: a flood of logins keeps one core busy and stalls nothing."""
+    """Argon2id hashes, computed by one thread of their own: a flood of logins leaves the other cores free."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(time_cost=3, memory_cost=32 << 10, parallelism=1)
