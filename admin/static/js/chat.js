@@ -55,7 +55,7 @@ class Chat {
   #offerKbs() {
     const all = this.kbs.length > 1 ? [new Option(t("all_kbs"), "")] : [];
     this.kb.replaceChildren(...this.kbs.map((kb) => new Option(plain(kb.name), kb.name)), ...all);
-    this.kb.closest("label").hidden = !this.kbs.length;
+    byId("kb-choice").hidden = !this.kbs.length;
     this.#showKb(recall(KB));
   }
 

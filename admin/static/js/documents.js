@@ -95,7 +95,7 @@ class Documents {
   /** @param {Kb} kb */
   #actions(kb) {
     const open = el("a", { class: "button small", href: "/", onclick: () => keep("kvasir.kb", kb.name) }, icon("chat"), el("span", { class: "wide-only" }, t("ask_it")));
-    const remove = el("button", { type: "button", class: "icon-button", "aria-label": t("delete_kb"), title: t("delete_kb"), onclick: () => this.#remove(kb) }, icon("trash"));
+    const remove = el("button", { type: "button", class: "icon-button", "aria-label": t("delete_kb"), title: t("delete_kb"), onclick: () => this.#remove(this.#chosen() ?? kb) }, icon("trash"));
     return this.me.can_manage ? [open, remove] : [open];
   }
 

@@ -56,6 +56,7 @@ class SourceView {
     this.source = source;
     /** @type {Map<number, Piece>} */
     this.pieces = new Map();
+    this.ended = false;
     const id = `passage-${(made += 1)}`;
     this.panel = el("div", { class: "source-panel", id, hidden: true });
     const heading = (source.headings ?? []).at(-1);
@@ -90,11 +91,15 @@ class SourceView {
   async #load(around) {
     if (!this.pieces.size) this.panel.replaceChildren(el("p", { class: "quiet" }, t("loading")));
     try {
-      const before = this.pieces.size;
+      const isFirst = !this.pieces.size;
       const { items } = await get(`${path("documents", this.source.document_id)}/chunks?around=${around}`);
       for (const item of items) this.pieces.set(item.number, item);
-      this.#draw(this.pieces.size > before);
-      if (!before) this.#reveal();
+      // As many neighbours come from behind as from before, unless the document ends.
+      const behind = items.filter((/** @type {Piece} */ item) => item.number > around).length;
+      const ahead = items.filter((/** @type {Piece} */ item) => item.number < around).length;
+      this.ended ||= !behind || behind < ahead;
+      this.#draw();
+      if (isFirst) this.#reveal();
     } catch (error) {
       this.#lost(/** @type {Error} */ (error).message);
     }
@@ -112,8 +117,7 @@ class SourceView {
     this.panel.replaceChildren(this.#foot(), el("p", { class: "quiet" }, reason), el("div", { class: "piece hit" }, el("div", { class: "piece-text" }, plain(this.source.text))));
   }
 
-  /** @param {boolean} grew */
-  #draw(grew) {
+  #draw() {
     const pieces = [...this.pieces.values()].sort((a, b) => a.number - b.number);
     if (!this.pieces.has(this.source.chunk)) return this.#lost(t("passage_changed"));
     const list = el("div", { class: "pieces" });
@@ -127,7 +131,7 @@ class SourceView {
     const first = pieces[0].number;
     const last = pieces[pieces.length - 1].number;
     const more = (/** @type {string} */ key, /** @type {number} */ n) => el("button", { type: "button", class: "more", onclick: () => this.#load(n) }, t(key));
-    this.panel.replaceChildren(this.#foot(), ...(first > 0 ? [more("show_before", first)] : []), list, ...(grew ? [more("show_after", last)] : []));
+    this.panel.replaceChildren(this.#foot(), ...(first > 0 ? [more("show_before", first)] : []), list, ...(this.ended ? [] : [more("show_after", last)]));
     return undefined;
   }
 

@@ -111,7 +111,7 @@ export const WORDS = {
   reason_outdated: ["Out of date.", "内容过时。"],
   reason_source: ["Wrong source.", "来源不对。"],
   skip: ["Skip", "跳过"],
-  send_reason: ["Send", "提交"],
+  send_reason: ["Send feedback", "提交反馈"],
 
   // knowledge bases
   knowledge_bases: ["Knowledge bases", "知识库"],

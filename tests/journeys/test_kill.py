@@ -1,0 +1,15 @@
+"""A killed ingestion goes on where it was, and leaves nothing half (fault 81)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.kill import drill
+
+
+@pytest.mark.slow
+def test_what_was_killed_again_and_again_ends_as_one_clean_run(tmp_path: Path) -> None:
+    """Protection: atomic puts, the live switch in SQL, and `reconcile`; `make bench ARGS=kill` does it 200 times."""
+    assert drill(tmp_path, kills=5, documents=40, seed=3)
