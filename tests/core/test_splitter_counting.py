@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import string
 from pathlib import Path
 
@@ -14,6 +13,9 @@ from tokenizers import Tokenizer
 
 from core.errors import ConfigError
 from core.splitters.counting import LONE, TokenCounter, token_counter
+from tests.fakes.model import model_dir
+
+__all__ = ["model_dir"]
 
 WORDS = ["the", "of", "sat", "mat", "hand", "book", "work", "er", "invoice", "hello", *"香港大学。，éxy"]
 CONTINUED = ["##s", "##ing", "##er", "##book", "##1", "##ö", "##ん"]
@@ -46,10 +48,8 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["vocabulary of this test", "cased vocabulary", "real model"])
 def tokenizer_json(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "real model":
-        found = Path(os.environ.get("KVASIR_TEST_TOKENIZER", ""))
-        if not found.is_file():
-            pytest.skip("set KVASIR_TEST_TOKENIZER to the tokenizer.json of a BERT-like model to count with it")
-        return found
+        folder: Path = request.getfixturevalue("model_dir")
+        return folder / "tokenizer.json"
     lowercase = request.param != "cased vocabulary"
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     path.write_text(json.dumps(_tokenizer_json(lowercase)), encoding="utf-8")
