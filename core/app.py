@@ -215,7 +215,9 @@ async def _build(
     retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, reranker)
     conversations = Conversations(db)
     accounts = Accounts(db, settings)
-    stack.callback(accounts.close)
+    stack.push_async_callback(accounts.close)
+    answers = Answers(db, retriever, engines.get, conversations, settings)
+    stack.push_async_callback(answers.close)
     return Kvasir(
         settings=settings,
         db=db,
@@ -224,7 +226,7 @@ async def _build(
         indexes=indexes,
         ingest=Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type),
         retriever=retriever,
-        answers=Answers(db, retriever, engines.get, conversations, settings),
+        answers=answers,
         conversations=conversations,
         feedback=Feedback(db),
         accounts=accounts,

@@ -39,8 +39,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "索引文件 {path} 被另一进程锁定超过 {seconds} 秒；请待其完成后重试。",
     ),
     "store_damaged": (
-        "The index {path} is damaged; restore it with «kvasir restore», "
-        "or move the file away and start Kvasir to build it again from the originals.",
+        (
+            "The index {path} is damaged; restore it with «kvasir restore», "
+            "or move the file away and start Kvasir to build it again from the originals."
+        ),
         "索引文件 {path} 已损坏；请用 “kvasir restore” 恢复，或移走该文件后启动 Kvasir，由原件重建。",
     ),
     "store_newer": (
@@ -56,8 +58,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "要写入的索引已不存在；请对该知识库运行 “kvasir kb reindex”。",
     ),
     "store_wrong_vectors": (
-        "The index holds vectors of {expected} numbers, but these have {found}; "
-        "run «kvasir kb reindex» after a change of the embedder.",
+        (
+            "The index holds vectors of {expected} numbers, but these have {found}; "
+            "run «kvasir kb reindex» after a change of the embedder."
+        ),
         "该索引的向量维度为 {expected}，收到的却是 {found}；更换嵌入模型后请运行 “kvasir kb reindex”。",
     ),
     "store_bad_document": (
@@ -273,6 +277,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "no_files": ("Choose at least one file.", "请至少选择一个文件。"),
     "client_gone": ("The connection was closed.", "连接已关闭。"),
+    "bad_public_url": (
+        "web.public_url is «{url}»; give the whole address that people open, such as https://ask.example.org",
+        "web.public_url 的值为“{url}”；请填写完整的访问地址，例如 https://ask.example.org",
+    ),
+    "bad_proxy": (
+        "web.trusted_proxies holds «{text}», which is no IP address or network such as 10.0.0.0/8",
+        "web.trusted_proxies 中的“{text}”不是 IP 地址或网段（例如 10.0.0.0/8）",
+    ),
     "port_taken": (
         "Port {port} on {host} is in use; stop what uses it, or set another with KVASIR_WEB__PORT.",
         "{host} 的端口 {port} 已被占用；请停止占用它的程序，或用 KVASIR_WEB__PORT 设置其他端口。",
@@ -651,7 +663,7 @@ def text_language(text: str) -> Language:
 
 def place_of(locator: Locator, headings: Sequence[str], language: Language) -> str:
     """Where in its document a passage stands, e.g. «page 3, Leave › Sick days»; empty where nothing is known."""
-    place = _place(locator, language)
+    place = "" if locator.kind == "part" and locator.label in headings else _place(locator, language)
     path = " › ".join(heading for heading in headings if heading)
     separator = "，" if language == "zh" else ", "
     return separator.join(part for part in (place, path) if part)
@@ -666,7 +678,7 @@ def _place(locator: Locator, language: Language) -> str:
     named = ""
     if locator.label and kind in ("sheet", "part"):
         named = say(f"place_{kind}", language, label=locator.label)
-    if not kind or first is None:
+    if not kind or first is None or (kind == "part" and named):
         return named
     last = locator.last if locator.last is not None else first
     key = f"place_{numbered}" if last == first else f"place_{numbered}s"

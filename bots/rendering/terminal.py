@@ -15,7 +15,7 @@ from core.texts import place_of, say
 from core.types import Finished, Language, Source
 
 _NARROWEST: Final = 20
-_SNIPPET: Final = 240
+_SNIPPET: Final = 160
 """Characters shown of a passage."""
 
 
@@ -84,5 +84,5 @@ def _console(width: int, color: bool) -> tuple[Console, io.StringIO]:
 
 def _trimmed(text: str, color: bool) -> str:
     """Without the blanks rich fills lines up with."""
-    lines = text.rstrip().splitlines()
+    lines = text.strip("\n").rstrip().splitlines()
     return "\n".join(line if color else line.rstrip() for line in lines)
