@@ -1,0 +1,128 @@
+"""The life of a parser process: read a request, answer it, and wait for the next until the pipe is closed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import Any, BinaryIO, Final
+
+from core.errors import DocumentError
+from core.loaders import load
+from core.parse import wire
+from core.parse.confine import allow_cpu, confine, resident_mb
+from core.ports import ParseTask, SplitterSpec
+from core.splitters.counting import token_counter
+from core.splitters.structural import StructuralSplitter
+from core.texts import say
+
+logger = logging.getLogger(__name__)
+
+_RESTING_SHARE: Final = 0.4
+"""Share of its memory limit above which a child asks to be replaced."""
+
+
+def main() -> None:
+    """Serve on standard input and output; what libraries print goes nowhere."""
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    rules = wire.Rules(**wire.read_message(source))
+    isolation = confine(rules.memory_mb, rules.parent)
+    _Child(rules, sink).serve(source, isolation)
+
+
+class _Child:
+    def __init__(self, rules: wire.Rules, sink: BinaryIO) -> None:
+        self._rules = rules
+        self._sink = sink
+        self._events: list[list[Any]] = []
+        self._texts: list[str] = []
+        self._size = 0
+        self._is_tired = False
+
+    def serve(self, source: BinaryIO, isolation: str) -> None:
+        self._events.append(["ready", isolation])
+        self._flush()
+        while (request := wire.read_message(source)) is not None:
+            for index, item in enumerate(request):
+                self._answer(index, wire.task_of(item))
+            tired = self._is_tired or resident_mb() > _RESTING_SHARE * self._rules.memory_mb
+            self._events.append(["end", tired])
+            self._flush()
+
+    def _answer(self, index: int, task: ParseTask) -> None:
+        allow_cpu(self._rules.seconds)
+        try:
+            error = self._parse(index, task)
+        except DocumentError as known:
+            error = str(known)
+        except MemoryError:
+            self._is_tired = True
+            error = self._say("document_memory", megabytes=self._rules.memory_mb)
+        except RecursionError:
+            error = self._say("document_nested")
+        except Exception:  # the outermost loop of this process: no file may end it
+            logger.exception("could not read a file")
+            error = self._say("document_crashed")
+        if error:
+            self._events.append([index, "done", "", {}, [], error])
+
+    def _parse(self, index: int, task: ParseTask) -> str:
+        parsed = load(
+            self._bytes(task.path),
+            task.name,
+            ocr=self._rules.ocr,
+            limit=self._rules.characters,
+            language=self._rules.language,
+            ocr_begins=functools.partial(self._ocr_begins, index),
+        )
+        items: list[list[Any]] = []
+        for chunk in _splitter(task.splitter).split(parsed, task.name):
+            items.append(wire.chunk_item(chunk, self._texts))
+            self._size += len(chunk.text) + len(chunk.tokens) + 100
+            if self._size > wire.FRAME_TARGET:
+                self._events.append([index, "chunks", items])
+                self._flush()
+                items = []
+        if items:
+            self._events.append([index, "chunks", items])
+        self._events.append([index, "done", parsed.title, parsed.metadata, parsed.notes, ""])
+        return ""
+
+    def _bytes(self, path: str) -> bytes:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                size = os.fstat(file).st_size
+                if size > self._rules.file_mb << 20:
+                    raise DocumentError(self._say("document_too_large", megabytes=self._rules.file_mb))
+                data = os.read(file, size)
+                while len(data) < size and (more := os.read(file, size - len(data))):
+                    data += more
+                return data
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise DocumentError(self._say("document_gone")) from error
+
+    def _ocr_begins(self, index: int) -> None:
+        """Tell the parent to be patient, and take the time ourselves."""
+        self._events.append([index, "ocr"])
+        self._flush()
+        allow_cpu(self._rules.ocr_seconds * (os.cpu_count() or 1))
+
+    def _say(self, key: str, **values: object) -> str:
+        return say(key, self._rules.language, **values)
+
+    def _flush(self) -> None:
+        self._sink.write(wire.pack(self._events, self._texts))
+        self._sink.flush()
+        self._events, self._texts, self._size = [], [], 0
+
+
+@functools.lru_cache(maxsize=16)
+def _splitter(spec: SplitterSpec) -> StructuralSplitter:
+    return StructuralSplitter(spec, token_counter(spec.vocabulary))
