@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -74,7 +73,8 @@ def analyse(tokens: Sequence[str]) -> tuple[bytes, bytes]:
     """What the file keeps of chunks' tokens (each a string with spaces between): how many each has, and all of them."""
     words = [text.split() for text in tokens]
     lengths = np.fromiter(map(len, words), np.uint32, len(words))
-    return lengths.tobytes(), b"".join(map(_TERMS.__getitem__, chain.from_iterable(words)))
+    # Chunk by chunk, so that other threads get their turn in between.
+    return lengths.tobytes(), b"".join([b"".join(map(_TERMS.__getitem__, chunk)) for chunk in words])
 
 
 def index(first_row: int, lengths: Lengths, terms: bytes) -> Postings:
