@@ -92,11 +92,12 @@ def _units(text: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for run, number, word in _PIECE.findall(_normalised(text)):
         if run:
+            run = _alphanumeric(run)
             pairs = ["", *map(add, run, run[1:]), ""]
             found += [tuple(filter(None, both)) or (run,) for both in pairwise(pairs)]
         else:
             found.append((number.replace(",", "")[:_MAX_TOKEN],) if number else tuple(_word_tokens(word)))
-    return [unit for unit in found if any(token not in FUNCTION_WORDS for token in unit)]
+    return [unit for unit in found if any(token and token not in FUNCTION_WORDS for token in unit)]
 
 
 def script_shares(text: str) -> dict[str, float]:
@@ -155,6 +156,7 @@ def _pieces(text: str) -> list[str]:
     found: list[str] = []
     for run, number, word in _PIECE.findall(text):
         if run:
+            run = _alphanumeric(run)  # some signs of these blocks are no letters
             found += run
             found += map(add, run, run[1:])
         elif number:
@@ -216,9 +218,13 @@ def _clean(word: str) -> str:
     """Lower case, accents folded, letters and digits only, not too long."""
     word = word[:_MAX_TOKEN].lower()
     if word.isascii():
-        return word if word.isalnum() else "".join(filter(str.isalnum, word))
+        return _alphanumeric(word)
     word = _MARK.sub("", unicodedata.normalize("NFKD", word.translate(_FOLDED)))
-    return unicodedata.normalize("NFKC", word)[:_MAX_TOKEN]
+    return _alphanumeric(unicodedata.normalize("NFKC", word)[:_MAX_TOKEN])
+
+
+def _alphanumeric(text: str) -> str:
+    return text if text.isalnum() else "".join(filter(str.isalnum, text))
 
 
 _SCRIPTS: Final = (

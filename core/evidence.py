@@ -7,6 +7,7 @@ number means the same in a knowledge base of five documents and in one of five t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,8 @@ _BACKGROUND: Final = 200
 """Imagined chunks that stand beside the real ones, so that a small knowledge base has a notion of rare words too."""
 _RARE: Final = 0.005
 _MAX_UNITS: Final = 256
+_NAMING: Final = re.compile(r"(?<=\S[ (\"'“‘])[A-Z][\w'’.-]{0,60}|\d[\d.,]{0,20}|[《“「\"][^》”」\"]{1,60}[》”」\"]")
+"""Names, numbers and titles in a question; a capital at its very beginning says nothing."""
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -81,6 +84,8 @@ class Signals:
     """Share of a passage's title that the question names."""
     rarest: float
     """Weight of the heaviest part of the question that was found, as a share of the heaviest possible."""
+    names: float
+    """Weight of the question's names and numbers that the passage with most of them lacks."""
     closest: float
     """Cosine between the question and the closest sentence; 0 where there are no vectors."""
     spaced: bool
@@ -100,7 +105,7 @@ def measure(
     units = _weighted_units(question, frequency, chunks)
     total = sum(unit.weight for unit in units)
     if not candidates or not total:
-        return Signals(0, 0, 0, 0, 1, 0, 0, closest, spaced=True)
+        return Signals(0, 0, 0, 0, 1, 0, 0, 0, closest, spaced=True)
     spaced = 2 * sum(map(_is_spaced, units)) >= len(units)
     present = [[not unit_tokens.isdisjoint(unit.tokens) for unit in units] for unit_tokens in map(_set, candidates)]
     covered = [sum(unit.weight for unit, there in zip(units, row, strict=True) if there) for row in present]
@@ -117,6 +122,7 @@ def measure(
         missing=_longest_missing(units, fullest) / total,
         title=max(_named(name, asked) for candidate in candidates for name in (*candidate.names, _NOTHING)),
         rarest=max(found, default=0.0) / _token_weight(0, chunks),
+        names=_names_missing(question, units, present) / total,
         closest=closest,
         spaced=spaced,
     )
@@ -160,6 +166,14 @@ def _longest_missing(units: Sequence[Unit], present: Sequence[bool]) -> float:
         current = 0.0 if there else current + unit.weight
         longest = max(longest, current)
     return longest
+
+
+def _names_missing(question: str, units: Sequence[Unit], present: Sequence[Sequence[bool]]) -> float:
+    naming = {
+        token for found in _NAMING.findall(question) for token in tokens(found) if len(token) > 1 or token.isdigit()
+    }
+    special = [number for number, unit in enumerate(units) if not naming.isdisjoint(unit.tokens)]
+    return min(sum(units[number].weight for number in special if not row[number]) for row in present)
 
 
 def _named(name: frozenset[str], asked: frozenset[str]) -> float:
