@@ -10,11 +10,14 @@ import pytest
 
 from core.db import migrate
 from core.db.session import Database
+from core.engines.openai import OpenAIEngine
 from core.errors import EngineUnavailable, NotFound, StoreUnavailable, TooLarge, UserError
 from core.prompt import REFUSAL_MARK
 from core.retrieve import Retrieved
+from core.settings import OpenAISettings
 from core.types import Delta, Finished, Locator, Passage, Question, Sources
 from tests.fakes.house import LEAVE, PARKING, FakeSearch, House, furnished
+from tests.fakes.llm_server import llm_server
 
 pytestmark = pytest.mark.anyio
 
@@ -255,3 +258,40 @@ async def test_the_greediest_knowledge_base_sets_the_number_of_passages(house: H
     assert house.search.asked[-1][1:] == (("handbook", "manual"), 9)
     await house.ask()
     assert house.search.asked[-1][2] == 5
+
+
+async def test_all_the_way_to_a_server_and_back(house: House) -> None:
+    async with llm_server("ok", "Annual leave is 28 days [1]. 年假见 ![x](https://evil.example/).") as server:
+        engine = house.replace_engine(OpenAIEngine(OpenAISettings(base_url=server.base_url, model="tiny")))
+        finished = await house.finished()
+        assert finished.text == "Annual leave is 28 days [1]. 年假见 x."
+        assert [source.passage for source in finished.sources] == [LEAVE]
+        await engine.close()
+    (request,) = server.requests
+    assert "Annual leave is 28 days." in request.body["messages"][-1]["content"]
+
+
+async def test_stopping_closes_the_connection_to_the_server(house: House) -> None:
+    async with llm_server("slow", "word " * 1000) as server:
+        engine = house.replace_engine(OpenAIEngine(OpenAISettings(base_url=server.base_url, model="tiny")))
+        stream = house.answers.answer(Question("How long is annual leave?", ("handbook",), "ann"))
+        for _ in range(3):
+            await anext(stream)
+        await stream.aclose()
+        async with asyncio.timeout(1):
+            await server.gone.wait()
+        assert (await house.row()).state == "stopped"
+        await engine.close()
+
+
+@pytest.mark.parametrize("mode", ["break_mid_stream", "stall_after_first_token", "error_in_stream"])
+async def test_a_server_that_breaks_mid_answer_leaves_a_failed_record(house: House, mode: str) -> None:
+    async with llm_server(mode) as server:
+        settings = OpenAISettings(base_url=server.base_url, model="tiny", token_timeout_seconds=0.1)
+        engine = house.replace_engine(OpenAIEngine(settings))
+        with pytest.raises(EngineUnavailable):
+            await house.ask()
+        row = await house.row()
+        assert (row.state, row.text.split()[0]) == ("failed", "Annual")
+        assert row.error
+        await engine.close()

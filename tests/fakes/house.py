@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import select
 
@@ -13,10 +13,13 @@ from core.conversation import Conversations
 from core.db.session import Database
 from core.db.tables import AnswerRow, KnowledgeBaseRow
 from core.errors import EngineUnavailable
+from core.ports import Engine
 from core.retrieve import Retrieved, Retriever
 from core.settings import Settings, load
 from core.types import AnswerEvent, Finished, Locator, Passage, Question
 from tests.fakes.engine import FakeEngine
+
+E = TypeVar("E", bound=Engine)
 
 LEAVE = Passage(
     "handbook", "d1", "leave.md", "Leave", 0, "Annual leave is 28 days.", ("Leave",), Locator("page", "", 2), 0.9
@@ -46,12 +49,19 @@ class House:
         self.db, self.settings, self.engine, self.search = db, settings, engine, FakeSearch()
         self.conversations = Conversations(db)
 
-        async def engines(name: str) -> FakeEngine:
+        self.current: Engine = engine
+
+        async def engines(name: str) -> Engine:
             if name == "gone":
                 raise EngineUnavailable("The engine «gone» is not there.")
-            return self.engine
+            return self.current
 
         self.answers = Answers(db, cast(Retriever, self.search), engines, self.conversations, settings)
+
+    def replace_engine(self, engine: E) -> E:
+        """Let another engine answer from now on."""
+        self.current = engine
+        return engine
 
     async def ask(self, text: str = "How long is annual leave?", **values: Any) -> list[AnswerEvent]:
         question = Question(**{"text": text, "kbs": ("handbook",), "person": "ann", **values})
