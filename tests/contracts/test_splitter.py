@@ -75,7 +75,7 @@ class SplitterContract:
     def count(self) -> TokenCounter:
         return token_counter("")
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
     @given(document=DOCUMENTS, size=st.integers(16, 120), share=st.floats(0, 1), enhanced=st.booleans())
     def test_no_chunk_is_too_long_and_none_is_empty(
         self,
@@ -92,7 +92,7 @@ class SplitterContract:
         assert all(count(chunk.text) <= size and chunk.text.strip() for chunk in chunks)
         assert all(chunk.text in chunk.embed_text for chunk in chunks)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
     @given(document=DOCUMENTS, size=st.integers(16, 120), overlap=st.sampled_from([0, 10]))
     def test_no_character_is_lost(
         self,
@@ -130,15 +130,13 @@ class SplitterContract:
         assert only("Handbook", True).content_hash != only("Manual", True).content_hash
         assert only("Handbook", False).content_hash == only("Manual", False).content_hash
 
-    @pytest.mark.parametrize(
-        "unit", ["a", "a ", ". ", "\n", "\n\n", "|-", "| ", "「", ",", "1.", "茶", "。", "`", " \n", "# "]
-    )
+    @pytest.mark.parametrize("unit", ["a", "a ", ". ", "\n\n", "|-", "「", ",", "茶", "。", " \n"])
     @pytest.mark.parametrize("kind", ["text", "table", "code"])
     def test_hostile_text_takes_linear_time(
         self, opened: Callable[[SplitterSpec, TokenCounter], Splitter], count: TokenCounter, unit: str, kind: str
     ) -> None:
-        """200 kB of any one thing; quadratic work would take minutes."""
-        section = Section(unit * (200_000 // len(unit)), kind=kind)  # type: ignore[arg-type] # one of the three
+        """100 kB of any one thing; quadratic work would take minutes."""
+        section = Section(unit * (100_000 // len(unit)), kind=kind)  # type: ignore[arg-type] # one of the three
         spec = SplitterSpec(chunk_size=220, chunk_overlap=40, title_enhance=True)
         started = time.process_time()
         list(opened(spec, count).split(Parsed((section,)), "hostile.txt"))
