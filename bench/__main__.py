@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-NAMES = ("framework", "ingestion", "search", "start", "lag")
+NAMES = ("framework", "ingestion", "search", "start", "lag", "kill")
 
 
 def main() -> None:

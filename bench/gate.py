@@ -124,9 +124,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     return map(json.loads, path.read_text(encoding="utf-8").splitlines())
 
 
-async def ask(
-    data: Data, size: int, modes: Sequence[Any], store: VectorStore, embedder: Embedder
-) -> Any:
+async def ask(data: Data, size: int, modes: Sequence[Any], store: VectorStore, embedder: Embedder) -> Any:
     chance = random.Random(size)
     for drawn in range(DRAWN.get(size, 1) if size else 1):
         documents = draw(data, size, chance)
@@ -208,19 +206,32 @@ def fit_rule(title: str, names: Sequence[str], cases: Sequence[Case]) -> None:
     for train in (half, ~half):
         weights = logistic(cases, names, train)
         print(f"\n{title}, fitted on one half, tried on the other:")
-        tried = [(case, score) for case, score, there in zip(cases, rows(cases, names) @ weights, train, strict=True) if not there]
-        seen = [(case, score) for case, score, there in zip(cases, rows(cases, names) @ weights, train, strict=True) if there]
+        tried = [
+            (case, score)
+            for case, score, there in zip(cases, rows(cases, names) @ weights, train, strict=True)
+            if not there
+        ]
+        seen = [
+            (case, score)
+            for case, score, there in zip(cases, rows(cases, names) @ weights, train, strict=True)
+            if there
+        ]
         threshold = float(np.quantile([score for case, score in seen if case.answerable and not case.size], 0.03))
         for group, size in sorted({(case.group, case.size) for case, _ in tried}):
             good = np.array([s for c, s in tried if (c.group, c.size) == (group, size) and c.answerable])
             bad = np.array([s for c, s in tried if (c.group, c.size) == (group, size) and not c.answerable])
             at_5 = (bad < np.quantile(good, 0.05)).mean()
-            print(f"  {group}, {size or 'all'}: {(bad < threshold).mean():.2f} / {(good < threshold).mean():.3f}, at 5 % wrong {at_5:.2f}")
+            print(
+                f"  {group}, {size or 'all'}: {(bad < threshold).mean():.2f} / {(good < threshold).mean():.3f}, at 5 % wrong {at_5:.2f}"
+            )
     weights = logistic(cases, names, np.ones(len(cases), bool))
     scores = rows(cases, names) @ weights
     good = [score for case, score in zip(cases, scores, strict=True) if case.answerable and not case.size]
     weights[-1] -= float(np.quantile(good, 0.03))
-    print(f"{title} = " + json.dumps({name: round(float(weight), 1) for name, weight in zip((*names, ""), weights, strict=True)}))
+    print(
+        f"{title} = "
+        + json.dumps({name: round(float(weight), 1) for name, weight in zip((*names, ""), weights, strict=True)})
+    )
 
 
 def rows(cases: Sequence[Case], names: Sequence[str]) -> NDArray[np.float64]:
