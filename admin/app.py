@@ -18,7 +18,7 @@ from admin.api import answers, conversations, documents, health, jobs, kbs, me
 from admin.auth import Gate
 from admin.chat.page import add_pages
 from admin.chat.platform import Handler, WebPlatform
-from admin.guard import Guard
+from admin.guard import Guard, Policy
 from admin.problem import problem, problem_of
 from admin.rate import Rate
 from core.app import Kvasir
@@ -31,7 +31,7 @@ API = "/api/v1"
 
 
 def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
-    """The application, ready to be served; `handler` answers what is asked in the chat page."""
+    """The application, ready to be served; `handler` answers what is asked in the chat page. Raises ConfigError."""
     app = FastAPI(
         title="Kvasir",
         version=version("kvasir"),
@@ -44,6 +44,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.state.kvasir = kvasir
     app.state.platform = WebPlatform(handler)
     app.state.questions = Rate(kvasir.settings.web.questions_per_minute)
+    app.state.conversations = Rate(kvasir.settings.web.questions_per_minute)
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
     for noun in (me, kbs, documents, jobs, conversations, answers):
@@ -51,7 +52,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     add_pages(app)
     # The last one added is the outermost.
     app.add_middleware(Gate, accounts=kvasir.accounts, web=kvasir.settings.web)
-    app.add_middleware(Guard, settings=kvasir.settings)
+    app.add_middleware(Guard, policy=Policy.of(kvasir.settings))
     _add_error_handlers(app)
     return app
 

@@ -21,7 +21,7 @@ from core.types import Person
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
-def kvasir_of(request: Request) -> Kvasir:
+async def kvasir_of(request: Request) -> Kvasir:
     kvasir: Kvasir = request.app.state.kvasir
     return kvasir
 
@@ -90,11 +90,11 @@ class Caller:
                 raise NotFound(tell("no_such_answer"))
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     identity: Identity | None = getattr(request.state, "identity", None)
     if identity is None:
         raise LoginNeeded(tell("login_needed"))
-    return Caller(identity, kvasir_of(request))
+    return Caller(identity, await kvasir_of(request))
 
 
 def is_id(text: str) -> bool:
@@ -105,6 +105,6 @@ KvasirDep = Annotated[Kvasir, Depends(kvasir_of)]
 CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
-def may_ask(caller: CallerDep) -> None:
+async def may_ask(caller: CallerDep) -> None:
     """For routers that are of use only to those who may ask. Raises NotAllowed."""
     caller.require(Action.ASK)

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin.problem import problem
+from core.errors import ConfigError
 from core.settings import Settings, WebSettings
 from core.texts import speaking, system_language, tell
 from core.types import Language
@@ -74,7 +75,10 @@ class Policy:
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
+        """Raises ConfigError where a setting is no address."""
         web, public = settings.web, urlsplit(settings.web.public_url)
+        if web.public_url and not (public.scheme in ("http", "https") and public.hostname):
+            raise ConfigError(tell("bad_public_url", url=web.public_url))
         wildcard = web.host in ("0.0.0.0", "::", "")  # noqa: S104  compared, not bound
         hosts = {web.host.lower(), (public.hostname or "").lower(), *_LOOPBACK_NAMES}
         if wildcard:
@@ -83,7 +87,7 @@ class Policy:
             hosts=frozenset(hosts - {"", "0.0.0.0", "::"}),  # noqa: S104  compared, not bound
             any_address=wildcard,
             public_origin=f"{public.scheme}://{public.netloc}".lower() if public.netloc else "",
-            proxies=tuple(ipaddress.ip_network(item, strict=False) for item in web.trusted_proxies),
+            proxies=tuple(_network(item) for item in web.trusted_proxies),
             body=Limits(size=(64 << 10) + 12 * web.max_question_chars, seconds=30, silence=15),
             upload=Limits(size=settings.ingest.max_kb_mb << 20, seconds=web.upload_timeout_seconds, silence=60),
             language=system_language() if settings.language == "auto" else settings.language,
@@ -93,9 +97,9 @@ class Policy:
 class Guard:
     """Pure ASGI, outermost. Lets through what keeps the policy, and gives every response its headers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
         self._app = app
-        self._policy = Policy.of(settings)
+        self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -241,6 +245,13 @@ def _address(text: str) -> Address | None:
         return None
     mapped = getattr(found, "ipv4_mapped", None)
     return mapped or found
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ConfigError(tell("bad_proxy", text=text)) from error
 
 
 def _trusted(address: Address, proxies: tuple[Network, ...]) -> bool:

@@ -44,8 +44,8 @@ async def serve(kvasir: Kvasir, handler: Handler, *, listening: Callable[[str], 
     web = kvasir.settings.web
     if not is_loopback(web.host) and not await kvasir.accounts.any_user():
         raise ConfigError(tell("open_without_owner", host=web.host))
-    listener = _listen(web)
     app = create_app(kvasir, handler)
+    listener = _listen(web)
     server = _Server(config_of(app), lambda: listening(address_of(web, listener)) if listening else None)
     serving = asyncio.create_task(server.serve([listener]), name="web-server")
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +14,7 @@ from typing import Any, cast
 
 from sqlalchemy import Delete, Update, delete, func, select, update
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.access import ACCOUNT_PREFIX, Action, Identity, Scope, may
@@ -23,6 +25,8 @@ from core.passwords import MAX_PASSWORD, Backoff, Passwords, check_password
 from core.settings import Settings
 from core.texts import tell
 from core.types import Person, Role
+
+logger = logging.getLogger(__name__)
 
 KEY_PREFIX = "kv_"
 _SETUP = "setup"
@@ -79,13 +83,20 @@ class Accounts:
         self._web = settings.web
         self._passwords = passwords or Passwords()
         self._backoff = Backoff(db, clock)
+        self._notes: set[asyncio.Task[None]] = set()
         self._clock = clock
 
     def may(self, who: Identity | Person | None, action: Action, *, private: bool) -> bool:
         """`may` under these settings."""
         return may(who, action, private=private, anonymous=self._web.anonymous)
 
-    def close(self) -> None:
+    async def settle(self) -> None:
+        """Wait until every time of last use is written."""
+        if self._notes:
+            await asyncio.wait(self._notes)
+
+    async def close(self) -> None:
+        await self.settle()
         self._passwords.close()
 
     # ------------------------------------------------------------ users
@@ -238,8 +249,7 @@ class Accounts:
             return None
         login, user = pair
         if at - login.seen_at > _SEEN_EVERY:
-            seen = update(SessionRow).where(SessionRow.token_hash == login.token_hash).values(seen_at=at)
-            await self._execute(seen)
+            self._note(update(SessionRow).where(SessionRow.token_hash == login.token_hash).values(seen_at=at))
         return Identity(_user(user).person)
 
     async def logout(self, token: str) -> None:
@@ -310,13 +320,26 @@ class Accounts:
             return None
         key, user = pair
         if key.used_at is None or at - key.used_at > _SEEN_EVERY:
-            await self._execute(update(ApiKeyRow).where(ApiKeyRow.id == key.id).values(used_at=at))
+            self._note(update(ApiKeyRow).where(ApiKeyRow.id == key.id).values(used_at=at))
         return Identity(_user(user).person, frozenset(Scope(scope) for scope in key.scopes))
 
     # ------------------------------------------------------------ inside
     async def _hashed(self, name: str, password: str) -> str:
         check_password(name, password)
         return await self._passwords.hash(password)
+
+    def _note(self, statement: Update) -> None:
+        """Write when something was last used, without keeping the reader waiting for the database's writer."""
+
+        async def write() -> None:
+            try:
+                await self._execute(statement)
+            except OperationalError as error:
+                logger.warning("a time of last use was not kept: %s", error)
+
+        task = asyncio.create_task(write(), name="last-use")
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     async def _execute(self, statement: Update | Delete) -> int:
         """How many rows it touched."""

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from admin.api.documents import attachment
+from admin.auth import is_guest
 from admin.chat.platform import WebPlatform, source_out
 from admin.deps import Caller, CallerDep, KvasirDep, may_ask
 from admin.html import to_html
@@ -44,8 +45,11 @@ async def list_conversations(caller: CallerDep, kvasir: KvasirDep) -> Conversati
 
 
 @router.post("", status_code=201)
-async def create_conversation(given: NewConversation, caller: CallerDep, kvasir: KvasirDep) -> ConversationOut:
+async def create_conversation(
+    given: NewConversation, caller: CallerDep, kvasir: KvasirDep, request: Request
+) -> ConversationOut:
     kb = (await caller.kb(given.kb, Action.ASK)).name if given.kb else None
+    _take_turn(request.app.state.conversations, caller, request)
     made = await kvasir.conversations.start(PLATFORM, caller.person.key, kb=kb)
     return ConversationOut.model_validate(made)
 
@@ -104,7 +108,7 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
     kbs = ((await caller.kb(given.kb, Action.ASK)).name,) if given.kb else ()
     if given.regenerate is not None:
         await caller.own_answer(given.regenerate, conversation.id)
-    _take_turn(request.app.state.questions, caller)
+    _take_turn(request.app.state.questions, caller, request)
     mention = Mention(
         place=conversation.place,
         message_id=new_id(),
@@ -118,9 +122,11 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
     return EventStream(platform.ask(mention))
 
 
-def _take_turn(questions: Rate, caller: Caller) -> None:
-    if questions.take(caller.person.key):
-        raise TooMany(tell("too_many_questions", most=questions.per_minute))
+def _take_turn(rate: Rate, caller: Caller, request: Request) -> None:
+    """Raises TooMany. Guests count by address: a cookie is thrown away too easily."""
+    address = request.client.host if request.client else ""
+    if rate.take(f"address:{address}" if is_guest(caller.identity) else caller.person.key):
+        raise TooMany(tell("too_many_questions", most=rate.per_minute))
 
 
 def _exchange(record: Record, language: Language) -> Exchange:

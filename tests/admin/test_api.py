@@ -249,6 +249,19 @@ async def test_a_person_asks_so_often_a_minute(open_site: OpenSite) -> None:
         await _ask(bert, other, "x")
 
 
+async def test_guests_count_by_address(open_site: OpenSite) -> None:
+    async with open_site(web={"anonymous": True, "questions_per_minute": 2}) as site:
+        made = [await site.client(peer="192.0.2.1").post("/api/v1/conversations", json={}) for _ in range(3)]
+        assert [response.status_code for response in made] == [201, 201, 429]
+        guest = site.client(peer="192.0.2.2")
+        chat = await _conversation(guest)
+        for wanted in (200, 200, 429):
+            cookie = {"kvasir_guest": guest.cookies["kvasir_guest"]}
+            again = site.client(peer="192.0.2.2", cookies=cookie)
+            response = await again.post(f"/api/v1/conversations/{chat}/questions", json={"text": "x"})
+            assert response.status_code == wanted
+
+
 def test_a_bucket_fills_again() -> None:
     at = 0.0
     rate = Rate(6, clock=lambda: at)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from admin import connections, guard
 from admin.guard import CONTENT_SECURITY_POLICY, Guard, Limits, Policy
+from core.errors import ConfigError
 from core.settings import Settings, load
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ HERE = "http://127.0.0.1:8410"
 
 def make_app(settings: Settings) -> FastAPI:
     app = FastAPI(openapi_url=None)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, policy=Policy.of(settings))
 
     @app.get("/")
     @app.get("/api/v1/thing")
@@ -195,6 +196,14 @@ async def test_a_trusted_proxy_does_up_to_the_first_stranger(tmp_path: Path) -> 
         assert "strict-transport-security" in response.headers
         nonsense = {"x-forwarded-for": "198.51.100.7, <script>", "x-forwarded-proto": "gopher"}
         assert (await here.get("/", headers=nonsense)).json() == {"client": "10.0.0.1", "scheme": "http"}
+
+
+@pytest.mark.parametrize(
+    "web", [{"trusted_proxies": ["nonsense"]}, {"public_url": "ask.example.org"}, {"public_url": "ftp://x"}]
+)
+def test_settings_that_are_no_addresses_are_said_at_once(tmp_path: Path, web: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="web"):
+        Policy.of(settings(tmp_path, **web))
 
 
 # ---------------------------------------------------------------- headers

@@ -408,6 +408,14 @@ async def test_what_one_may_not_see_is_not_there(site: Site, anna: httpx2.AsyncC
             assert there.text.replace("«kb»", "«nokb»") == nowhere.text
 
 
+async def test_the_jobs_of_what_one_may_not_see_are_not_there(site: Site, anna: httpx2.AsyncClient) -> None:
+    ticket = (await send(anna, part("a.txt", b"x") + END)).json()
+    await site.kvasir.knowledge.update("kb", private=True)
+    object.__setattr__(site.kvasir.settings.web, "anonymous", True)
+    async with asyncio.timeout(5):
+        assert (await site.client().get(f"/api/v1/jobs/{ticket['job_id']}/events")).status_code == 404
+
+
 async def test_each_role_may_do_its_part_and_no_more(site: Site, anna: httpx2.AsyncClient) -> None:
     allowed = {
         Role.VIEWER: (200, 403, 403, 403, 403),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -66,10 +66,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def accounts(db: Database, settings: Settings, clock: Clock, hasher: CountingHasher) -> Iterator[Accounts]:
+async def accounts(db: Database, settings: Settings, clock: Clock, hasher: CountingHasher) -> AsyncIterator[Accounts]:
     made = Accounts(db, settings, passwords=Passwords(hasher), clock=clock)
     yield made
-    made.close()
+    await made.close()
 
 
 # ---------------------------------------------------------------- users and passwords
@@ -165,6 +165,7 @@ async def test_a_login_lasts_until_it_ends(accounts: Accounts, clock: Clock, set
     used = await accounts.login("anna", PASSWORD, address=HERE)
     for _ in range(settings.web.session_hours // 24):
         assert await accounts.by_session(used.token) is not None
+        await accounts.settle()
         clock.pass_by(hours=24)
     assert await accounts.by_session(used.token) is None
 
@@ -301,6 +302,7 @@ async def test_an_api_key_from_birth_to_death(accounts: Accounts, clock: Clock) 
     found = await accounts.by_key(token)
     assert found is not None
     assert found.scopes == frozenset({Scope.ASK, Scope.READ})
+    await accounts.settle()
     assert [key.used_at for key in await accounts.list_keys("anna")] == [clock.at]
     await accounts.revoke_key(made.id)
     assert await accounts.by_key(token) is None
