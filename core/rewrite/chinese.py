@@ -27,7 +27,7 @@ _GENERIC: Final = re.compile(
     "|方式|方法|办法|情况|天|元|块|小时|分钟|年|月|周|星期|日|位|人|名"
 )
 _PRONOUN: Final = re.compile(
-    "(?<!其)它们?|(?<![其吉])他(?!人)们?|她们?|其(?![他它实中次余间])"
+    "(?<!其)它们?|(?<![其吉结])他(?!人)们?|她们?|(?<![马耳尤极何])其(?![他它实中次余间])"
     "|这(?!家公司|个月|个星期|周|年|几[天年月])[些个种项款台份条类样里边次]?"
     "|那(?!么)[些个种项款台份条类样里边次](?!呢)"
     "|[一两几][个位台份条款项](?=能|要|可|会|是|得|应|最|多少|有|$)"
@@ -66,7 +66,8 @@ def completed(question: str, previous: str, about: str) -> str:
         if not body:
             return f"{about}？"
         return _swapped(body, previous) or f"{body}，{previous.rstrip(' ？?') or about}？"
-    if pronoun := _PRONOUN.search(rest):
+    pronoun = _PRONOUN.search(rest)
+    if pronoun and not _bound_before(rest[: pronoun.start()]):
         return f"{rest[: pronoun.end()]}（{about}）{rest[pronoun.end() :]}？"
     if _leans(rest, begun=rest != text):
         return f"{rest}（{about}）？"
@@ -79,6 +80,12 @@ def _elliptic(text: str) -> str | None:
         return None
     body = text[:-1].rstrip("，, ")
     return None if _ASKING.search(body) else body
+
+
+def _bound_before(before: str) -> bool:
+    """Whether the sentence itself names what a pronoun can stand for."""
+    clause = re.split("[？?。！!]", before)[-1]
+    return _weight(_FUNCTION.sub("", _ASKING.sub("", clause))) > 2 * _FEW
 
 
 def _swapped(body: str, previous: str) -> str:
@@ -97,10 +104,16 @@ def _swapped(body: str, previous: str) -> str:
 
 def _leans(text: str, *, begun: bool) -> bool:
     """Whether too little is left to search for: «需要多久？», «谁来批准？»; `begun`: it began with «那» or the like."""
-    content = _HAN_OR_WORD.findall(_GENERIC.sub("", _FUNCTION.sub("", _ASKING.sub("", _IF.sub("", text)))))
-    weight = sum(1 if "\u3400" <= piece[0] <= "\u9fff" else _FEW for piece in content)
+    if re.match("^(?:什么是|什么叫|谁是)", text):
+        return False
+    weight = _weight(_GENERIC.sub("", _FUNCTION.sub("", _ASKING.sub("", _IF.sub("", text)))))
     if weight <= 1:
         return True
     if begun:
         return weight <= 2 * _FEW
     return weight < _FEW and bool(_MODAL.match(text))
+
+
+def _weight(text: str) -> int:
+    """How much a text says: its Han characters, a word in letters counting as several."""
+    return sum(1 if "\u3400" <= piece[0] <= "\u9fff" else _FEW for piece in _HAN_OR_WORD.findall(text))

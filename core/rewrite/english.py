@@ -79,7 +79,8 @@ _FRAGMENT: Final = re.compile(
     re.IGNORECASE,
 )
 _LEANING_END: Final = re.compile(
-    r"\b(?:there|too|as well|either|else|instead|otherwise|then|again|exactly)$", re.IGNORECASE
+    r"(?<!is )(?<!are )(?<!was )(?<!were )\b(?:there|too|as well|either|else|instead|otherwise|then|again|exactly)$",
+    re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'’.][^\W_]+)*")
 _ENTITY: Final = re.compile(r"(?<=[\w,] )(?:[A-Z][\w-]*|\w*\d[\w-]*)(?: (?:[A-Z][\w-]*|\d[\w-]*))*")
@@ -170,15 +171,18 @@ def _pronoun(text: str) -> int | None:
         following = (found[2] or "").lower()
         if following in _NOT_ANAPHORIC or (found[1].lower() == "that" and _joins_a_clause(text, found.start())):
             continue
+        if _bound_before(text[: found.start()]):
+            continue
         return found.end(2) if following and _is_content(following) and following not in _LIGHT_VERBS else found.end(1)
     return None
 
 
 def _bound_before(before: str) -> bool:
-    """Whether the sentence itself has named somebody or something for a pronoun: «If a customer calls, can they …»."""
-    return bool(
-        re.match(r"^(?:if|when|once|after|before|while) (?:a|an|my|somebody|someone|people|i) .*,", before, re.I)
-    )
+    """Whether the sentence itself names what a pronoun can stand for: «Did Ada sell her house?»."""
+    if re.match(r"^(?:if|when|once|after|before|while) (?:a|an|my|somebody|someone|people|i) .*,", before, re.I):
+        return True
+    words = [word for word in _WORD.findall(before) if _is_content(word) and word.lower() not in _LIGHT_VERBS]
+    return len(words) >= _FEW or any(word[0].isupper() for word in words)
 
 
 def _joins_a_clause(text: str, at: int) -> bool:
