@@ -110,8 +110,8 @@ def _set_up_link(process: subprocess.Popen[str], log: Path) -> re.Match[str]:
 
 
 @contextmanager
-def language_model(mode: str = "slow", text: str = "…") -> Iterator[LlmServer]:
-    """An OpenAI-compatible server on loopback; its `text` may be changed between questions."""
+def language_model(mode: str, text: str = "…") -> Iterator[LlmServer]:
+    """An OpenAI-compatible server on loopback; its `mode` and `text` may be changed between questions."""
     started: queue.Queue[tuple[LlmServer, asyncio.Event, asyncio.AbstractEventLoop]] = queue.Queue()
 
     async def serve() -> None:
@@ -181,6 +181,9 @@ def visit(browser: Browser, site: Site, state: Any = None, **options: Any) -> It
         page = context.new_page()
         watch.over(page)
         yield page, watch
+        if page.locator(".shell").count():
+            spare = page.evaluate("document.documentElement.scrollHeight - document.documentElement.clientHeight")
+            assert spare <= 0, f"the frame of the page can be scrolled away by {spare} pixels"
         assert not watch.troubles, watch.troubles
     finally:
         context.close()

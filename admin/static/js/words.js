@@ -84,7 +84,7 @@ export const WORDS = {
   example_steps: ["What does “{title}” say about who to ask?", "按照“{title}”，应该找谁？"],
 
   // Asked of the knowledge base that comes with Kvasir; its answers stand there in both languages.
-  example_sample_1: ["How many days a week may I work from home?", "年假没有休完，可以留到明年吗？"],
+  example_sample_1: ["How many days a week may I work from home?", "在宁波每周可以居家办公几天？"],
   example_sample_2: ["Can I bring my dog to the office?", "门禁卡弄丢了要赔多少钱？"],
   example_sample_3: ["My laptop was stolen, how quickly must I tell IT?", "去上海出差，酒店一晚最多报多少？"],
 
