@@ -21,9 +21,7 @@ from core.settings import WebSettings
 from core.texts import tell
 from core.types import Person, Role
 
-OPEN_PATHS: Final = frozenset(
-    {"/healthz", "/readyz", "/login", "/setup", "/api/v1/login", "/api/v1/setup", "/favicon.ico"}
-)
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/login", "/setup", "/api/v1/login", "/api/v1/setup"})
 """What needs no login; beside it only what lies below `OPEN_FOLDER`."""
 OPEN_FOLDER: Final = "/static/"
 

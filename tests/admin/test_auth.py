@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from admin.auth import local_path
+from admin.auth import OPEN_PATHS, local_path
 from core.access import Scope
 from core.types import Role
 from tests.admin.conftest import HERE, PASSWORD, OpenSite, Site
@@ -56,6 +56,7 @@ async def test_no_route_but_the_listed_ones_is_open(site: Site) -> None:
                 assert response.status_code == 303, (method, path)
                 assert response.headers["location"].startswith("/login?next=%2F")
     assert set(routes) >= OPEN
+    assert {path for _, path in OPEN} == OPEN_PATHS
 
 
 async def test_what_is_not_there_is_not_told_to_strangers(site: Site) -> None:
