@@ -144,7 +144,7 @@ class Kvasir:
 
         `embedder` says whether to wait for the model of the settings, or is one that is used instead and left open.
         """
-        _make_data_dir(settings)
+        make_data_dir(settings)
         async with AsyncExitStack() as stack:
             db = Database(settings.database_url)
             stack.push_async_callback(db.close)
@@ -264,11 +264,10 @@ async def _end(task: asyncio.Task[None]) -> None:
         logger.exception("the embedder could not be opened")
 
 
-def _make_data_dir(settings: Settings) -> None:
+def make_data_dir(settings: Settings) -> None:
+    """Raises ConfigError where it cannot be."""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"The data directory {settings.data_dir} cannot be made ({error.strerror}); "
-            "name another with --data-dir or KVASIR_DATA_DIR."
-        ) from error
+        reason = error.strerror or error
+        raise ConfigError(tell("data_dir_refused", folder=settings.data_dir, reason=reason)) from error

@@ -176,6 +176,139 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The model was not fetched yet; «kvasir up» or «kvasir ingest» does it.",
         "尚未下载模型；运行 “kvasir up” 或 “kvasir ingest” 会自动下载。",
     ),
+    # the command line
+    "interrupted": (
+        "stopped. Nothing is left half done, and the same command goes on from here.",
+        "已停止。没有留下未完成的数据，再次运行同一命令即可继续。",
+    ),
+    "system_error": ("The system refused something: {reason} ({file}).", "系统拒绝了操作：{reason}（{file}）。"),
+    "our_error": (
+        "This is an error of ours ({kind}: {detail}). KVASIR_LOG__LEVEL=DEBUG shows where; please report it.",
+        "这是 Kvasir 自身的错误（{kind}：{detail}）。设置 KVASIR_LOG__LEVEL=DEBUG 可查看位置；请向我们报告。",
+    ),
+    "say_yes": ("Say --yes to do it.", "确认请加 --yes。"),
+    "nothing_found": ("Nothing was found.", "没有找到任何内容。"),
+    "no_answer_came": ("No answer came; try again.", "没有得到回答，请重试。"),
+    "same_name_twice": (
+        "Two files would be the document «{name}» ({one}, {other}); ingest the folder above them instead.",
+        "有两个文件都会成为文档“{name}”（{one}、{other}）；请改为导入它们的上级文件夹。",
+    ),
+    "ingested": (
+        "{kb}: {indexed} indexed, {unchanged} unchanged, {failed} failed; {chunks} chunks in {seconds} s.",
+        "{kb}：已索引 {indexed} 份，未变 {unchanged} 份，失败 {failed} 份；共 {chunks} 个分块，用时 {seconds} 秒。",
+    ),
+    "nothing_to_ingest": (
+        "There was nothing to ingest; hidden files and folders are left out.",
+        "没有可导入的文件；隐藏的文件和文件夹会被跳过。",
+    ),
+    "kb_created": ("The knowledge base «{name}» was created.", "已创建知识库“{name}”。"),
+    "kb_delete_sure": ("Delete «{name}» with its {documents} documents?", "要删除“{name}”及其 {documents} 份文档吗？"),
+    "kb_was_deleted": ("«{name}» was deleted.", "已删除“{name}”。"),
+    "reindexed": (
+        "{kb}: {documents} documents, {chunks} chunks, {search}.",
+        "{kb}：{documents} 份文档，{chunks} 个分块，{search}。",
+    ),
+    "search_empty": ("empty", "空"),
+    "search_both": ("vectors ({embedder}) and keywords", "向量（{embedder}）和关键词"),
+    "search_keywords": ("keywords only", "仅关键词"),
+    "documents_written": ("{count} documents were written to {file}.", "已将 {count} 份文档写入 {file}。"),
+    "kb_imported": (
+        "{kb}: {count} documents came in, {failed} failed.",
+        "{kb}：导入 {count} 份文档，失败 {failed} 份。",
+    ),
+    "documents_delete_sure": ("Delete {count} documents from «{kb}»?", "要从“{kb}”中删除 {count} 份文档吗？"),
+    "documents_deleted": ("{count} documents were deleted from «{kb}».", "已从“{kb}”中删除 {count} 份文档。"),
+    "ratings_written": ("{count} ratings were written to {file}.", "已将 {count} 条评价写入 {file}。"),
+    "job_queued_again": ("It is queued again; «kvasir up» works it off.", "已重新排队，由 “kvasir up” 处理。"),
+    "job_being_cancelled": ("It is being cancelled.", "正在取消。"),
+    "user_added": ("{name} was added as {role}.", "已添加 {name}，角色为 {role}。"),
+    "user_enabled": ("{name} may log in again.", "{name} 可以重新登录。"),
+    "user_disabled": ("{name} may not log in any more.", "{name} 不能再登录。"),
+    "user_new_password": ("{name} has a new password.", "已为 {name} 设置新密码。"),
+    "key_shown_once": ("Keep it now: it is not shown again.", "请立即保存：它不会再次显示。"),
+    "key_revoked": ("The key is revoked.", "密钥已吊销。"),
+    "password_no_terminal": (
+        "There is no terminal to ask for the password; use --password-stdin.",
+        "没有终端可供输入密码；请使用 --password-stdin。",
+    ),
+    "settings_at_default": (
+        "{count} settings are at their default; --all shows them.",
+        "{count} 项设置为默认值；加 --all 查看。",
+    ),
+    "no_such_setting": (
+        "{name} is set, but there is no such setting; mind the spelling.",
+        "设置了 {name}，但没有这一设置项；请检查拼写。",
+    ),
+    "data_dir_refused": (
+        "The data directory {folder} cannot be used ({reason}); name another with --data-dir or KVASIR_DATA_DIR.",
+        "无法使用数据目录 {folder}（{reason}）；请用 --data-dir 或 KVASIR_DATA_DIR 另行指定。",
+    ),
+    # Kvasir's own database
+    "database_newest": (
+        "The database is at revision {revision}, the newest.",
+        "数据库位于修订版 {revision}，已是最新。",
+    ),
+    "database_absent": (
+        "There is no database yet; «kvasir db upgrade» or «kvasir up» makes it.",
+        "还没有数据库；运行 “kvasir db upgrade” 或 “kvasir up” 即可创建。",
+    ),
+    "database_old": (
+        "The database is at revision {revision}, not {newest}; run «kvasir db upgrade».",
+        "数据库位于修订版 {revision}，而非 {newest}；请运行 “kvasir db upgrade”。",
+    ),
+    "database_full": (
+        "There is no space left for the database {database}; free some and try again, nothing stored before is lost.",
+        "数据库 {database} 所在磁盘已满；请腾出空间后重试，已存的内容没有丢失。",
+    ),
+    "database_read_only": (
+        "The database {database} is read-only; give Kvasir the right to write it and its folder.",
+        "数据库 {database} 为只读；请授予 Kvasir 写入它及其文件夹的权限。",
+    ),
+    "database_locked": (
+        "Another process has kept the database {database} locked for too long; try again when it is done.",
+        "数据库 {database} 被另一进程锁定过久；请待其完成后重试。",
+    ),
+    "database_damaged": (
+        "The database {database} is damaged; restore a backup with «kvasir restore» into another data directory.",
+        "数据库 {database} 已损坏；请用 “kvasir restore” 将备份恢复到另一个数据目录。",
+    ),
+    "database_unreachable": (
+        "The database {database} cannot be used ({reason}); check KVASIR_DATABASE__URL and the server.",
+        "无法使用数据库 {database}（{reason}）；请检查 KVASIR_DATABASE__URL 和服务器。",
+    ),
+    # backups
+    "backed_up": (
+        "{count} documents and everything else were written to {file}.",
+        "已将 {count} 份文档及其余全部数据写入 {file}。",
+    ),
+    "restored": ("{count} documents are back in {folder}.", "已将 {count} 份文档恢复到 {folder}。"),
+    "file_exists": ("{file} exists already; name another file.", "{file} 已存在；请换一个文件名。"),
+    "file_not_written": ("{file} could not be written ({reason}).", "无法写入 {file}（{reason}）。"),
+    "no_such_file": ("There is no file {file}.", "没有文件 {file}。"),
+    "not_a_backup": (
+        "{file} is not a file of Kvasir's, or it is damaged; nothing was changed.",
+        "{file} 不是 Kvasir 写出的文件，或者已损坏；没有作任何更改。",
+    ),
+    "backup_is_export": (
+        "{file} is not a backup; bring an exported knowledge base in with «kvasir kb import».",
+        "{file} 不是备份；导出的知识库请用 “kvasir kb import” 导入。",
+    ),
+    "not_an_export": (
+        "{file} is not an exported knowledge base; bring a backup back with «kvasir restore».",
+        "{file} 不是导出的知识库；备份请用 “kvasir restore” 恢复。",
+    ),
+    "backup_other_version": (
+        "Another version of Kvasir wrote this file; use that version to read it.",
+        "此文件由其他版本的 Kvasir 写出；请用该版本读取。",
+    ),
+    "backup_part_damaged": (
+        "The file is damaged: «{name}» does not match its hash; use another copy.",
+        "文件已损坏：“{name}”与其哈希不符；请使用另一份副本。",
+    ),
+    "restore_not_empty": (
+        "There is data already; restore into an empty data directory (--data-dir) and an empty database.",
+        "这里已有数据；请恢复到空的数据目录（--data-dir）和空的数据库。",
+    ),
     # kvasir up
     "ready_at": ("Kvasir is ready: {url}", "Kvasir 已就绪：{url}"),
     "roles_ready": ("Kvasir is running: {roles}", "Kvasir 正在运行：{roles}"),

@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Annotated, Any, Literal
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from core import registry
-from core.app import Kvasir
-from core.cli.common import AsJson, fail, language, opened, out, plain, print_json, run
-from core.errors import NotFound
-from core.settings import Settings
+from core.cli.common import AsJson, err, language, opened, out, plain, print_json, run
+from core.errors import EngineUnavailable, NotFound
 from core.texts import place_of, tell
 from core.types import Finished, Language, Passage, Question, Source
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+    from core.settings import Settings
 
 _Kb = Annotated[str | None, typer.Option("--kb", help="Knowledge base; needed where there are several.")]
 
 
 def ask(
-    question: Annotated[str | None, typer.Argument(help="Without it, a conversation begins.")] = None,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="Without it, a conversation begins.")
+    ] = None,
     kb: _Kb = None,
     engine: Annotated[str | None, typer.Option("--engine", help="Engine, e.g. extractive or openai.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a question, and get an answer with its sources."""
+    if as_json and question is None:
+        raise typer.BadParameter("With --json, say the question as an argument.")
 
     async def work(settings: Settings) -> None:
+        from core import registry
+
         async with opened(settings) as kvasir:
             name = await chosen_kb(kvasir, kb)
             if not as_json:
                 terminal = registry.load("kvasir.platforms", "terminal")
                 await terminal.converse(kvasir, kb=name, question=question, engine=engine, language=language(settings))
                 return
-            if question is None:
-                fail("With --json, say the question as an argument.")
-            finished = await answer_of(kvasir, question, name, engine)
-            print_json(
-                {
-                    "answer": finished.text,
-                    "answered": finished.answered,
-                    "sources": [source_json(source, "en") for source in finished.sources],
-                    "engine": finished.engine,
-                    "timings_ms": dict(finished.timings_ms),
-                }
-            )
+            finished = await answer_of(kvasir, question or "", name, engine)
+        print_json(
+            {
+                "answer": finished.text,
+                "answered": finished.answered,
+                "sources": [source_json(source, "en") for source in finished.sources],
+                "engine": finished.engine,
+                "timings_ms": dict(finished.timings_ms),
+            }
+        )
 
     run(work)
 
 
 def search(
-    query: Annotated[str, typer.Argument()],
+    query: Annotated[str, typer.Argument(metavar="QUERY")],
     kb: _Kb = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 10,
     mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option("--mode")] = "hybrid",
@@ -65,20 +70,20 @@ def search(
             started = time.perf_counter()
             found = await kvasir.retriever.retrieve(query, [name], limit=limit, mode=mode)
             took = (time.perf_counter() - started) * 1000
-            if as_json:
-                passages = [_passage_json(passage) for passage in found.passages]
-                print_json({"passages": passages, "took_ms": round(took, 2)})
-                return
-            for number, passage in enumerate(found.passages, 1):
-                place = place_of(passage.locator, passage.headings, language(settings))
-                out.print(
-                    f"[bold]{number}. {plain(passage.document)}[/bold]"
-                    f"[dim]{plain(f' · {place}' if place else '')}  {passage.score:.3f}[/dim]"
-                )
-                out.print(plain(passage.text.strip()[:400]))
-                out.print()
-            if not found.passages:
-                sys.stderr.write("Nothing was found.\n")
+        if as_json:
+            passages = [_passage_json(passage) for passage in found.passages]
+            print_json({"passages": passages, "took_ms": round(took, 2)})
+            return
+        for number, passage in enumerate(found.passages, 1):
+            place = place_of(passage.locator, passage.headings, language(settings))
+            out.print(
+                f"[bold]{number}. {plain(passage.document)}[/bold]"
+                f"[dim]{plain(f' · {place}' if place else '')}  {passage.score:.3f}[/dim]"
+            )
+            out.print(plain(passage.text.strip()[:400]))
+            out.print()
+        if not found.passages:
+            err.print(tell("nothing_found"))
 
     run(work)
 
@@ -99,15 +104,15 @@ async def chosen_kb(kvasir: Kvasir, name: str | None) -> str:
 async def answer_of(kvasir: Kvasir, question: str, kb: str, engine: str | None = None) -> Finished:
     """The whole answer to a question that stands alone."""
     asked = Question(text=question, kbs=(kb,), person="terminal:local", engine=engine)
-    finished = None
-    async for event in kvasir.answers.answer(asked):
-        if isinstance(event, Finished):
-            finished = event
-    assert finished is not None, "an answer ends with Finished or with an error"  # noqa: S101
-    return finished
+    async with aclosing(kvasir.answers.answer(asked)) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                return event
+    raise EngineUnavailable(tell("no_answer_came"))
 
 
 def source_json(source: Source, words: Language) -> dict[str, Any]:
+    """A source as scripts read it; the place is said in `words`."""
     passage = source.passage
     return {
         "n": source.n,

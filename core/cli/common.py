@@ -1,4 +1,8 @@
-"""What the commands share: settings, one event loop, errors as one line, and clean output."""
+"""What the commands share: settings, one event loop, errors as one line, and clean output.
+
+Whatever takes long to import is imported inside the functions that need it, here and in every command: «kvasir --help»
+should be there at once.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,30 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from core import settings as settings_module
-from core.app import Kvasir, WhenEmbedder
 from core.errors import KvasirError
-from core.settings import Settings
-from core.texts import speaking, system_language
+from core.texts import speaking, system_language, tell
 from core.types import Language
 
+if TYPE_CHECKING:
+    from core.app import Kvasir, WhenEmbedder
+    from core.settings import Settings
+
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -34,6 +43,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 KbName = Annotated[str, typer.Option("--kb", help="Name of the knowledge base.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_PIPED_WIDTH = 10_000
+"""Columns of a table that no terminal folds."""
 
 
 @dataclass(slots=True)
@@ -44,6 +56,8 @@ class Globals:
     config: Path | None = None
 
     def settings(self) -> Settings:
+        from core import settings as settings_module
+
         given = {"data_dir": self.data_dir} if self.data_dir else {}
         return settings_module.load(config_file=self.config, **given)
 
@@ -57,25 +71,50 @@ def language(settings: Settings) -> Language:
 
 def fail(sentence: str) -> NoReturn:
     """End with one clear line on stderr and status 1."""
-    err.print(f"kvasir: {sentence}", style="red", markup=False)
+    err.print(Text(f"kvasir: {' '.join(printable(sentence).split())}", style="red"))
     raise typer.Exit(1)
 
 
 def run(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
-    """Read the settings and do the work in an event loop; an error of ours becomes one line, Ctrl+C status 130."""
-    try:
+    """Read the settings and do the work in an event loop; what goes wrong ends as `ending` says."""
+    with speaking(system_language()), ending():
         settings = GLOBALS.settings()
         set_up_logging(settings)
         with speaking(language(settings)):
             return asyncio.run(_until_signal(work(settings)))
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """An error becomes one line and status 1; Ctrl+C and SIGTERM end with the shell's 130 and 143."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
     except KvasirError as error:
         fail(str(error))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        err.print("kvasir: stopped; nothing is left half done.")
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        err.print(Text(f"kvasir: {tell('interrupted')}"))
+        raise typer.Exit(143 if isinstance(error, asyncio.CancelledError) else 130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
+    except OSError as error:
+        logger.debug("the command failed", exc_info=True)
+        fail(tell("system_error", reason=error.strerror or error, file=error.filename or "-"))
+    except Exception as error:  # the outermost place: whoever types a command gets a line, not a traceback
+        logger.debug("the command failed", exc_info=True)
+        fail(_sentence(error))
+
+
+def _sentence(error: BaseException) -> str:
+    """What a person reads of an error; in a group of them, of the first that is meant to be read."""
+    if isinstance(error, BaseExceptionGroup):
+        ours = error.subgroup(KvasirError) or error
+        return _sentence(ours.exceptions[0])
+    if isinstance(error, KvasirError):
+        return str(error)
+    return tell("our_error", kind=type(error).__name__, detail=error)
 
 
 async def _until_signal(work: Coroutine[Any, Any, T]) -> T:
@@ -86,6 +125,7 @@ async def _until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def set_up_logging(settings: Settings) -> None:
+    """What is logged goes to stderr, as the settings say."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.log.format == "json":
         handler.setFormatter(_JsonLines())
@@ -124,6 +164,8 @@ async def opened(
     settings: Settings, embedder: WhenEmbedder = "if_ready", *, bar: bool = False
 ) -> AsyncIterator[Kvasir]:
     """Kvasir for one command; with `bar`, fetching and building the model shows on a terminal's stderr."""
+    from core.app import Kvasir
+
     if not (bar and embedder == "wait" and err.is_terminal):
         async with Kvasir.open(settings, embedder=embedder) as kvasir:
             yield kvasir
@@ -179,19 +221,28 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*[plain(str(value)) for value in row])
-    out.print(table)
+    out.print(table, width=None if out.is_terminal else _PIPED_WIDTH)
+
+
+def printable(text: str) -> str:
+    """Text from outside without control characters."""
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 
 def plain(text: str) -> str:
-    """Text from outside, fit for a terminal: no control characters, no markup."""
-    cleaned = "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
-    return cleaned.replace("[", "\\[")
+    """Text from outside, fit for the markup of `out` and `err`."""
+    return escape(printable(text))
+
+
+def told(key: str, **values: object) -> None:
+    """Say to a person on stdout what was done."""
+    out.print(Text(printable(tell(key, **values))))
 
 
 def confirm(sentence: str, yes: bool) -> None:
-    """Ask before something is lost; without a terminal `--yes` is needed."""
+    """Ask before something is lost; without a terminal `--yes` is needed. Never inside an event loop: Ctrl+C waits."""
     if yes:
         return
     if not sys.stdin.isatty():
-        fail(f"{sentence} Say --yes to do it.")
+        fail(f"{sentence} {tell('say_yes')}")
     typer.confirm(sentence, abort=True, err=True)

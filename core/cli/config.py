@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.common import GLOBALS, AsJson, fail, out, print_json, print_table
-from core.errors import KvasirError
-from core.settings import Field_, Settings, fields, origins, sample, unknown_variables
+from core.cli.common import GLOBALS, AsJson, ending, err, language, plain, print_json, print_table, told
+from core.texts import speaking, system_language, tell
+
+if TYPE_CHECKING:
+    from core.settings import Field_, Settings
 
 config = typer.Typer(no_args_is_help=True, help="Settings.")
 
@@ -17,7 +19,9 @@ config = typer.Typer(no_args_is_help=True, help="Settings.")
 @config.command("sample")
 def config_sample() -> None:
     """Print a settings file with every key, its sentence and its default."""
-    out.print(sample(), markup=False, end="")
+    from core.settings import sample
+
+    typer.echo(sample(), nl=False)
 
 
 @config.command("check")
@@ -26,25 +30,28 @@ def config_check(
     show_all: Annotated[bool, typer.Option("--all", help="Also those left at their default.")] = False,
 ) -> None:
     """Check the settings, and show each value with where it came from; secrets are masked."""
-    try:
+    from core.settings import unknown_variables
+
+    with speaking(system_language()), ending():
         settings = GLOBALS.settings()
         rows = list(_rows(settings))
         strangers = unknown_variables()
-    except KvasirError as error:
-        fail(str(error))
-    if as_json:
-        shown = [{"name": f.path, "value": value, "from": origin} for f, value, origin in rows]
-        print_json({"settings": shown, "unknown": strangers})
-        return
-    kept = [(f.path, value, origin) for f, value, origin in rows if show_all or origin != "default"]
-    print_table(("setting", "value", "from"), kept)
-    if not show_all:
-        out.print(f"{len(rows) - len(kept)} settings are at their default; --all shows them.")
-    for name in strangers:
-        out.print(f"[yellow]{name} is set, but there is no such setting; mind the spelling.[/yellow]")
+        if as_json:
+            shown = [{"name": f.path, "value": value, "from": origin} for f, value, origin in rows]
+            print_json({"settings": shown, "unknown": strangers})
+            return
+        with speaking(language(settings)):
+            kept = [(f.path, value, origin) for f, value, origin in rows if show_all or origin != "default"]
+            print_table(("setting", "value", "from"), kept)
+            if not show_all:
+                told("settings_at_default", count=len(rows) - len(kept))
+            for name in strangers:
+                err.print(plain(tell("no_such_setting", name=name)), style="yellow")
 
 
 def _rows(settings: Settings) -> Iterator[tuple[Field_, Any, str]]:
+    from core.settings import fields, origins
+
     found = origins(GLOBALS.config, GLOBALS.data_dir)
     for field in fields():
         value: Any = settings

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core import archive
-from core.cli.common import AsJson, fail, opened, out, plain, print_json, run
-from core.db import migrate
-from core.db.session import Database
-from core.doctor import Finding, examine
-from core.settings import Settings
+from core.cli.common import AsJson, fail, opened, out, plain, print_json, run, told
+from core.texts import tell
+
+if TYPE_CHECKING:
+    from core.db.migrate import Revision
+    from core.doctor import Finding
+    from core.settings import Settings
 
 db = typer.Typer(no_args_is_help=True, help="Kvasir's own database.")
 
@@ -21,57 +23,69 @@ def db_upgrade() -> None:
     """Bring the database to this version's tables; «kvasir up» does it by itself."""
 
     async def work(settings: Settings) -> None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        from core.app import make_data_dir
+        from core.db import migrate
+        from core.db.session import Database
+
+        make_data_dir(settings)
         database = Database(settings.database_url)
         try:
             after = await migrate.upgrade(database)
         finally:
             await database.close()
-        out.print(f"The database is at revision {after.current}, the newest.")
+        told("database_newest", revision=after.current)
 
     run(work)
 
 
 @db.command("check")
 def db_check(as_json: AsJson = False) -> None:
-    """Whether the database is there and up to date (status 1 when not)."""
+    """Whether the database is there and up to date (status 1 when not); changes nothing."""
 
-    async def work(settings: Settings) -> None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async def work(settings: Settings) -> Revision:
+        from core.db import migrate
+        from core.db.session import Database
+
         database = Database(settings.database_url)
+        if database.is_sqlite and not Path(database.url.database or "").is_file():
+            return migrate.Revision(None, migrate.newest_revision())  # opening it would make it
         try:
-            found = await migrate.revision(database)
+            return await migrate.revision(database)
         finally:
             await database.close()
-        if as_json:
-            print_json({"revision": found.current, "newest": found.newest, "ok": found.is_newest})
-            raise typer.Exit(0 if found.is_newest else 1)
-        if not found.is_newest:
-            fail(f"The database is at revision {found.current}, not {found.newest}; run «kvasir db upgrade».")
-        out.print(f"The database is at revision {found.current}, the newest.")
 
-    run(work)
+    found = run(work)
+    if as_json:
+        print_json({"revision": found.current, "newest": found.newest, "ok": found.is_newest})
+        raise typer.Exit(0 if found.is_newest else 1)
+    if found.current is None:
+        fail(tell("database_absent"))
+    if not found.is_newest:
+        fail(tell("database_old", revision=found.current, newest=found.newest))
+    told("database_newest", revision=found.current)
 
 
-def backup(file: Path) -> None:
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, e.g. kvasir.zip.")]) -> None:
     """Write everything (database, originals, index) into one file; may run while Kvasir is up."""
 
     async def work(settings: Settings) -> None:
+        from core import archive
+
         async with opened(settings) as kvasir:
             count = await archive.backup(kvasir, file)
-        out.print(f"{count} documents and everything else were written to {plain(str(file))}.")
+        told("backed_up", count=count, file=file)
 
     run(work)
 
 
-def restore(file: Path) -> None:
-    """Bring a backup into an empty data directory."""
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kvasir backup» wrote.")]) -> None:
+    """Bring a backup into an empty data directory and database."""
 
     async def work(settings: Settings) -> None:
+        from core import archive
+
         count = await archive.restore(settings, file)
-        async with opened(settings) as kvasir:
-            await kvasir.ingest.recover()
-        out.print(f"{count} documents are back in {plain(str(settings.data_dir))}.")
+        told("restored", count=count, folder=settings.data_dir)
 
     run(work)
 
@@ -80,6 +94,8 @@ def doctor(as_json: AsJson = False) -> None:
     """Look whether everything is in order, and say what to do where it is not (status 1)."""
 
     async def work(settings: Settings) -> list[Finding]:
+        from core.doctor import examine
+
         return [finding async for finding in examine(settings)]
 
     found = run(work)

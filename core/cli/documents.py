@@ -6,20 +6,20 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
 
-from core import archive, egress
-from core.app import Kvasir
 from core.cli.common import (
     AsJson,
     KbName,
     Yes,
     confirm,
     err,
+    language,
     opened,
     out,
     plain,
@@ -27,32 +27,48 @@ from core.cli.common import (
     print_table,
     progress_bar,
     run,
+    told,
 )
-from core.errors import KvasirError, NotFound
-from core.ingest import Incoming, Outcome
-from core.jobs import run_job
-from core.knowledge import KnowledgeBase, checked_kb_name
-from core.settings import Settings
+from core.errors import Conflict, KvasirError, NotFound
 from core.texts import place_of, tell
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+    from core.ingest import Incoming, Outcome, Ticket
+    from core.knowledge import KnowledgeBase
+    from core.settings import Settings
 
 kb = typer.Typer(no_args_is_help=True, help="Knowledge bases.")
 doc = typer.Typer(no_args_is_help=True, help="Documents of a knowledge base.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the knowledge base.")]
+ChunkSize = Annotated[int | None, typer.Option("--chunk-size", help="Tokens of a chunk at most, 32 to 8192.")]
+ChunkOverlap = Annotated[int | None, typer.Option("--chunk-overlap", help="Tokens that neighbours share.")]
+TitleEnhance = Annotated[
+    bool | None,
+    typer.Option("--title-enhance/--no-title-enhance", help="Search each chunk with its title and headings, or not."),
+]
 
 _LEFT_OUT = ("~$", ".")
 
 
 # ---------------------------------------------------------------- ingest
 def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="PATH|URL...")],
+    sources: Annotated[list[str], typer.Argument(metavar="PATH|URL...", help="Files, folders or web addresses.")],
     kb: KbName,
     as_json: AsJson = False,
 ) -> None:
     """Bring files, folders or web pages into a knowledge base (made when absent), and wait for the end."""
 
     async def work(settings: Settings) -> None:
+        from core.knowledge import checked_kb_name
+
         name = checked_kb_name(kb)
         started = time.monotonic()
-        async with opened(settings, "wait", bar=True) as kvasir:
+        list(_files(sources))  # an absent path is told before anything is opened or made
+        async with opened(settings, "wait", bar=not as_json) as kvasir:
+            if not kvasir.embedder_state.ready and kvasir.embedder_state.reason:
+                err.print(plain(tell("keyword_only", reason=kvasir.embedder_state.reason)), style="yellow")
             outcomes = await bring_in(kvasir, name, sources, show=not as_json)
         _report(name, outcomes, time.monotonic() - started, as_json)
 
@@ -61,25 +77,17 @@ def ingest(
 
 async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -> list[Outcome]:
     """Ingest in this process and give the outcome of every file, by name; failures come with their reason."""
-    files = list(_files(sources))  # an absent path is told before anything is changed
+    from core.jobs import run_job
+
+    files = list(_files(sources))
+    _refuse_twins(files)
     await kvasir.knowledge.get_or_create(kb)
     outcomes: list[Outcome] = []
     incoming = _incoming(kvasir.settings, files, [s for s in sources if _is_url(s)], outcomes)
     ticket = await kvasir.ingest.submit(kb, incoming, claimed=True)
     outcomes += [*ticket.refused, *ticket.unchanged]
-    with progress_bar() as bar:
-        task = bar.add_task(plain(kb), total=len(ticket.documents) or 1, visible=show)
-
-        async def follow() -> None:
-            async for event in kvasir.ingest.watch(ticket.job.id):
-                bar.update(task, completed=event.done, total=event.total, description=plain(event.name[-40:]))
-
-        watcher = asyncio.create_task(follow(), name="ingest-progress") if show and err.is_terminal else None
-        try:
-            await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
-        finally:
-            if watcher is not None:
-                watcher.cancel()
+    async with _progress(kvasir, kb, ticket, show=show):
+        await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
     job = await kvasir.jobs.get(ticket.job.id)
     if job.error:
         raise KvasirError(job.error)
@@ -89,9 +97,33 @@ async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -
     return sorted(outcomes, key=lambda outcome: outcome.name)
 
 
+@asynccontextmanager
+async def _progress(kvasir: Kvasir, kb: str, ticket: Ticket, *, show: bool) -> AsyncIterator[None]:
+    """A bar on a terminal's stderr while the job runs in the block."""
+    if not (show and err.is_terminal):
+        yield
+        return
+    with progress_bar() as bar:
+        task = bar.add_task(plain(kb), total=len(ticket.documents) or 1)
+
+        async def follow() -> None:
+            async for event in kvasir.ingest.watch(ticket.job.id):
+                bar.update(task, completed=event.done, total=event.total, description=plain(event.name[-40:]))
+
+        watcher = asyncio.create_task(follow(), name="ingest-progress")
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.wait({watcher})
+
+
 async def _incoming(
     settings: Settings, files: list[tuple[str, Path]], urls: list[str], outcomes: list[Outcome]
 ) -> AsyncIterator[Incoming]:
+    from core import egress
+    from core.ingest import Incoming, Outcome
+
     for name, path in files:
         yield Incoming(name, path.read_bytes, "folder", _size(path))
     for url in urls:
@@ -126,6 +158,15 @@ def _walk(top: Path) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(top).as_posix(), path
 
 
+def _refuse_twins(files: list[tuple[str, Path]]) -> None:
+    """Two files of one name would be two versions of one document."""
+    seen: dict[str, Path] = {}
+    for name, path in files:
+        other = seen.setdefault(name, path)
+        if other.resolve() != path.resolve():
+            raise Conflict(tell("same_name_twice", name=name, one=other, other=path))
+
+
 def _is_url(source: str) -> bool:
     return urlsplit(source).scheme in ("http", "https")
 
@@ -144,13 +185,12 @@ def _report(kb: str, outcomes: list[Outcome], seconds: float, as_json: bool) -> 
     else:
         counts = {status: sum(o.status == status for o in outcomes) for status in ("indexed", "unchanged", "failed")}
         chunks = sum(outcome.chunks for outcome in outcomes)
-        out.print(
-            f"{plain(kb)}: {counts['indexed']} indexed, {counts['unchanged']} unchanged, {counts['failed']} failed; "
-            f"{chunks} chunks in {seconds:.1f} s."
-        )
+        told("ingested", kb=kb, chunks=chunks, seconds=f"{seconds:.1f}", **counts)
         for outcome in outcomes:
-            if outcome.status == "failed":
-                err.print(f"  {plain(outcome.name)}: {plain(outcome.reason or '')}", style="yellow")
+            if outcome.reason:
+                err.print(f"  {plain(outcome.name)}: {plain(outcome.reason)}", style="yellow")
+        if not outcomes:
+            err.print(tell("nothing_to_ingest"), style="yellow")
     if outcomes and all(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -176,12 +216,12 @@ def kb_list(as_json: AsJson = False) -> None:
 
 @kb.command("create")
 def kb_create(
-    name: str,
-    description: Annotated[str, typer.Option("--description")] = "",
+    name: Name,
+    description: Annotated[str, typer.Option("--description", help="What it is about, for people.")] = "",
     private: Annotated[bool, typer.Option("--private", help="Only for people who log in.")] = False,
-    chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="Tokens.")] = None,
-    chunk_overlap: Annotated[int | None, typer.Option("--chunk-overlap", help="Tokens.")] = None,
-    title_enhance: Annotated[bool | None, typer.Option("--title-enhance/--no-title-enhance")] = None,
+    chunk_size: ChunkSize = None,
+    chunk_overlap: ChunkOverlap = None,
+    title_enhance: TitleEnhance = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an empty knowledge base."""
@@ -196,13 +236,13 @@ def kb_create(
                 chunk_overlap=chunk_overlap,
                 title_enhance=title_enhance,
             )
-        print_json(_kb_json(made)) if as_json else out.print(f"{plain(made.name)} was created.")
+        print_json(_kb_json(made)) if as_json else told("kb_created", name=made.name)
 
     run(work)
 
 
 @kb.command("show")
-def kb_show(name: str, as_json: AsJson = False) -> None:
+def kb_show(name: Name, as_json: AsJson = False) -> None:
     """One knowledge base with its settings."""
 
     async def work(settings: Settings) -> None:
@@ -217,27 +257,31 @@ def kb_show(name: str, as_json: AsJson = False) -> None:
 
 
 @kb.command("delete")
-def kb_delete(name: str, yes: Yes = False) -> None:
+def kb_delete(name: Name, yes: Yes = False) -> None:
     """Delete a knowledge base with its documents."""
+
+    async def look(settings: Settings) -> str:
+        async with opened(settings) as kvasir:
+            found = await kvasir.knowledge.get(name)
+            return tell("kb_delete_sure", name=found.name, documents=found.documents)
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
-            found = await kvasir.knowledge.get(name)
-            confirm(f"Delete «{found.name}» with its {found.documents} documents?", yes)
             await kvasir.knowledge.delete(name)
-        out.print(f"{plain(name)} was deleted.")
+        told("kb_was_deleted", name=name)
 
+    confirm(run(look), yes)
     run(work)
 
 
 @kb.command("reindex")
 def kb_reindex(
-    name: str,
-    chunk_size: Annotated[int | None, typer.Option("--chunk-size", help="New size, in tokens.")] = None,
-    chunk_overlap: Annotated[int | None, typer.Option("--chunk-overlap", help="New overlap, in tokens.")] = None,
-    title_enhance: Annotated[bool | None, typer.Option("--title-enhance/--no-title-enhance")] = None,
+    name: Name,
+    chunk_size: ChunkSize = None,
+    chunk_overlap: ChunkOverlap = None,
+    title_enhance: TitleEnhance = None,
 ) -> None:
-    """Build the index anew beside the live one, and switch when it is complete."""
+    """Build the index anew beside the live one, and switch when it is complete; stopped, it goes on the next time."""
     given = {"chunk_size": chunk_size, "chunk_overlap": chunk_overlap, "title_enhance": title_enhance}
     changes = {key: value for key, value in given.items() if value is not None}
 
@@ -249,34 +293,41 @@ def kb_reindex(
                 task = bar.add_task(plain(name), total=None)
                 await kvasir.indexes.reindex(name, lambda done, total: bar.update(task, completed=done, total=total))
             found = await kvasir.knowledge.get(name)
-        out.print(f"{plain(name)}: {found.documents} documents, {found.chunks} chunks, {_search_of(found)}.")
+        told("reindexed", kb=name, documents=found.documents, chunks=found.chunks, search=_search_of(found))
 
     run(work)
 
 
 @kb.command("export")
-def kb_export(name: str, file: Path) -> None:
+def kb_export(name: Name, file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")]) -> None:
     """Write a knowledge base (settings and originals) into one file."""
 
     async def work(settings: Settings) -> None:
+        from core import archive
+
         async with opened(settings) as kvasir:
             count = await archive.export_kb(kvasir, name, file)
-        out.print(f"{count} documents were written to {plain(str(file))}.")
+        told("documents_written", count=count, file=file)
 
     run(work)
 
 
 @kb.command("import")
 def kb_import(
-    file: Path, name: Annotated[str | None, typer.Option("--name", help="Another name for it here.")] = None
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kvasir kb export» wrote.")],
+    name: Annotated[str | None, typer.Option("--name", help="Another name for it here.")] = None,
 ) -> None:
     """Bring in a knowledge base that «kvasir kb export» wrote."""
 
     async def work(settings: Settings) -> None:
+        from core import archive
+
         async with opened(settings, "wait", bar=True) as kvasir:
             made, outcomes = await archive.import_kb(kvasir, file, name)
-        failed = sum(outcome.status == "failed" for outcome in outcomes)
-        out.print(f"{plain(made)}: {len(outcomes) - failed} documents came in, {failed} failed.")
+        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+        told("kb_imported", kb=made, count=len(outcomes) - len(failed), failed=len(failed))
+        for outcome in failed:
+            err.print(f"  {plain(outcome.name)}: {plain(outcome.reason or '')}", style="yellow")
 
     run(work)
 
@@ -285,8 +336,10 @@ def kb_import(
 @doc.command("list")
 def doc_list(
     kb: KbName,
-    status: Annotated[str | None, typer.Option("--status", help="indexed, failed, queued or working.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1)] = 1000,
+    status: Annotated[
+        Literal["queued", "working", "indexed", "failed"] | None, typer.Option("--status", help="Only these.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """The documents of a knowledge base."""
@@ -306,14 +359,19 @@ def doc_list(
 
 
 @doc.command("show")
-def doc_show(name: str, kb: KbName, as_json: AsJson = False) -> None:
+def doc_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As «kvasir doc list» shows it.")],
+    kb: KbName,
+    as_json: AsJson = False,
+) -> None:
     """One document as it is indexed: its chunks in order."""
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             found = await kvasir.knowledge.find_document(kb, name)
             chunks = await kvasir.knowledge.chunks(found.id)
-        places = [place_of(chunk.locator, chunk.headings, "en") for chunk in chunks]
+        words = "en" if as_json else language(settings)
+        places = [place_of(chunk.locator, chunk.headings, words) for chunk in chunks]
         if as_json:
             shown = [{"chunk": c.number, "locator": p, "text": c.text} for c, p in zip(chunks, places, strict=True)]
             print_json({**_document_json(found), "chunks": shown})
@@ -329,24 +387,32 @@ def doc_show(name: str, kb: KbName, as_json: AsJson = False) -> None:
 
 
 @doc.command("delete")
-def doc_delete(names: Annotated[list[str], typer.Argument()], kb: KbName, yes: Yes = False) -> None:
+def doc_delete(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As «kvasir doc list» shows them.")],
+    kb: KbName,
+    yes: Yes = False,
+) -> None:
     """Delete documents by name."""
+
+    async def look(settings: Settings) -> list[str]:
+        async with opened(settings) as kvasir:
+            return [(await kvasir.knowledge.find_document(kb, name)).id for name in dict.fromkeys(names)]
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
-            found = [await kvasir.knowledge.find_document(kb, name) for name in names]
-            confirm(f"Delete {len(found)} documents from «{kb}»?", yes)
-            for document in found:
-                await kvasir.knowledge.delete_document(document.id)
-        out.print(f"{len(found)} documents were deleted.")
+            for document_id in found:
+                await kvasir.knowledge.delete_document(document_id)
+        told("documents_deleted", count=len(found), kb=kb)
 
+    found = run(look)
+    confirm(tell("documents_delete_sure", count=len(found), kb=kb), yes)
     run(work)
 
 
 def _search_of(found: KnowledgeBase) -> str:
     if not found.documents:
-        return "empty"
-    return f"vectors ({found.embedder}) and keywords" if found.vectors else "keywords only"
+        return tell("search_empty")
+    return tell("search_both", embedder=found.embedder) if found.vectors else tell("search_keywords")
 
 
 def _kb_json(found: KnowledgeBase) -> dict[str, Any]:

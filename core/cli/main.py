@@ -33,7 +33,8 @@ def _globals(
         Path | None, typer.Option("--data-dir", help="Folder for everything Kvasir keeps (KVASIR_DATA_DIR).")
     ] = None,
     config_file: Annotated[
-        Path | None, typer.Option("--config", help="TOML file with settings (KVASIR_CONFIG_FILE).", exists=True)
+        Path | None,
+        typer.Option("--config", help="TOML file with settings (KVASIR_CONFIG_FILE).", exists=True, dir_okay=False),
     ] = None,
     _show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.access import Scope
-from core.cli.common import AsJson, fail, opened, out, plain, print_json, print_table, run
-from core.db.tables import now
-from core.settings import Settings
+from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, print_table, run, told
+from core.texts import tell
 from core.types import Role
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 user = typer.Typer(no_args_is_help=True, help="People who may log in.")
 key = typer.Typer(no_args_is_help=True, help="API keys for programs.")
 
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name for logging in.")]
+
 
 @user.command("add")
 def user_add(
-    name: str,
-    role: Annotated[Role, typer.Option("--role")] = Role.VIEWER,
+    name: Name,
+    role: Annotated[Role, typer.Option("--role", help="What the person may do.")] = Role.VIEWER,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
 ) -> None:
     """Add a person; the password is asked for."""
@@ -30,7 +34,7 @@ def user_add(
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             made = await kvasir.accounts.create(name, password, role)
-        out.print(f"{plain(made.name)} was added as {made.role}.")
+        told("user_added", name=made.name, role=made.role)
 
     run(work)
 
@@ -52,21 +56,21 @@ def user_list(as_json: AsJson = False) -> None:
 
 @user.command("disable")
 def user_disable(
-    name: str, enable: Annotated[bool, typer.Option("--undo", help="Let the person in again.")] = False
+    name: Name, enable: Annotated[bool, typer.Option("--undo", help="Let the person in again.")] = False
 ) -> None:
     """Shut a person out: logins and API keys end at once."""
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await (kvasir.accounts.enable(name) if enable else kvasir.accounts.disable(name))
-        out.print(f"{plain(name)} is {'enabled' if enable else 'disabled'}.")
+        told("user_enabled" if enable else "user_disabled", name=name)
 
     run(work)
 
 
 @user.command("password")
 def user_password(
-    name: str,
+    name: Name,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
 ) -> None:
     """Set a new password; the person's logins end."""
@@ -75,14 +79,14 @@ def user_password(
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await kvasir.accounts.set_password(name, password)
-        out.print(f"{plain(name)} has a new password.")
+        told("user_new_password", name=name)
 
     run(work)
 
 
 @key.command("create")
 def key_create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for.")],
     owner: Annotated[str, typer.Option("--user", help="The user it acts as.")],
     scope: Annotated[list[Scope] | None, typer.Option("--scope", help="May be given several times.")] = None,
     days: Annotated[int | None, typer.Option("--days", min=1, help="It ends after this many days.")] = None,
@@ -92,13 +96,13 @@ def key_create(
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
-            expires = now() + timedelta(days=days) if days else None
+            expires = datetime.now(UTC) + timedelta(days=days) if days else None
             made, secret = await kvasir.accounts.create_key(owner, name, scope or [Scope.ASK], expires_at=expires)
         if as_json:
             print_json({"id": made.id, "key": secret, "scopes": sorted(made.scopes)})
         else:
-            out.print(secret)
-            sys.stderr.write("Keep it now: it is not shown again.\n")
+            out.print(plain(secret))
+            err.print(tell("key_shown_once"))
 
     run(work)
 
@@ -145,14 +149,14 @@ def key_revoke(key_id: Annotated[str, typer.Argument(metavar="ID|PREFIX")]) -> N
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await kvasir.accounts.revoke_key(key_id)
-        out.print("The key is revoked.")
+        told("key_revoked")
 
     run(work)
 
 
 def _password(from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.readline().rstrip("\n")
+        return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
-        fail("There is no terminal to ask for the password; use --password-stdin.")
+        fail(tell("password_no_terminal"))
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))

@@ -10,18 +10,19 @@ import signal
 import time
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core import registry
-from core.app import Kvasir
-from core.cli.common import GLOBALS, err, fail, language, model_bar, out, plain, set_up_logging
+from core.cli.common import GLOBALS, ending, err, language, model_bar, out, plain, set_up_logging
 from core.cli.documents import bring_in
-from core.errors import KvasirError
-from core.settings import Settings
-from core.texts import say, speaking
+from core.texts import say, speaking, system_language
 from core.types import Language
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+    from core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -41,21 +42,17 @@ def up(
     chosen = roles or known
     if unknown := [role for role in chosen if role not in known]:
         raise typer.BadParameter(f"There is no role {', '.join(unknown)}; there are: {', '.join(known)}.")
-    try:
+    with speaking(system_language()), ending():
         settings = GLOBALS.settings()
         set_up_logging(settings)
         with speaking(language(settings)):
             asyncio.run(_up(settings, chosen, sample))
-    except KvasirError as error:
-        fail(str(error))
-    except ExceptionGroup as group:
-        fail(_first_sentence(group))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
 
 
 async def _up(settings: Settings, roles: list[str], sample: bool) -> None:
     """Serve until a signal comes; a service that ends by an error ends all."""
+    from core.app import Kvasir
+
     started = time.monotonic()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -140,13 +137,3 @@ async def show_sample(kvasir: Kvasir, words: Language) -> None:
     terminal = registry.load("kvasir.platforms", "terminal")
     await terminal.converse(kvasir, kb=SAMPLE_KB, question=question, engine=None, language=words)
     (kvasir.settings.data_dir / _SAMPLE_MARK).write_text("The sample knowledge base was brought in once.\n")
-
-
-def _first_sentence(group: ExceptionGroup[Exception]) -> str:
-    for error in group.exceptions:
-        if isinstance(error, ExceptionGroup):
-            return _first_sentence(error)
-        if isinstance(error, KvasirError):
-            return str(error)
-    logger.error("a service ended", exc_info=group)
-    return f"A service ended by an error of ours ({type(group.exceptions[0]).__name__}); the log tells more."

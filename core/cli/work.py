@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from core.cli.common import AsJson, opened, out, plain, print_json, print_table, run
-from core.settings import Settings
+from core.cli.common import AsJson, opened, print_json, print_table, run, told
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 feedback = typer.Typer(no_args_is_help=True, help="What people thought of the answers.")
 job = typer.Typer(no_args_is_help=True, help="Work in the background.")
 
+JobId = Annotated[str, typer.Argument(metavar="ID", help="As «kvasir job list» shows it.")]
+
 
 @feedback.command("list")
 def feedback_list(
-    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     only_bad: Annotated[bool, typer.Option("--bad", help="Only 👎.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -39,22 +43,24 @@ def feedback_list(
 
 @feedback.command("export")
 def feedback_export(
-    file: Annotated[Path, typer.Argument(help="Ends in .csv or .jsonl.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .csv or .jsonl.")],
 ) -> None:
     """Write all ratings into a CSV or JSONL file."""
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             count = await kvasir.feedback.export(file)
-        out.print(f"{count} ratings were written to {plain(str(file))}.")
+        told("ratings_written", count=count, file=file)
 
     run(work)
 
 
 @job.command("list")
 def job_list(
-    state: Annotated[str | None, typer.Option("--state", help="queued, running, done, failed or cancelled.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
+    state: Annotated[
+        Literal["queued", "running", "done", "failed", "cancelled"] | None, typer.Option("--state", help="Only these.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """The newest jobs."""
@@ -92,24 +98,24 @@ def job_list(
 
 
 @job.command("retry")
-def job_retry(job_id: str) -> None:
+def job_retry(job_id: JobId) -> None:
     """Queue a failed or cancelled job again; «kvasir up» works it off."""
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await kvasir.retry_job(job_id)
-        out.print("It is queued again.")
+        told("job_queued_again")
 
     run(work)
 
 
 @job.command("cancel")
-def job_cancel(job_id: str) -> None:
+def job_cancel(job_id: JobId) -> None:
     """Stop a job; what was live before stays live."""
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await kvasir.jobs.cancel(job_id)
-        out.print("It is being cancelled.")
+        told("job_being_cancelled")
 
     run(work)

@@ -8,7 +8,11 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from core.errors import StorageFull, Unavailable
+from core.texts import tell
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -36,14 +40,37 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        async with self._sessions.begin() as session:
-            yield session
+        """Raises Unavailable where the database cannot be used; nothing was changed then."""
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except DBAPIError as error:
+            raise self._meaning(error) from error
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        async with self._sessions.begin() as session:
-            await session.connection(execution_options={_READ: True})
-            yield session
+        """As `session`."""
+        try:
+            async with self._sessions.begin() as session:
+                await session.connection(execution_options={_READ: True})
+                yield session
+        except DBAPIError as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: DBAPIError) -> Exception:
+        """What an error of the driver means to a person; those that a use case handles stay what they are."""
+        if type(error) not in (DatabaseError, OperationalError, InterfaceError) and not error.connection_invalidated:
+            return error
+        detail = str(error.orig or error).strip().splitlines()[0]
+        name = (self.url.database or "") if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        if "full" in detail or "No space" in detail:
+            return StorageFull(tell("database_full", database=name))
+        if not self.is_sqlite:
+            return Unavailable(tell("database_unreachable", database=name, reason=detail))
+        keys = {"readonly": "database_read_only", "locked": "database_locked", "malformed": "database_damaged",
+                "not a database": "database_damaged"}  # fmt: skip
+        key = next((key for word, key in keys.items() if word in detail), "database_unreachable")
+        return Unavailable(tell(key, database=name, reason=detail))
 
     async def close(self) -> None:
         await self.engine.dispose()
