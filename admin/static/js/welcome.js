@@ -31,6 +31,6 @@ async function questions(kb) {
   if (kb.name === SAMPLE) return [t("example_sample_1"), t("example_sample_2"), t("example_sample_3")];
   const found = await get(`${path("kbs", kb.name, "documents")}?status=indexed&limit=40`).catch(() => ({ items: [] }));
   const titles = [...new Set(found.items.map((/** @type {any} */ item) => plain(item.title).trim()))].filter((title) => title.length > 2 && title.length < 50);
-  const patterns = ["example_about", "example_important", "example_steps"];
+  const patterns = ["example_about", "example_important", "example_tell"];
   return titles.slice(0, 3).map((title, i) => t(patterns[i], { title: String(title) }));
 }

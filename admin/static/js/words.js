@@ -81,12 +81,12 @@ export const WORDS = {
   examples: ["Example questions", "示例问题"],
   example_about: ["What is “{title}” about?", "“{title}”讲了什么？"],
   example_important: ["What matters most in “{title}”?", "“{title}”中最重要的是什么？"],
-  example_steps: ["What does “{title}” say about who to ask?", "按照“{title}”，应该找谁？"],
+  example_tell: ["Tell me about “{title}”.", "请介绍一下“{title}”。"],
 
   // Asked of the knowledge base that comes with Kvasir; its answers stand there in both languages.
   example_sample_1: ["How many days a week may I work from home?", "在宁波每周可以居家办公几天？"],
-  example_sample_2: ["Can I bring my dog to the office?", "门禁卡弄丢了要赔多少钱？"],
-  example_sample_3: ["My laptop was stolen, how quickly must I tell IT?", "去上海出差，酒店一晚最多报多少？"],
+  example_sample_2: ["By when do I have to send in my expense claim?", "听潮会议室坐得下多少人？"],
+  example_sample_3: ["My laptop was stolen, how quickly must I tell IT?", "年假今年没休完，能留到明年吗？"],
 
   // sources
   sources: ["Sources", "来源"],
