@@ -19,7 +19,8 @@ class Outline:
         self._path: list[tuple[int, str]] = []
         self._paragraphs: list[str] = []
         self._sections: list[Section] = []
-        self._bare = False
+        self._bare: Locator | None = None
+        """Where the last heading stands, while nothing stands under it."""
         self._in_list = False
         self._locator = locator or Locator()
         self.characters = 0
@@ -41,7 +42,7 @@ class Outline:
         self._flush()
         self._close(level)
         self._path.append((level, text))
-        self._bare = True
+        self._bare = self._locator
         self.characters += len(text)
 
     def lengthen(self, text: str) -> None:
@@ -100,9 +101,9 @@ class Outline:
         self._put(text, kind)
         self.characters += len(text)
 
-    def _put(self, text: str, kind: Literal["text", "table", "code"]) -> None:
-        self._sections.append(Section(text, kind, self.headings, self._locator))
-        self._bare = False
+    def _put(self, text: str, kind: Literal["text", "table", "code"], locator: Locator | None = None) -> None:
+        self._sections.append(Section(text, kind, self.headings, locator or self._locator))
+        self._bare = None
 
     def _flush(self) -> None:
         if self._paragraphs:
@@ -113,8 +114,8 @@ class Outline:
     def _close(self, level: int) -> None:
         """Leave the headings that one of `level` ends; a heading with nothing under it is text itself."""
         if self._bare and self._path and self._path[-1][0] >= level:
-            self._put(self._path[-1][1], "text")
-        self._bare = False
+            self._put(self._path[-1][1], "text", self._bare)
+        self._bare = None
         while self._path and self._path[-1][0] >= level:
             self._path.pop()
 

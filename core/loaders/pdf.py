@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from core.errors import MissingExtra
+from core.loaders import ocr
 from core.loaders.office import real_title
 from core.loaders.options import Options, problem, sentence
 from core.loaders.outline import Outline
@@ -24,6 +25,7 @@ _TEXT_LAYER: Final = 8
 """Letters and digits at least that make a text layer."""
 _HYPHENS: Final = ("\u00ad", "\ufffe", "\x02")
 """What pdfium puts where a word was cut at the end of a line."""
+_LINE = re.compile("[^\n\ufffe]*[\n\ufffe]|[^\n\ufffe]+")
 _MARKS = str.maketrans("", "", "".join(_HYPHENS))
 _BULLET = re.compile(r"(?:[-•·*–▪◦●○■□➢✓]|\(?\d{1,3}[.)、]|[a-z][.)])\s")
 _ENDS: Final = (".", "!", "?", ":", ";", "。", "！", "？", "：", "；", "”", "」", ".)", "!)")
@@ -94,10 +96,8 @@ class PdfLoader:
         pictured = [number for number in scans if _has_pictures(document, [number], failure)]
         if not pictured:
             return
-        from core.loaders.ocr import picture_reader
-
         try:
-            read = picture_reader(self._options.ocr_begins)
+            read = ocr.picture_reader(self._options.ocr_begins)
         except MissingExtra as error:
             if len(scans) == len(pages):
                 raise problem("scan", extra="ocr") from error
@@ -121,10 +121,10 @@ def _page_lines(document: Any, number: int, failure: type[Exception]) -> list[_L
         try:
             lines = []
             at = 0
-            for line in str(text_page.get_text_range()).split("\n"):
-                size = pdfium.FPDFText_GetFontSize(text_page, at) if line else 0.0
+            for line in _LINE.findall(str(text_page.get_text_range())):
+                size = pdfium.FPDFText_GetFontSize(text_page, at) if line.strip() else 0.0
                 lines.append((line.strip(), round(float(size), 1)))
-                at += len(line) + 1
+                at += len(line)
             return _trim(lines)
         finally:
             text_page.close()

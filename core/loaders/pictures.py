@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from core.errors import MissingExtra
-from core.loaders.ocr import picture_reader
+from core.loaders import ocr
 from core.loaders.options import Options, problem, sentence
 from core.loaders.outline import Outline
 from core.types import Locator, Parsed
@@ -30,7 +30,7 @@ class PictureLoader:
         if not self._options.ocr:
             raise problem("scan_off")
         try:
-            read = picture_reader(self._options.ocr_begins)
+            read = ocr.picture_reader(self._options.ocr_begins)
         except MissingExtra as error:
             raise problem("scan", extra="ocr") from error
         return _read(data, read)
