@@ -10,26 +10,32 @@ import asyncio
 import hashlib
 import json
 import shutil
+import sqlite3
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+import zlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, Boolean, func, insert, select
+from sqlalchemy import JSON, Boolean, delete, func, insert, select, update
 from sqlalchemy import Table as SqlTable
+from sqlalchemy.exc import StatementError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import core.db.migrate
 from core.blobs import Blobs
 from core.db.session import Database
-from core.db.tables import DocumentRow, KnowledgeBaseRow, Table, UtcDateTime
-from core.errors import Conflict, KvasirError, UserError
+from core.db.tables import DocumentRow, GenerationRow, JobRow, KnowledgeBaseRow, Table, UtcDateTime, new_id, now
+from core.errors import ConfigError, Conflict, KvasirError, StorageFull, UserError
 from core.ingest import Incoming, Outcome
 from core.jobs import run_job
 from core.knowledge import checked_kb_name, kb_row
 from core.settings import Settings
+from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
@@ -38,23 +44,14 @@ _FORMAT = 1
 _LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures"})
 """Tables that no backup needs: logins are made anew."""
 _PAGE = 500
+_STORE_FILE = "index.db"
 
 
 # ---------------------------------------------------------------- everything
 async def backup(kvasir: Kvasir, file: Path) -> int:
     """Write everything into `file`, whole or not at all; gives the number of documents."""
-    if file.exists():
-        raise Conflict(f"{file} exists already; name another file.")
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-            count = await _write_everything(kvasir, archive)
-        partial.rename(file)
-    except OSError as error:
-        raise KvasirError(f"The backup could not be written to {file} ({error.strerror}).") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
+    with _new_archive(file) as archive:
+        return await _write_everything(kvasir, archive)
 
 
 async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
@@ -76,7 +73,7 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
             await asyncio.to_thread(archive.write, blobs.path(content_hash), f"originals/{content_hash}")
     copy = getattr(kvasir.store, "backup", None)
     if copy is not None:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=kvasir.settings.data_dir) as folder:
             await copy(Path(folder, "store"))
             await asyncio.to_thread(archive.write, Path(folder, "store"), f"store/{kvasir.settings.store.kind}")
     manifest = {
@@ -91,81 +88,118 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
 
 
 async def restore(settings: Settings, file: Path) -> int:
-    """Bring a backup into an empty place; gives the number of documents. Raises Conflict where it is not empty."""
+    """Bring a backup into an empty place; gives the number of documents. Raises Conflict where it is not empty.
+
+    Stopped before its end, it leaves no rows, and can be run again.
+    """
     with _opened(file) as archive:
-        manifest = _manifest(archive)
+        manifest = _manifest(archive, file)
         if "rows" not in manifest:
-            raise UserError(f"{file} is not a backup; bring an exported knowledge base in with «kvasir kb import».")
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        db = Database(settings.database_url)
-        try:
-            await core.db.migrate.upgrade(db)
-            await _refuse_unless_empty(db)
-            blobs = Blobs(settings.data_dir / "blobs")
-            for name in archive.namelist():
-                if name.startswith("originals/"):
-                    await asyncio.to_thread(_restore_original, archive, name, blobs)
-            _restore_store(archive, manifest, settings)
-            async with db.session() as session:
-                for table in _tables():
-                    await _restore_rows(session, table, archive)
-                if manifest.get("store") != settings.store.kind:
-                    await _index_again(session)
-                return await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
-        finally:
-            await db.close()
+            raise UserError(tell("backup_is_export", file=file))
+        with _store_file(archive, manifest, settings) as store_file:
+            db = Database(settings.database_url)
+            try:
+                await core.db.migrate.upgrade(db)
+                await _refuse_unless_empty(db)
+                count = await _restore_everything(db, archive, settings, has_store=store_file is not None)
+            finally:
+                await db.close()
+            if store_file is not None:  # last: were it missing, its documents would come in again
+                store_file.rename(settings.data_dir / _STORE_FILE)
+    return count
+
+
+async def _restore_everything(db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool) -> int:
+    blobs = Blobs(settings.data_dir / "blobs")
+    with _damage_told():
+        for name in archive.namelist():
+            if name.startswith("originals/"):
+                await asyncio.to_thread(_restore_original, archive, name, blobs)
+        async with db.session() as session:
+            for table in _tables():
+                await _restore_rows(session, table, archive)
+            if not has_store:
+                await _index_again(session)
+            return await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
 
 
 async def _refuse_unless_empty(db: Database) -> None:
     async with db.read() as session:
         for table in _tables():
             if await session.scalar(select(func.count()).select_from(table)):
-                raise Conflict(
-                    "There is data already; restore into an empty data directory (--data-dir) and an empty database."
-                )
+                raise Conflict(tell("restore_not_empty"))
 
 
 def _restore_original(archive: zipfile.ZipFile, name: str, blobs: Blobs) -> None:
     blob = blobs.put(archive.read(name))
     if blob.content_hash != name.removeprefix("originals/"):
-        raise KvasirError(f"The backup is damaged: {name} does not match its hash.")
+        raise KvasirError(tell("backup_part_damaged", name=name))
 
 
-def _restore_store(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Settings) -> None:
+@contextmanager
+def _store_file(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Settings) -> Iterator[Path | None]:
+    """The index of the backup beside where it belongs, or None where it must be built anew. Raises Conflict."""
     if manifest.get("store") != settings.store.kind or settings.store.kind != "local":
+        yield None
         return
-    target = settings.data_dir / "index.db"
+    target = settings.data_dir / _STORE_FILE
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(tell("data_dir_refused", folder=settings.data_dir, reason=error.strerror or error)) from error
     if target.exists():
-        raise Conflict(f"{target} exists already; restore into an empty data directory (--data-dir).")
-    partial = target.with_suffix(".partial")
-    with archive.open("store/local") as source, partial.open("wb") as copy:
-        shutil.copyfileobj(source, copy)
-    partial.rename(target)
+        _refuse_unless_bare(target)
+        for path in (target, target.with_name(f"{_STORE_FILE}-wal"), target.with_name(f"{_STORE_FILE}-shm")):
+            path.unlink(missing_ok=True)
+    partial = target.with_name(f"{_STORE_FILE}.partial")
+    try:
+        with _damage_told(), archive.open("store/local") as source, partial.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+        yield partial
+    except OSError as error:
+        raise StorageFull(tell("cannot_store", reason=error.strerror or error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-async def _restore_rows(session: Any, table: SqlTable, archive: zipfile.ZipFile) -> None:
+def _refuse_unless_bare(index: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            holds = connection.execute("SELECT EXISTS (SELECT 1 FROM documents)").fetchone()[0]
+    except sqlite3.Error:
+        holds = True
+    if holds:
+        raise Conflict(tell("restore_not_empty"))
+
+
+async def _restore_rows(session: AsyncSession, table: SqlTable, archive: zipfile.ZipFile) -> None:
     name = f"tables/{table.name}.jsonl"
     if name not in archive.namelist():
         return
-    lines = [line for line in archive.read(name).decode().splitlines() if line]
+    lines = [line for line in archive.read(name).decode().split("\n") if line]  # texts may hold other line ends
     for start in range(0, len(lines), _PAGE):
         rows = [_from_json(table, json.loads(line)) for line in lines[start : start + _PAGE]]
         await session.execute(insert(table), rows)
 
 
-async def _index_again(session: Any) -> None:
-    """Without its store a document has to come in again; `recover` queues what the store lacks."""
-    for row in await session.scalars(select(KnowledgeBaseRow)):
-        row.live_generation_id = None
-    for row in await session.scalars(select(DocumentRow)):
-        row.status, row.stage = "queued", "stored"
+async def _index_again(session: AsyncSession) -> None:
+    """Without its store every document has to come in again: a job for each knowledge base waits for «kvasir up»."""
+    await session.execute(delete(GenerationRow))
+    for base in list(await session.scalars(select(KnowledgeBaseRow))):
+        base.live_generation_id = None
+        job = JobRow(id=new_id(), kind="ingest", payload={"kb": base.name}, state="queued", progress={}, attempts=0,
+                     fence=0, cancel_requested=False, created_at=now())  # fmt: skip
+        session.add(job)
+        await session.execute(
+            update(DocumentRow)
+            .where(DocumentRow.kb_id == base.id, DocumentRow.status != "deleting")
+            .values(status="queued", stage="stored", live_hash=None, job_id=job.id)
+        )
 
 
 # ---------------------------------------------------------------- one knowledge base
 async def export_kb(kvasir: Kvasir, name: str, file: Path) -> int:
     """Write a knowledge base's settings and originals into `file`; gives the number of documents."""
-    if file.exists():
-        raise Conflict(f"{file} exists already; name another file.")
     async with kvasir.db.read() as session:
         base = await kb_row(session, name)
         rows = list(
@@ -183,17 +217,10 @@ async def export_kb(kvasir: Kvasir, name: str, file: Path) -> int:
         "kb": {key: getattr(base, key) for key in _KB_SETTINGS} | {"name": base.name},
         "documents": [{"name": row.name, "hash": row.content_hash, "source": row.source} for row in there],
     }
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-            for content_hash in sorted({row.content_hash for row in there}):
-                await asyncio.to_thread(archive.write, blobs.path(content_hash), f"originals/{content_hash}")
-            archive.writestr("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
-        partial.rename(file)
-    except OSError as error:
-        raise KvasirError(f"The export could not be written to {file} ({error.strerror}).") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with _new_archive(file) as archive:
+        for content_hash in sorted({row.content_hash for row in there}):
+            await asyncio.to_thread(archive.write, blobs.path(content_hash), f"originals/{content_hash}")
+        archive.writestr("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
     return len(there)
 
 
@@ -203,25 +230,42 @@ _KB_SETTINGS = ("description", "private", "chunk_size", "chunk_overlap", "title_
 async def import_kb(kvasir: Kvasir, file: Path, name: str | None) -> tuple[str, list[Outcome]]:
     """Make a knowledge base of what `export_kb` wrote; gives its name and the outcome of each document."""
     with _opened(file) as archive:
-        manifest = _manifest(archive)
-        if not isinstance(manifest.get("kb"), dict):
-            raise UserError(f"{file} is not an exported knowledge base.")
+        manifest = _manifest(archive, file)
+        if not isinstance(manifest.get("kb"), dict) or not isinstance(manifest.get("documents"), list):
+            raise UserError(tell("not_an_export", file=file))
         given = manifest["kb"]
+        with _damage_told():
+            listed = [_listed(document) for document in manifest["documents"]]
+            await asyncio.to_thread(_check_originals, archive, listed)
         made = await kvasir.knowledge.create(
             checked_kb_name(name or str(given.get("name", ""))),
             **{key: given[key] for key in _KB_SETTINGS if key in given},
         )
 
         async def incoming() -> AsyncIterator[Incoming]:
-            for document in manifest.get("documents", []):
-                data = await asyncio.to_thread(archive.read, f"originals/{document['hash']}")
-                if hashlib.sha256(data).hexdigest() != document["hash"]:
-                    raise KvasirError(f"The file is damaged: «{document['name']}» does not match its hash.")
-                yield Incoming(str(document["name"]), lambda data=data: data, str(document.get("source", "")))  # type: ignore[misc]
+            for document, content_hash, source in listed:
+                yield Incoming(document, lambda part=f"originals/{content_hash}": archive.read(part), source)  # type: ignore[misc]
 
-        ticket = await kvasir.ingest.submit(made.name, incoming(), claimed=True)
+        try:
+            ticket = await kvasir.ingest.submit(made.name, incoming(), claimed=True)
+        except BaseException:
+            await asyncio.shield(kvasir.knowledge.delete(made.name))
+            raise
     await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
     return made.name, [*ticket.refused, *ticket.unchanged, *await kvasir.ingest.outcomes(ticket.job.id)]
+
+
+def _listed(document: Any) -> tuple[str, str, str]:
+    """(name, content hash, source) as the manifest has them."""
+    return str(document["name"]), str(document["hash"]), str(document.get("source", ""))
+
+
+def _check_originals(archive: zipfile.ZipFile, listed: Sequence[tuple[str, str, str]]) -> None:
+    """Before anything is made: every original is there and what it says it is."""
+    for name, content_hash, _ in listed:
+        with archive.open(f"originals/{content_hash}") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != content_hash:  # type: ignore[arg-type]
+                raise KvasirError(tell("backup_part_damaged", name=name))
 
 
 # ---------------------------------------------------------------- shared
@@ -230,23 +274,55 @@ def _tables() -> Iterator[SqlTable]:
     return (table for table in Table.metadata.sorted_tables if table.name not in _LEFT_OUT)
 
 
+@contextmanager
+def _new_archive(file: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip file that stands under its name only when it is complete. Raises Conflict where the name is taken."""
+    if file.exists():
+        raise Conflict(tell("file_exists", file=file))
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        try:
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+                yield archive
+            partial.rename(file)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(tell("file_not_written", file=file, reason=error.strerror or error)) from error
+
+
 def _opened(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except FileNotFoundError as error:
-        raise UserError(f"There is no file {file}.") from error
+        raise UserError(tell("no_such_file", file=file)) from error
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is not a backup of Kvasir, or it is damaged.") from error
+        raise UserError(tell("not_a_backup", file=file)) from error
 
 
-def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, StatementError) as error:
+        raise UserError(tell("backup_part_damaged", name=str(error)[:80])) from error
+
+
+def _manifest(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(archive.read("manifest.json"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError("The file has no manifest of Kvasir; it is damaged or something else.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-        raise UserError("Another version of Kvasir wrote this file; use that version to read it.")
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(tell("not_a_backup", file=file)) from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise UserError(tell("not_a_backup", file=file))
+    if manifest["format"] != _FORMAT or not _is_known(manifest.get("revision")):
+        raise UserError(tell("backup_other_version"))
     return manifest
+
+
+def _is_known(revision: str | None) -> bool:
+    """Rows of a newer database would not fit; an export has none."""
+    return revision is None or revision == core.db.migrate.newest_revision()
 
 
 def _to_json(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import shutil
 import socket
@@ -10,12 +11,14 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.app import Kvasir
 from core.errors import KvasirError
 from core.settings import Settings, unknown_variables
+from core.texts import tell
 
 _ENOUGH_FREE = 500 << 20
 _TIMEOUT = 30.0
@@ -32,27 +35,32 @@ class Finding:
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """The findings one by one; nothing is changed but that the database is brought up to date."""
+    """The findings one by one; nothing is changed but that the database is made or brought up to date."""
     yield Finding("Python", sys.version_info >= (3, 11), sys.version.split()[0])
     yield _full_text_search()
     for name in unknown_variables():
-        yield Finding("Settings", False, f"{name} is set, but there is no such setting; mind the spelling.")
-    yield await asyncio.to_thread(_data_dir, settings)
+        yield Finding(tell("doctor_settings"), False, tell("no_such_setting", name=name))
+    folder = await asyncio.to_thread(_data_dir, settings)
+    yield folder
     yield _port(settings)
+    if not folder.ok:
+        return
     try:
         async with asyncio.timeout(_TIMEOUT), Kvasir.open(settings) as kvasir:
             async for finding in _inside(kvasir):
                 yield finding
     except KvasirError as error:
-        yield Finding("Start", False, str(error))
+        yield Finding(tell("doctor_start"), False, str(error))
     except TimeoutError:
-        yield Finding("Start", False, f"It was not ready after {_TIMEOUT:.0f} s; look at the log.")
+        yield Finding(tell("doctor_start"), False, tell("doctor_slow", seconds=int(_TIMEOUT)))
 
 
 async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
-    yield Finding("Database", True, kvasir.db.url.render_as_string(hide_password=True))
+    yield Finding(tell("doctor_database"), True, kvasir.db.url.render_as_string(hide_password=True))
     state = kvasir.embedder_state
-    yield Finding("Embedder", state.ready, "It is loaded." if state.ready else f"Keyword search only. {state.reason}")
+    says = tell("doctor_loaded") if state.ready else tell("keyword_only", reason=state.reason)
+    wanted = kvasir.settings.embedder.kind != "none"
+    yield Finding(tell("doctor_embedder"), state.ready or not wanted, says)
     for kb in await kvasir.knowledge.list():
         yield await _knowledge_base(kvasir, kb.name, kb.documents, kb.chunks)
     name = kvasir.settings.answer.engine
@@ -60,63 +68,61 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
         trouble = await (await kvasir.engines.get(name)).health()
     except KvasirError as error:
         trouble = str(error)
-    yield Finding(f"Engine {name}", not trouble, trouble or "It works.")
+    yield Finding(tell("doctor_engine", name=name), not trouble, trouble or tell("doctor_works"))
     has_ocr = importlib.util.find_spec("rapidocr") is not None
-    yield Finding("OCR", True, "It is installed." if has_ocr else "It is not installed; the extra [ocr] brings it.")
-    yield Finding(
-        "Administrator",
-        await kvasir.accounts.any_user(),
-        "There is one." if await kvasir.accounts.any_user() else "There is none; «kvasir up» prints a set-up link.",
-    )
+    yield Finding("OCR", True, tell("doctor_ocr") if has_ocr else tell("doctor_no_ocr"))
+    has_user = await kvasir.accounts.any_user()
+    yield Finding(tell("doctor_owner"), True, tell("doctor_has_owner") if has_user else tell("doctor_no_owner"))
 
 
 async def _knowledge_base(kvasir: Kvasir, name: str, documents: int, chunks: int) -> Finding:
+    what = tell("doctor_kb", name=name)
     live = await kvasir.knowledge.live([name])
     if not live:
-        return Finding(f"Knowledge base {name}", True, "It is empty.")
+        return Finding(what, True, tell("doctor_kb_empty"))
     count = await kvasir.store.count(live[0].generation)
     if (count.documents, count.chunks) != (documents, chunks):
-        says = (
-            f"The index holds {count.documents} documents and {count.chunks} chunks, the database {documents} and "
-            f"{chunks}; «kvasir kb reindex {name}» builds the index anew."
-        )
-        return Finding(f"Knowledge base {name}", False, says)
+        numbers = {"documents": count.documents, "chunks": count.chunks, "rows": documents, "counted": chunks}
+        return Finding(what, False, tell("doctor_kb_differs", name=name, **numbers))
     if await kvasir.indexes.needs_reindex(name):
-        says = f"It works, and «kvasir kb reindex {name}» would bring its index to the settings of today."
-        return Finding(f"Knowledge base {name}", True, says)
-    return Finding(f"Knowledge base {name}", True, f"{documents} documents, {chunks} chunks.")
+        return Finding(what, True, tell("doctor_kb_outdated", name=name))
+    return Finding(what, True, tell("doctor_kb_good", documents=documents, chunks=chunks))
 
 
 def _full_text_search() -> Finding:
     try:
-        with sqlite3.connect(":memory:") as connection:
+        with closing(sqlite3.connect(":memory:")) as connection:
             connection.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
     except sqlite3.Error:
-        return Finding("SQLite", False, "This Python's SQLite has no FTS5; use another Python 3.11 or newer.")
-    return Finding("SQLite", True, f"{sqlite3.sqlite_version} with FTS5")
+        return Finding("SQLite", False, tell("doctor_no_fts"))
+    return Finding("SQLite", True, f"{sqlite3.sqlite_version} + FTS5")
 
 
 def _data_dir(settings: Settings) -> Finding:
     folder = settings.data_dir
+    what = tell("doctor_folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return Finding("Data directory", False, f"{folder} cannot be written to ({error.strerror}); name another.")
+        return Finding(what, False, tell("data_dir_refused", folder=folder, reason=error.strerror or error))
     free = shutil.disk_usage(folder).free
     if free < _ENOUGH_FREE:
-        return Finding("Data directory", False, f"{folder} has only {free >> 20} MB free; make room.")
-    return Finding("Data directory", True, f"{folder}, {free >> 30} GB free")
+        return Finding(what, False, tell("doctor_little_room", folder=folder, megabytes=free >> 20))
+    return Finding(what, True, tell("doctor_room", folder=folder, gigabytes=free >> 30))
 
 
 def _port(settings: Settings) -> Finding:
-    address = (settings.web.host, settings.web.port)
-    with socket.socket(socket.AF_INET6 if ":" in settings.web.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    what = tell("doctor_address")
+    host, port = settings.web.host, settings.web.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        except OSError as error:
-            says = f"{address[0]}:{address[1]} cannot be taken ({error.strerror}); Kvasir may be up already."
-            return Finding("Web address", True, says)
-    return Finding("Web address", True, f"{address[0]}:{address[1]} is free")
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE  # most often Kvasir itself
+        key = "doctor_address_taken" if in_use else "cannot_listen"
+        return Finding(what, in_use, tell(key, host=host, port=port, reason=error.strerror or error))
+    return Finding(what, True, tell("doctor_address_free", host=host, port=port))

@@ -309,6 +309,59 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "There is data already; restore into an empty data directory (--data-dir) and an empty database.",
         "这里已有数据；请恢复到空的数据目录（--data-dir）和空的数据库。",
     ),
+    # kvasir doctor
+    "doctor_settings": ("Settings", "设置"),
+    "doctor_start": ("Start", "启动"),
+    "doctor_slow": ("It was not ready after {seconds} s; look at the log.", "{seconds} 秒后仍未就绪；请查看日志。"),
+    "doctor_database": ("Database", "数据库"),
+    "doctor_embedder": ("Embedder", "嵌入模型"),
+    "doctor_loaded": ("It is loaded.", "已加载。"),
+    "doctor_engine": ("Engine {name}", "引擎 {name}"),
+    "doctor_works": ("It works.", "工作正常。"),
+    "doctor_ocr": ("It is installed.", "已安装。"),
+    "doctor_no_ocr": (
+        "It is not installed; to read scans and images run: pip install 'kvasir[ocr]'",
+        "未安装；要读取扫描件和图片，请运行：pip install 'kvasir[ocr]'",
+    ),
+    "doctor_owner": ("Administrator", "管理员"),
+    "doctor_has_owner": ("There is one.", "已有。"),
+    "doctor_no_owner": (
+        "There is none yet; «kvasir up» prints a set-up link.",
+        "还没有；运行 “kvasir up” 会给出初始化链接。",
+    ),
+    "doctor_kb": ("Knowledge base {name}", "知识库 {name}"),
+    "doctor_kb_empty": ("It is empty.", "是空的。"),
+    "doctor_kb_differs": (
+        (
+            "The index holds {documents} documents and {chunks} chunks, the database {rows} and {counted}; "
+            "«kvasir up» puts this right, or «kvasir kb reindex {name}» builds the index anew."
+        ),
+        (
+            "索引中有 {documents} 份文档、{chunks} 个分块，数据库中为 {rows} 和 {counted}；"
+            "“kvasir up” 会自动修复，也可以用 “kvasir kb reindex {name}” 重建索引。"
+        ),
+    ),
+    "doctor_kb_outdated": (
+        "It works; «kvasir kb reindex {name}» would bring its index to the settings of today.",
+        "工作正常；“kvasir kb reindex {name}” 可使索引符合当前设置。",
+    ),
+    "doctor_kb_good": ("{documents} documents, {chunks} chunks.", "{documents} 份文档，{chunks} 个分块。"),
+    "doctor_no_fts": (
+        "This Python's SQLite has no FTS5; use another Python 3.11 or newer.",
+        "此 Python 的 SQLite 不含 FTS5；请换用其他 Python 3.11 或更新版本。",
+    ),
+    "doctor_folder": ("Data directory", "数据目录"),
+    "doctor_little_room": (
+        "{folder} has only {megabytes} MB free; make room.",
+        "{folder} 只剩 {megabytes} MB 可用空间；请腾出空间。",
+    ),
+    "doctor_room": ("{folder}, {gigabytes} GB free", "{folder}，可用空间 {gigabytes} GB"),
+    "doctor_address": ("Web address", "网页地址"),
+    "doctor_address_taken": (
+        "{host}:{port} is in use; Kvasir may be up already.",
+        "{host}:{port} 已被占用；Kvasir 可能已在运行。",
+    ),
+    "doctor_address_free": ("{host}:{port} is free", "{host}:{port} 可用"),
     # kvasir up
     "ready_at": ("Kvasir is ready: {url}", "Kvasir 已就绪：{url}"),
     "roles_ready": ("Kvasir is running: {roles}", "Kvasir 正在运行：{roles}"),

@@ -79,7 +79,7 @@ def run(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     """Read the settings and do the work in an event loop; what goes wrong ends as `ending` says."""
     with speaking(system_language()), ending():
         settings = GLOBALS.settings()
-        set_up_logging(settings)
+        set_up_logging(settings, quiet=True)
         with speaking(language(settings)):
             return asyncio.run(_until_signal(work(settings)))
 
@@ -124,16 +124,18 @@ async def _until_signal(work: Coroutine[Any, Any, T]) -> T:
     return await task
 
 
-def set_up_logging(settings: Settings) -> None:
-    """What is logged goes to stderr, as the settings say."""
+def set_up_logging(settings: Settings, *, quiet: bool = False) -> None:
+    """What is logged goes to stderr; with `quiet`, only errors do as long as the settings name no level."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.log.format == "json":
         handler.setFormatter(_JsonLines())
     else:
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
+    said = "level" in settings.log.model_fields_set
+    level = settings.log.level if said or not quiet else "ERROR"
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("alembic", "aiosqlite", "httpx", "httpx2", "httpcore", "pypdf", "trafilatura"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[settings.log.level]))
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 
 class _OneLine(logging.Formatter):
