@@ -37,7 +37,7 @@ class Finding:
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """The findings one by one; nothing is changed but that the database is made or brought up to date."""
     yield Finding("Python", sys.version_info >= (3, 11), sys.version.split()[0])
-    yield _full_text_search()
+    yield _sqlite()
     for name in unknown_variables():
         yield Finding(tell("doctor_settings"), False, tell("no_such_setting", name=name))
     folder = await asyncio.to_thread(_data_dir, settings)
@@ -89,13 +89,8 @@ async def _knowledge_base(kvasir: Kvasir, name: str, documents: int, chunks: int
     return Finding(what, True, tell("doctor_kb_good", documents=documents, chunks=chunks))
 
 
-def _full_text_search() -> Finding:
-    try:
-        with closing(sqlite3.connect(":memory:")) as connection:
-            connection.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
-    except sqlite3.Error:
-        return Finding("SQLite", False, tell("doctor_no_fts"))
-    return Finding("SQLite", True, f"{sqlite3.sqlite_version} + FTS5")
+def _sqlite() -> Finding:
+    return Finding("SQLite", sqlite3.sqlite_version_info >= (3, 35), sqlite3.sqlite_version)
 
 
 def _data_dir(settings: Settings) -> Finding:
