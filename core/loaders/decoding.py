@@ -20,6 +20,10 @@ _SIMPLIFIED = frozenset(
 _TRADITIONAL = frozenset(
     "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於著下自之年過發後作裡用道行所然家種事成方多經麼去法學如都同現當沒動面起看定天分還進好小部其些主樣理心她本前開但因只從想實日軍者意無力它與長把機十民第公此已工使情明性知全三又關點正業外將兩高間由問很最重並物手應戰向頭文體政美相見被利什二等產或新己制身果加西斯月話合回特代內信表化老給世位次度門任常先海通教兒原東聲提立及比員解水名真論處走義各入幾口認條平系氣題活爾更別打女變四神總何電數安少報才結反受目太量再感建務做接必場件計管期市直德資命山金指克許統區保至隊形社便空決治展馬科司五基眼書非則聽白卻界達光放強即像難且權思王象完設式色路記南品住告類求據程北邊死張該交規萬取拉格望覺術領共確傳師觀清今切院讓識候帶導爭運"
 )
+_HANGUL = frozenset(
+    "이다는을가의에고하지기니로를은한서사어자리도그나인들아시대있정해게수라주일부전여보적구장제상만으면것원과공화소경성비조생오"
+    "연되물국유동안위무관세신금선입분방중산회모내미요학까았었습려된할및년월위문제마우트스실행체연계단양각발교식후설약재통결"
+)
 _PUNCTUATION = frozenset("，。、；：？！（）「」『』《》〈〉“”‘’…—·％　．／～－０１２３４５６７８９")
 _LATIN_SIGNS = frozenset("‘’“”–—…•€£¥©®°·«»§±¿¡½¼²³ºª™")
 _CANDIDATES: Final = ("gb18030", "big5hkscs", "cp932", "euc_jp", "euc_kr", "cp1252")
@@ -158,7 +162,9 @@ def _likely(text: str, encoding: str) -> float:
 def _weigher(encoding: str) -> _Weigh:
     if encoding in ("gb18030", "big5hkscs"):
         common = _SIMPLIFIED if encoding == "gb18030" else _TRADITIONAL
-        return lambda char: 1.0 if char in common or char in _PUNCTUATION else 0.0
+        return lambda char: (
+            1.0 if char in common or char in _PUNCTUATION else 0.2 if "\u4e00" <= char <= "\u9fa5" else 0.0
+        )
     if encoding in ("cp932", "euc_jp"):
         return lambda char: (
             1.0
@@ -169,7 +175,7 @@ def _weigher(encoding: str) -> _Weigh:
             if "\uff61" <= char <= "\uff9f"
             else 0.0
         )
-    return lambda char: 1.0 if "\uac00" <= char <= "\ud7a3" else 0.5 if char in _PUNCTUATION else 0.0
+    return lambda char: 1.0 if char in _HANGUL else 0.4 if "\uac00" <= char <= "\ud7a3" or char in _PUNCTUATION else 0.0
 
 
 def _likely_latin(text: str, foreign: list[str]) -> float:

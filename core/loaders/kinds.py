@@ -291,6 +291,8 @@ def _is_binary(data: bytes) -> bool:
     even = head[::2].count(0)
     if zeros >= len(head) // 50 and max(even, zeros - even) > 0.9 * zeros and data[:1] != b"\x7f":
         return False  # UTF-16 without a mark: its zeros stand on one side
+    if len(data) % 4 == 0 and all(head[at : at + 4].count(0) >= 2 for at in range(0, min(len(head), 64), 4)):
+        return False  # UTF-32 without a mark
     printable = sum(byte >= 32 or byte in (9, 10, 13) for byte in head)
     return printable < 0.9 * len(head)
 
