@@ -173,7 +173,7 @@ class Watch:
 @contextmanager
 def visit(browser: Browser, site: Site, state: Any = None, **options: Any) -> Iterator[tuple[Page, Watch]]:
     """A page of its own, watched: console errors, policy violations, dialogs and foreign requests are failures."""
-    options = {"viewport": {"width": 1280, "height": 820}, "locale": "en-GB", **options}
+    options = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB", "reduced_motion": "reduce", **options}
     context: BrowserContext = browser.new_context(base_url=site.url, storage_state=state, **options)
     context.set_default_timeout(15_000)
     watch = Watch(site.url)
