@@ -11,7 +11,6 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
