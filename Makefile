@@ -32,12 +32,13 @@ $(VENV)/.installed-test: $(VENV)/.installed $(TEST_LOCK)
 	@$(BIN)/python -m pip install -q --require-hashes -r $(TEST_LOCK)
 	@touch $@
 
-$(MODEL)/.ready: $(VENV)/.installed
+.PHONY: model
+model: install
 	@$(BIN)/python -P -c "from pathlib import Path; from core.embedders.fetch import fetch_model; fetch_model(Path('$(MODEL)'))" \
-	  && touch $@ || echo "The embedding model could not be fetched; the tests that need it are skipped."
+	  || echo "The embedding model could not be fetched; the tests that need it are skipped."
 
-test: $(VENV)/.installed-test $(MODEL)/.ready ## Run the whole test suite
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(BIN)/python -m pytest -q $(ARGS)
+test: $(VENV)/.installed-test model ## Run the whole test suite
+	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(BIN)/python -m pytest -q -n auto $(ARGS)
 
 check: $(VENV)/.installed-test ## Look at style, types and layers
 	@$(BIN)/ruff format --check .
@@ -49,7 +50,7 @@ format: $(VENV)/.installed-test ## Put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-test $(MODEL)/.ready ## Measure, as ratios in one run
+bench: $(VENV)/.installed-test model ## Measure, as ratios in one run
 	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(BIN)/python -P -m bench $(ARGS)
 
 lock: ## Write the lists of pinned packages anew (needs uv)
