@@ -245,13 +245,15 @@ class Settings(BaseSettings):
 
 def load(*, config_file: Path | None = None, **given: Any) -> Settings:
     """The settings as they hold now; `given` goes before everything else. Raises ConfigError."""
-    token = _toml_file.set(config_file or _find_config_file(given.get("data_dir")))
+    file = config_file or _find_config_file(given.get("data_dir"))
+    token = _toml_file.set(file)
     try:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"The settings cannot be read: {error}") from error
+        where = f" in {file}" if isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError) else ""
+        raise ConfigError(f"The settings{where} cannot be read: {error}") from error
     finally:
         _toml_file.reset(token)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from core.cli.common import AsJson, err, language, opened, out, plain, print_json, run
-from core.errors import EngineUnavailable, NotFound
+from core.errors import EngineUnavailable, NotFound, UserError
 from core.texts import place_of, tell
 from core.types import Finished, Language, Passage, Question, Source
 
@@ -65,6 +65,8 @@ def search(
     """Show the passages that a question finds, with their scores."""
 
     async def work(settings: Settings) -> None:
+        if not query.strip():
+            raise UserError(tell("question_empty"))
         async with opened(settings) as kvasir:
             name = await chosen_kb(kvasir, kb)
             started = time.perf_counter()

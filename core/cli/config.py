@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.cli.common import GLOBALS, AsJson, ending, err, language, plain, print_json, print_table, told
+from core.errors import ConfigError
 from core.texts import speaking, system_language, tell
 
 if TYPE_CHECKING:
@@ -33,7 +35,11 @@ def config_check(
     from core.settings import unknown_variables
 
     with speaking(system_language()), ending():
-        settings = GLOBALS.settings()
+        try:
+            settings = GLOBALS.settings()
+        except ConfigError:
+            _show_origins()
+            raise
         rows = list(_rows(settings))
         strangers = unknown_variables()
         if as_json:
@@ -47,6 +53,15 @@ def config_check(
                 told("settings_at_default", count=len(rows) - len(kept))
             for name in strangers:
                 err.print(plain(tell("no_such_setting", name=name)), style="yellow")
+
+
+def _show_origins() -> None:
+    """On stderr, where each value comes from, when they cannot be used together."""
+    from core.settings import origins
+
+    with contextlib.suppress(ConfigError, OSError, ValueError):
+        for name, origin in origins(GLOBALS.config, GLOBALS.data_dir).items():
+            err.print(f"{name}: {plain(origin)}")
 
 
 def _rows(settings: Settings) -> Iterator[tuple[Field_, Any, str]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from core.errors import StorageFull, Unavailable
+from core.db.driver import Connection
+from core.errors import ConfigError, MissingExtra, StorageFull, Unavailable
 from core.texts import tell
 
 _PRAGMAS = (
@@ -33,9 +35,9 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        self.url = checked_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _engine(url, self.is_sqlite)
+        self.engine = _engine(self.url, self.is_sqlite)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -76,10 +78,26 @@ class Database:
         await self.engine.dispose()
 
 
-def _engine(url: str, is_sqlite: bool) -> AsyncEngine:
+def checked_url(url: str) -> URL:
+    """The address with the driver that is used. Raises ConfigError, or MissingExtra where the driver is not there."""
+    try:
+        found = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(tell("database_bad_url")) from error
+    match found.get_backend_name():
+        case "sqlite":
+            return found.set(drivername="sqlite+aiosqlite")
+        case "postgresql":
+            if importlib.util.find_spec("asyncpg") is None:
+                raise MissingExtra("PostgreSQL", "postgres")
+            return found.set(drivername="postgresql+asyncpg")
+    raise ConfigError(tell("database_bad_url"))
+
+
+def _engine(url: URL, is_sqlite: bool) -> AsyncEngine:
     if not is_sqlite:
         return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=30)
-    engine = create_async_engine(url, connect_args={"timeout": 30})
+    engine = create_async_engine(url, connect_args={"timeout": 30, "async_creator_fn": Connection})
 
     @event.listens_for(engine.sync_engine, "connect")
     def _set_pragmas(connection: Any, _record: Any) -> None:
@@ -93,6 +111,6 @@ def _engine(url: str, is_sqlite: bool) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
         reading = connection.get_execution_options().get(_READ, False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        connection.connection.driver_connection.begin("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
