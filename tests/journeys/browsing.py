@@ -26,12 +26,14 @@ from playwright.sync_api import (
     FilePayload,
     Page,
     Request,
+    expect,
     sync_playwright,
 )
 
 from tests.fakes.llm_server import LlmServer, llm_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+expect.set_options(timeout=15_000)  # a busy machine is not a fault of the page
 NAME, PASSWORD = "astrid", "mead of poetry 9"
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),

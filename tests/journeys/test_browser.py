@@ -283,6 +283,33 @@ def test_by_keyboard_alone(browser: Browser, site: Site, state: Any, handbook: s
         expect(box).to_be_focused()
 
 
+def test_everything_one_can_use_has_a_name(browser: Browser, site: Site, state: Any, handbook: str) -> None:
+    """What a screen reader says of each control, as the browser computes it."""
+    with visit(browser, site, state) as (page, _):
+        page.goto("/")
+        page.get_by_label("Knowledge base", exact=True).select_option(handbook)
+        ask(page, "What may a hotel room cost?")
+        page.locator(".cite").first.click()
+        page.get_by_role("button", name="Bad answer").click()
+        expect(page.locator(".piece.hit").first).to_be_visible()
+        assert nameless(page) == []
+        for path in ("/documents", "/login", "/setup"):
+            page.goto(path)
+            page.wait_for_load_state("networkidle")
+            assert nameless(page) == []
+        page.goto("/documents")
+        page.get_by_role("button", name="New knowledge base").first.click()
+        assert nameless(page) == []
+
+
+def nameless(page: Page) -> list[str]:
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    used = {"button", "link", "textbox", "combobox", "checkbox", "searchbox", "spinbutton", "dialog", "heading"}
+    shown = [node for node in tree if not node["ignored"] and node["role"]["value"] in used]
+    assert len(shown) > 3
+    return [node["role"]["value"] for node in shown if not node.get("name", {}).get("value", "").strip()]
+
+
 def test_login_and_its_errors(browser: Browser, site: Site, state: Any) -> None:
     assert state
     with visit(browser, site) as (page, watch):

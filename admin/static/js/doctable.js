@@ -78,8 +78,8 @@ export class DocumentTable {
     const last = this.offset + docs.length;
     const turn = (/** @type {string} */ key, /** @type {number} */ to, /** @type {boolean} */ possible) =>
       el("button", { type: "button", class: "button small", disabled: !possible, onclick: () => { this.offset = to; void this.refresh(); } }, t(key));
-    this.pager.replaceChildren(el("span", {}, t("range", { from: number(this.offset + 1), to: number(last), total: number(total) })),
-      ...(total > PAGE ? [turn("previous", Math.max(0, this.offset - PAGE), this.offset > 0), turn("next", last, last < total)] : []));
+    const range = el("span", {}, t("range", { from: this.offset + 1, to: last, total }));
+    this.pager.replaceChildren(...(total > PAGE ? [range, turn("previous", Math.max(0, this.offset - PAGE), this.offset > 0), turn("next", last, last < total)] : []));
     return undefined;
   }
 
