@@ -12,12 +12,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import URL, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.db import migrate
 from core.db.session import Database
+
+hypothesis.settings.register_profile("kvasir", deadline=None)  # how long a test takes is the machine's business
+hypothesis.settings.load_profile("kvasir")
 
 
 @pytest.fixture
