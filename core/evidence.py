@@ -43,14 +43,16 @@ _WITH_VECTORS: Final[Mapping[str, float]] = {
     "closest": 9.1,
 }
 _WITHOUT_VECTORS: Final[Mapping[str, float]] = {
-    "": -2.7,
-    "keyword": 5.5,
-    "gap": 8.1,
-    "missing": -3.0,
-    "title": 3.4,
-    "names": -4.4,
+    "": -5.3,
+    "keyword": 2.4,
+    "ahead": 5.2,
+    "gap": 4.5,
+    "together": 4.2,
+    "missing": -0.8,
+    "title": 3.5,
+    "names": -4.1,
 }
-_SPACED: Final = 2.0
+_SPACED: Final = 2.7
 """Added without vectors for words: a word is a harder thing to meet than a pair of characters."""
 
 
@@ -80,6 +82,8 @@ class Signals:
 
     keyword: float
     """BM25 of the best passage as a share of the most the question could get."""
+    ahead: float
+    """How far it stands above the second document's."""
     gap: float
     """How far it stands above the third document's."""
     coverage: float
@@ -109,11 +113,14 @@ def measure(
     keyword: Sequence[float],
     closest: float,
 ) -> Signals:
-    """`candidates` are the first passages, best first; `keyword` the keyword shares of the best three documents."""
+    """`candidates` are the first passages, best first; `keyword` the keyword shares of the best three documents
+    that do not say the same.
+    """
     units = _weighted_units(question, frequency, chunks)
     total = sum(unit.weight for unit in units)
-    if not candidates or not total:
-        return Signals(0, 0, 0, 0, 1, 0, 0, 0, closest, spaced=True)
+    says_nothing = all(FUNCTION_WORDS.issuperset(unit.tokens) for unit in units)
+    if not candidates or not total or says_nothing:
+        return Signals(0, 0, 0, 0, 0, 1, 0, 0, 0, closest, spaced=True)
     spaced = 2 * sum(map(_is_spaced, units)) >= len(units)
     present = [[not unit_tokens.isdisjoint(unit.tokens) for unit in units] for unit_tokens in map(_set, candidates)]
     covered = [sum(unit.weight for unit, there in zip(units, row, strict=True) if there) for row in present]
@@ -124,6 +131,7 @@ def measure(
     best = [*keyword, 0.0, 0.0, 0.0]
     return Signals(
         keyword=best[0],
+        ahead=best[0] - best[1],
         gap=best[0] - best[2],
         coverage=max(covered) / total,
         together=max(_together(units, candidate, width) for candidate in candidates) / total,

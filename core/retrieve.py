@@ -29,6 +29,9 @@ _JUDGED: Final = 5
 """Passages that the evidence is weighed by; the sentences of the first of them are embedded too."""
 _CLOSE_PASSAGES: Final = 2
 _CLOSE_SENTENCES: Final = 12
+_BEST: Final = 3
+_COPY: Final = 0.7
+"""Share of common tokens from which one passage counts as a copy of another."""
 _MAX_TOKENS: Final = 128
 """Distinct tokens of a question that are searched for; a pasted log has thousands."""
 _REMEMBERED: Final = 256
@@ -225,10 +228,6 @@ def _sentences(text: str) -> list[str]:
 
 
 def _signals(question: str, ranked: Sequence[Found], statistics: _Statistics, closest: float) -> Signals:
-    best: dict[tuple[str, str], float] = {}
-    for one in ranked:
-        key = (one.kb, one.hit.document_id)
-        best[key] = max(best.get(key, 0.0), one.keyword)
     return measure(
         question,
         [
@@ -241,9 +240,28 @@ def _signals(question: str, ranked: Sequence[Found], statistics: _Statistics, cl
         ],
         frequency=statistics.frequency,
         chunks=statistics.chunks,
-        keyword=sorted(best.values(), reverse=True)[:3],
+        keyword=_best_three(ranked),
         closest=closest,
     )
+
+
+def _best_three(ranked: Sequence[Found]) -> list[float]:
+    """Keyword shares of the best three documents; copies of one another count as one."""
+    shares: list[float] = []
+    seen: set[tuple[str, str]] = set()
+    texts: list[frozenset[str]] = []
+    for one in sorted(ranked, key=lambda one: one.keyword, reverse=True):
+        document = (one.kb, one.hit.document_id)
+        if document in seen:
+            continue
+        seen.add(document)
+        text = frozenset(one.hit.chunk.tokens.split())
+        if not any(len(text & other) >= _COPY * len(text | other) for other in texts):
+            texts.append(text)
+            shares.append(one.keyword)
+        if len(shares) == _BEST:
+            break
+    return shares
 
 
 def _passage(one: Found) -> Passage:

@@ -71,8 +71,9 @@ def test_half_a_title_is_another_name() -> None:
     assert signals("上海轨道交通17号线有几站", "车站很多", title="上海轨道交通16号线").title < 0.8
 
 
-def test_only_the_best_against_the_third_makes_the_gap() -> None:
-    assert signals("canteen", "canteen", keyword=(0.5, 0.5, 0.1)).gap == pytest.approx(0.4)
+def test_the_best_stands_above_the_next() -> None:
+    assert signals("canteen", "canteen", keyword=(0.5, 0.4, 0.1)).gap == pytest.approx(0.4)
+    assert signals("canteen", "canteen", keyword=(0.5, 0.4, 0.1)).ahead == pytest.approx(0.1)
     assert signals("canteen", "canteen", keyword=(0.5,)).gap == 0.5
     assert signals("canteen", "canteen", keyword=()).gap == 0.0
 
@@ -90,6 +91,7 @@ def test_a_question_without_words_has_no_evidence(question: str) -> None:
 
 SOUND = Signals(
     keyword=0.5,
+    ahead=0.3,
     gap=0.3,
     coverage=0.9,
     together=0.8,
