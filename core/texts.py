@@ -257,8 +257,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "数据库位于修订版 {revision}，而非 {newest}；请运行 “kvasir db upgrade”。",
     ),
     "database_bad_url": (
-        "KVASIR_DATABASE__URL is not the address of a SQLite or PostgreSQL database; "
-        "write postgresql://USER:PASSWORD@HOST/NAME.",
+        (
+            "KVASIR_DATABASE__URL is not the address of a SQLite or PostgreSQL database; "
+            "write postgresql://USER:PASSWORD@HOST/NAME."
+        ),
         "KVASIR_DATABASE__URL 不是 SQLite 或 PostgreSQL 数据库的地址；请写作 postgresql://用户:密码@主机/数据库名。",
     ),
     "database_full": (

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from core.cli.main import app
-
 
 def main() -> None:
     """Entry of the console script `kvasir`."""
-    app(args=data_dir_first(sys.argv[1:]), prog_name="kvasir")
+    try:
+        from core.cli.main import app  # late: Ctrl+C may come while this imports
+
+        app(args=data_dir_first(sys.argv[1:]), prog_name="kvasir")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def data_dir_first(arguments: list[str]) -> list[str]:
