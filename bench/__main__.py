@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-NAMES = ("framework", "ingestion", "search", "start", "lag", "kill")
+NAMES = ("framework", "ingestion", "search", "start", "lag", "question", "kill")
 
 
 def main() -> None:

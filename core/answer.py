@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Final, TypeVar
 
-from core.conversation import Conversations, note_question, passage_json
+from core.conversation import note_question, passage_json, past_turns
 from core.db.session import Database
 from core.db.tables import AnswerRow, new_id
 from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
@@ -91,13 +91,11 @@ class Answers:
         db: Database,
         retriever: Retriever,
         engines: Callable[[str], Awaitable[Engine]],
-        conversations: Conversations,
         settings: Settings,
     ) -> None:
         self._db = db
         self._retriever = retriever
         self._engines = engines
-        self._conversations = conversations
         self._settings = settings
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -108,10 +106,9 @@ class Answers:
         """
         record = self._begin(question)
         try:
-            limit = await self._passages_wanted(record)
+            limit, history = await self._looked_up(record)
             engine = await self._engine(record)
             at = time.perf_counter()
-            history = await self._history(question)
             record.standalone = await self._standalone(record, engine, history)
             at = record.took("rewrite", at)
             found = await self._in_time(
@@ -158,12 +155,15 @@ class Answers:
         deadline = asyncio.get_running_loop().time() + self._settings.answer.timeout_seconds
         return Record(question, spoken, deadline, standalone=question.text.strip())
 
-    async def _passages_wanted(self, record: Record) -> int:
-        """How many passages the knowledge bases want; NotFound where one of them does not exist."""
-        default = self._settings.answer.top_k
+    async def _looked_up(self, record: Record) -> tuple[int, Sequence[PastTurn]]:
+        """How many passages the knowledge bases want, and what was said before; NotFound where one does not exist."""
+        question, default = record.question, self._settings.answer.top_k
         with speaking(record.language):
             async with self._db.read() as session:
-                return max([(await kb_row(session, kb)).top_k or default for kb in record.question.kbs])
+                limit = max([(await kb_row(session, kb)).top_k or default for kb in question.kbs])
+                if question.conversation_id is None or not self._settings.answer.history_turns:
+                    return limit, ()
+                return limit, await past_turns(session, question.conversation_id, self._settings.answer.history_turns)
 
     async def _engine(self, record: Record) -> Engine:
         name = record.question.engine or self._settings.answer.engine
@@ -173,12 +173,6 @@ class Answers:
         if not engine.info.is_language_model:
             record.notice = say("quoted_notice", record.language)
         return engine
-
-    async def _history(self, question: Question) -> Sequence[PastTurn]:
-        turns = self._settings.answer.history_turns
-        if question.conversation_id is None or turns == 0:
-            return ()
-        return await self._conversations.turns(question.conversation_id, turns)
 
     async def _standalone(self, record: Record, engine: Engine, history: Sequence[PastTurn]) -> str:
         text = visible(record.question.text).strip()

@@ -216,7 +216,7 @@ async def _build(
     conversations = Conversations(db)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
-    answers = Answers(db, retriever, engines.get, conversations, settings)
+    answers = Answers(db, retriever, engines.get, settings)
     stack.push_async_callback(answers.close)
     return Kvasir(
         settings=settings,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.session import Database
@@ -65,23 +65,15 @@ class Conversations:
 
     async def open(self, place: Place, person: str, *, kb: str | None = None) -> Conversation:
         """The conversation of a place, which all who talk there share; begun where there is none yet."""
-        async with self._db.session() as session:
-            row = await session.scalar(
-                select(ConversationRow)
-                .where(
-                    ConversationRow.platform == place.platform,
-                    ConversationRow.workspace == place.workspace,
-                    ConversationRow.channel == place.channel,
-                    ConversationRow.thread == place.thread,
-                )
-                .order_by(ConversationRow.created_at, ConversationRow.id)
-                .limit(1)
-            )
-            if row is None:
-                row = _new_row(place, person, kb)
-                session.add(row)
-                await session.flush()
-            return _conversation(row)
+        async with self._db.read() as session:
+            row = await _of_place(session, place)
+        if row is None:
+            async with self._db.session() as session:
+                row = await _of_place(session, place)
+                if row is None:
+                    row = _new_row(place, person, kb)
+                    session.add(row)
+        return _conversation(row)
 
     async def start(self, platform: str, person: str, *, kb: str | None = None) -> Conversation:
         """A new conversation of one person, on a platform that keeps them by name."""
@@ -131,15 +123,9 @@ class Conversations:
             await session.delete(row)
 
     async def turns(self, id: str, limit: int) -> Sequence[PastTurn]:
-        """The last questions with their answers, oldest first; those that failed or were replaced are left out."""
+        """As `past_turns`."""
         async with self._db.read() as session:
-            rows = await session.scalars(
-                select(AnswerRow)
-                .where(AnswerRow.conversation_id == id, AnswerRow.state.in_(_REMEMBERED))
-                .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
-                .limit(limit)
-            )
-            return [_past_turn(row) for row in reversed(list(rows))]
+            return await past_turns(session, id, limit)
 
     async def exchanges(self, id: str, person: str) -> Sequence[Exchange]:
         """What was asked and answered in it, oldest first, without what was replaced."""
@@ -183,14 +169,26 @@ class Conversations:
         return "\n\n".join(parts) + "\n"
 
 
+async def past_turns(session: AsyncSession, conversation_id: str, limit: int) -> Sequence[PastTurn]:
+    """The last questions with their answers, oldest first; those that failed or were replaced are left out."""
+    rows = await session.scalars(
+        select(AnswerRow)
+        .where(AnswerRow.conversation_id == conversation_id, AnswerRow.state.in_(_REMEMBERED))
+        .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
+        .limit(limit)
+    )
+    return [_past_turn(row) for row in reversed(list(rows))]
+
+
 async def note_question(session: AsyncSession, conversation_id: str, question: str) -> None:
     """Move a conversation to the top, and name it after its first question."""
-    row = await session.get(ConversationRow, conversation_id)
-    if row is None:
-        return
-    row.updated_at = now()
-    if not row.title:
-        row.title = title_from(question)
+    title = case((ConversationRow.title == "", title_from(question)), else_=ConversationRow.title)
+    await session.execute(
+        update(ConversationRow)
+        .where(ConversationRow.id == conversation_id)
+        .values(updated_at=now(), title=title)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def title_from(question: str) -> str:
@@ -249,6 +247,21 @@ async def _own(session: AsyncSession, id: str, person: str) -> ConversationRow:
     )
     if row is None:
         raise NotFound(tell("no_such_conversation"))
+    return row
+
+
+async def _of_place(session: AsyncSession, place: Place) -> ConversationRow | None:
+    row: ConversationRow | None = await session.scalar(
+        select(ConversationRow)
+        .where(
+            ConversationRow.platform == place.platform,
+            ConversationRow.workspace == place.workspace,
+            ConversationRow.channel == place.channel,
+            ConversationRow.thread == place.thread,
+        )
+        .order_by(ConversationRow.created_at, ConversationRow.id)
+        .limit(1)
+    )
     return row
 
 

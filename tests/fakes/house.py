@@ -56,7 +56,7 @@ class House:
                 raise EngineUnavailable("The engine «gone» is not there.")
             return self.current
 
-        self.answers = Answers(db, cast(Retriever, self.search), engines, self.conversations, settings)
+        self.answers = Answers(db, cast(Retriever, self.search), engines, settings)
 
     def replace_engine(self, engine: E) -> E:
         """Let another engine answer from now on."""
