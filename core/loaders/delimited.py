@@ -8,13 +8,15 @@ from typing import Final, Literal
 
 from core.loaders.decoding import clean, decode
 from core.loaders.options import Options, sentence
-from core.loaders.rows import RowReader
+from core.loaders.rows import MAX_CELL, RowReader
 from core.types import Parsed
 
 MAX_LINE: Final = 4_000_000
 MAX_FIELD: Final = 1_000_000
 _DELIMITERS: Final = ",;\t|"
 _SAMPLE_LINES: Final = 20
+_MAX_CELL_LINES: Final = 100
+"""Lines of a very long cell above which it is taken for many rows behind a stray quotation mark."""
 
 
 class DelimitedLoader:
@@ -29,40 +31,31 @@ class DelimitedLoader:
         before = csv.field_size_limit(MAX_FIELD)
         try:
             reader.read(_rows(text, delimiter, csv.QUOTE_MINIMAL))
-        except csv.Error:  # a quote that is never closed swallows the rest: then quotes mean nothing here
+        except csv.Error:  # a huge field, or a quote that is never closed and swallows the rest: quotes mean nothing
             reader = RowReader("rows", "", self._limit)
-            reader.notes["cells"] = sentence("note_quotes")
+            if '"' in text:
+                reader.notes["quotes"] = sentence("note_quotes")
             reader.read(_rows(text, delimiter, csv.QUOTE_NONE))
         finally:
             csv.field_size_limit(before)
-        if len(text) > MAX_LINE and any(len(line) >= MAX_LINE for line in _lines(text)):
-            reader.notes["line"] = sentence("note_cells", count=f"{MAX_LINE:,}")
         return Parsed(tuple(reader.sections), notes=notes + tuple(reader.notes.values()))
 
 
 def _rows(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[int, Sequence[str]]]:
-    rows = csv.reader(_lines(text), delimiter=delimiter, quoting=quoting)
-    number = 0
-    while True:
-        number += 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error:
-            if quoting == csv.QUOTE_MINIMAL:
-                raise
-            continue
+    lines = _lines(text, MAX_FIELD if quoting == csv.QUOTE_NONE else MAX_LINE)
+    for number, row in enumerate(csv.reader(lines, delimiter=delimiter, quoting=quoting), 1):
+        if max(map(len, row), default=0) > MAX_CELL and any(cell.count("\n") > _MAX_CELL_LINES for cell in row):
+            raise csv.Error("a quotation mark is never closed")
         yield number, row
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Lines with their ends, each cut at MAX_LINE; the text itself is not copied."""
+def _lines(text: str, longest: int) -> Iterator[str]:
+    """Lines with their ends, each cut at `longest`; the text itself is not copied."""
     start = 0
     while start < len(text):
         end = text.find("\n", start)
         end = len(text) if end < 0 else end + 1
-        yield text[start : min(end, start + MAX_LINE)]
+        yield text[start : min(end, start + longest)]
         start = end
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import posixpath
-import re
 
 from core.errors import DocumentError
 from core.loaders.archive import Archive
 from core.loaders.xmltree import attribute, local, parse_xml
 
-_RUBBISH = re.compile(
-    r"(?:untitled|document|presentation|powerpoint|powerpoint presentation|slide|title|workbook|microsoft word|word"
-    r"|book|无标题|未命名|文档|演示文稿|幻灯片)?\s{0,3}\d{0,4}|microsoft (?:word|powerpoint|excel) - .{0,300}"
-    r"|.{0,300}\.(?:docx?|pptx?|xlsx?|rtf|odt|indd|qxd|tex|dvi|fm|pub|pages|md|html?|txt|ps)",
-    re.IGNORECASE | re.DOTALL,
+_NOBODYS = frozenset(
+    {"untitled", "document", "presentation", "powerpoint presentation", "slide", "title", "workbook", "book", "word"}
+    | {"microsoft word", "无标题", "未命名", "文档", "演示文稿", "幻灯片", "工作簿", ""}
 )
+"""Titles that programs give by themselves, perhaps with a number behind."""
+_PREFIXES = ("microsoft word - ", "microsoft powerpoint - ", "microsoft excel - ")
+_FILES = (".doc", ".docx", ".ppt", ".pptx", ".xls", ".xlsx", ".rtf", ".odt", ".indd", ".qxd", ".tex", ".dvi", ".fm")
+_FILES += (".pub", ".pages", ".md", ".htm", ".html", ".txt", ".ps", ".pdf")
 
 
 def real_title(title: str) -> str:
     """The title among a document's properties, unless a program put it there; empty then."""
-    title = " ".join(title.split())[:300]
-    return "" if _RUBBISH.fullmatch(title) else title
+    title = " ".join(title[:1000].split())[:300]
+    plain = title.lower()
+    if plain.rstrip("0123456789 ") in _NOBODYS or plain.startswith(_PREFIXES) or plain.endswith(_FILES):
+        return ""
+    return title
 
 
 def core_title(archive: Archive) -> str:

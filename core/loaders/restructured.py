@@ -11,7 +11,7 @@ from core.types import Locator, Parsed, Section
 
 _MARKS: Final = frozenset("=-`:'\"~^_*+#<>.")
 _ROLE = re.compile(r":[A-Za-z][\w.:-]{0,40}:`([^`<]{1,300}?)(?:\s{0,3}<[^`>]{0,300}>)?`")
-_DIRECTIVE = re.compile(r"\s*\.\. ([\w:-]{1,60})::")
+_DIRECTIVE = re.compile(r" {0,60}\.\. ([\w:-]{1,60})::")
 _CODE: Final = frozenset({"code", "code-block", "sourcecode", "parsed-literal", "highlight", "math", "doctest"})
 _DROPPED: Final = frozenset(
     {"toctree", "contents", "index", "include", "raw", "image", "meta", "automodule", "autoclass"}
