@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 GROUP_DOCUMENTS = 64
 GROUP_BYTES = 2 << 20
 _WATCH_SECONDS = 0.25
+_STAGES = ("stored", "parsed", "split", "embedded", "live")
 _NAME_LIMIT = 1024
 _HEAD = 4096
 
@@ -411,9 +412,13 @@ class Ingest:
                 done = await session.scalar(of_job.where(ended)) or 0
             for row in rows:
                 since = row.updated_at
-                if seen.get(row.id) != (row.stage, row.status):
-                    seen[row.id] = (row.stage, row.status)
-                    yield IngestEvent(row.id, row.name, row.stage, row.status, row.reason, row.chunks, done, total)
+                before = seen.get(row.id)
+                if before == (row.stage, row.status):
+                    continue
+                seen[row.id] = (row.stage, row.status)
+                for stage in _passed(before[0] if before else "", row.stage):
+                    yield IngestEvent(row.id, row.name, stage, "working", None, row.chunks, done, total)
+                yield IngestEvent(row.id, row.name, row.stage, row.status, row.reason, row.chunks, done, total)
             if state not in ("queued", "running"):
                 return
             await asyncio.sleep(_WATCH_SECONDS)
@@ -477,6 +482,12 @@ class Ingest:
                 .where(DocumentRow.id.in_(document_ids))
                 .values(status="queued", stage="stored", live_hash=None, job_id=job.id, updated_at=now())
             )
+
+
+def _passed(before: str, now_at: str) -> Sequence[str]:
+    """The stages gone through between two looks, so that whoever watches sees every one."""
+    first = _STAGES.index(before) + 1 if before in _STAGES else 0
+    return _STAGES[first : _STAGES.index(now_at)]
 
 
 def _head(path: Path) -> bytes:
