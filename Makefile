@@ -1,5 +1,6 @@
 # Everything works in .venv beside this file; nothing else on the machine is touched.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := .ci/requirements.lock
@@ -19,8 +20,8 @@ up: install ## Set up, bring in the sample knowledge base, ask it a question, an
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml $(LOCK)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.version_info >= (3, 14))' \
-	  || { echo "Kvasir needs Python 3.11, 3.12 or 3.13; name one: make up PYTHON=python3.12"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' \
+	  || { echo "Kvasir needs Python 3.11, 3.12 or 3.13; name one: make up PYTHON=/path/to/python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Kvasir into $(VENV)…"
 	@$(BIN)/python -m pip install -q --require-hashes -r $(LOCK)
