@@ -42,6 +42,9 @@ _PIECE: Final = re.compile(
 )
 """A run of an unspaced script, a number with thousands separators, or a word with what joins it inside."""
 _PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
+_BEFORE: Final = "\"'([{<"
+_BEHIND: Final = "\"')]}>,;:.!?"
+"""Marks that change nothing about the plain ASCII word they stand beside."""
 _JOINED: Final = re.compile(r"[-._'’@&+]")
 _FOLDED: Final = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
@@ -67,6 +70,13 @@ def tokens(text: str) -> list[str]:
         cached = known(word)
         found += _cached_pieces(word) if cached is None else cached
     return found
+
+
+def token_text(text: str) -> str:
+    """As `tokens`, joined by spaces; the fast way for much text."""
+    if text.isascii():
+        return "".join(map(_TEXTS.__getitem__, text.split()))[1:]
+    return " ".join(tokens(text))
 
 
 def query_tokens(text: str) -> list[str]:
@@ -135,7 +145,21 @@ class _Cache(dict[str, tuple[str, ...]]):
         self[word] = tuple(found)
 
 
+class _Texts(dict[str, str]):
+    """Word -> its tokens, with a space before each; filled as words are asked for, and emptied when full."""
+
+    def __missing__(self, word: str) -> str:
+        found = _pieces_of_word(word)
+        text = f" {found[0]}" if len(found) == 1 else " ".join(["", *found])
+        if len(word) <= _MAX_CACHED_WORD:
+            if len(self) >= _MAX_CACHE:
+                self.clear()
+            self[word] = text
+        return text
+
+
 _CACHE: Final = _Cache()
+_TEXTS: Final = _Texts()
 _STEMMER: Final = Stemmer.Stemmer("english", 0)
 _STEMMER_LOCK: Final = threading.Lock()
 
@@ -147,8 +171,26 @@ def _normalised(text: str) -> str:
 
 def _cached_pieces(word: str) -> Sequence[str]:
     """Tokens of a word as it stands between white space, punctuation and all."""
-    found = _pieces(word)
+    found = _pieces_of_word(word)
     _CACHE.keep(word, found)
+    return found
+
+
+def _pieces_of_word(word: str) -> Sequence[str]:
+    """As `_pieces`, for what stands between white space; plain words and numbers need no pattern."""
+    core = word.rstrip(_BEHIND).lstrip(_BEFORE)
+    if not (core.isascii() and core.isalnum()):
+        return _pieces(word)
+    if core.isdigit():
+        return (core[:_MAX_TOKEN],)
+    if core.isalpha() and (core[1:].islower() or core.isupper()):
+        return (_stem(core),)
+    parts = _PART.findall(core)
+    if len(parts) < 2:
+        return (_stem(core),)
+    found = [_stem(part) for part in parts if len(part) > 1 or part.isdigit()]
+    if len(core) <= _MAX_TOKEN:
+        found.append(_stem(core))
     return found
 
 
@@ -271,7 +313,10 @@ _ONLY_ASKS: Final = _longest_first(
     "何种 何处 如何 怎么样 怎么 怎样 是否 是谁 谁 有没有 是不是 能不能 可不可以 请问一下 请问 请 吗 呢 吧 么 "
     "一下 能给我 给我 告诉我 介绍一下 有哪些 的 了 是 什麼時候 什麼時間 什麼地方 什麼樣 什麼人 什麼 哪一個 "
     "哪一種 哪個 哪裡 哪裏 哪兒 哪種 哪幾個 哪幾種 哪幾 哪兩個 哪兩 幾個 幾年 幾種 幾次 幾 為什麼 為何 何時 何種 "
-    "何處 怎麼樣 怎麼 怎樣 是誰 誰 有沒有 請問一下 請問 請 嗎 麼 能給我 給我 告訴我 介紹一下"
+    "何處 怎麼樣 怎麼 怎樣 是誰 誰 有沒有 請問一下 請問 請 嗎 麼 能給我 給我 告訴我 介紹一下 多少钱 的时候 时候 "
+    "可以 能够 应该 我们 我 你们 最多 最少 至少 一共 总共 大概 大约 这边 那边 这里 那里 以后 之后 怎么办 怎么做 "
+    "现在 目前 一般 通常 分别 主要 多少錢 的時候 時候 能夠 應該 我們 你們 總共 大約 這邊 那邊 這裡 那裡 以後 "
+    "之後 怎麼辦 怎麼做 現在 分別"
 )
 _ASKING: Final = re.compile(f"({_HOLDS_ASKING})|{_ONLY_ASKS}")
 """What a Chinese question asks with; a word of the first kind holds such a character and stays whole."""
