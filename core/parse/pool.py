@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -39,7 +39,7 @@ class ParserPool:
         self._children: set[ParserProcess] = set()
         self._is_closed = False
 
-    async def parse(self, tasks: Sequence[ParseTask]) -> AsyncIterator[tuple[int, ParseResult]]:
+    async def parse(self, tasks: Sequence[ParseTask]) -> AsyncGenerator[tuple[int, ParseResult], None]:
         """(index of the task, result) for every task; a hostile file costs only its own result.
 
         Raises Unavailable where no child process can be started.

@@ -114,6 +114,7 @@ class ParserProcess:
         except wire.Nonsense:
             logger.warning("a parser process sent nonsense and is ended")
             answer.lost = "document_crashed"
+            answer.results.clear()
         self._wants_rest = conversation.wants_rest
         return answer
 

@@ -1,0 +1,530 @@
+"""The parser processes, for real: what a hostile file does to its reader is that file's own affair."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import core
+from core.errors import Unavailable
+from core.parse import ParserPool, process, wire
+from core.parse.wire import Nonsense
+from core.ports import ParseResult, ParseTask, SplitterSpec
+from core.settings import IngestSettings
+from core.types import Chunk, Locator
+from tests.payloads.documents import make
+
+pytestmark = pytest.mark.anyio
+
+SPEC = SplitterSpec(chunk_size=220, chunk_overlap=40, title_enhance=True)
+Write = Callable[..., list[ParseTask]]
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ParserPool]:
+    pool = ParserPool(IngestSettings(ocr="off"))
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Files with these bytes, as tasks; each is stored under a number, as a blob store does."""
+
+    def write(*files: tuple[str, bytes | str]) -> list[ParseTask]:
+        tasks = []
+        for number, (name, data) in enumerate(files):
+            path = tmp_path / f"blob{number}"
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
+            tasks.append(ParseTask(str(path), name, SPEC))
+        return tasks
+
+    return write
+
+
+async def results(pool: ParserPool, tasks: Sequence[ParseTask]) -> list[ParseResult]:
+    found = {index: result async for index, result in pool.parse(tasks)}
+    assert sorted(found) == list(range(len(tasks)))
+    return [found[index] for index in range(len(tasks))]
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "core.parse.child" in " ".join(child.cmdline())]
+
+
+async def test_chunks_come_back_as_the_splitter_made_them(pool: ParserPool, write: Write) -> None:
+    text = "---\ntitle: Lamps\nyear: 2026\n---\n# Lamps\n\nA lamp is bright.\n\n## 保修\n\n灯具保修两年。\n"
+    (result,) = await results(pool, write(("docs/lamps.md", text)))
+    assert (result.title, result.error, result.metadata) == ("Lamps", "", {"title": "Lamps", "year": 2026})
+    assert [(c.number, c.text, c.headings, c.locator) for c in result.chunks] == [
+        (0, "A lamp is bright.", ("Lamps",), Locator("lines", "", 7, 7)),
+        (1, "灯具保修两年。", ("Lamps", "保修"), Locator("lines", "", 11, 11)),
+    ]
+    assert result.chunks[1].embed_text.endswith("灯具保修两年。")
+    assert result.chunks[1].embed_text != result.chunks[1].text
+    assert "bright" in result.chunks[0].tokens.split()
+    assert "保修" in result.chunks[1].tokens.split()
+    assert len({chunk.content_hash for chunk in result.chunks}) == 2
+
+
+async def test_every_kind_of_file_is_read_in_the_child(pool: ParserPool, write: Write) -> None:
+    tasks = write(
+        ("a.md", "# T\n\nmark"),
+        ("a.docx", make.word()),
+        ("a.pdf", make.pdf([["words on a page"]])),
+        ("a.xlsx", make.sheets({"S": [["a", "b"], ["x", 2]]})),
+        ("a.pptx", make.slides()),
+        ("a.epub", make.epub(["<p>once</p>"])),
+        ("a.html", "<p>web</p>"),
+        ("a.rtf", rb"{\rtf1 rich\par}"),
+        ("a.odt", make.open_document("<text:p>open</text:p>")),
+        ("a.csv", "a,b\n1,2\n"),
+        ("noise.exe", b"MZ\x00\x00"),
+        ("empty.txt", b""),
+    )
+    found = await results(pool, tasks)
+    assert [task.name for task, result in zip(tasks, found, strict=True) if result.error] == ["noise.exe", "empty.txt"]
+    assert all(result.chunks for result in found[:10])
+    assert found[11].error == "The file is empty."
+
+
+async def test_sentences_come_in_the_language_of_the_installation(write: Write) -> None:
+    pool = ParserPool(IngestSettings(), language="zh")
+    assert [result.error for result in await results(pool, write(("a.md", b"")))] == ["文件是空的。"]
+    await pool.close()
+
+
+async def test_small_files_share_a_request_and_one_process_reads_them_all(
+    pool: ParserPool, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when each file costs a request or a process of its own."""
+    asked: list[int] = []
+    ask = process.ParserProcess.ask
+
+    async def counted(self: process.ParserProcess, tasks: Sequence[ParseTask], heavy: int) -> process.Answer:
+        asked.append(len(tasks))
+        return await ask(self, tasks, heavy)
+
+    monkeypatch.setattr(process.ParserProcess, "ask", counted)
+    found = await results(pool, write(*((f"{n}.md", f"# T{n}\n\ntext {n}") for n in range(150))))
+    assert [result.chunks[0].text for result in found] == [f"text {n}" for n in range(150)]
+    assert asked == [64, 64, 22]
+    assert len(children()) == 1
+
+
+async def test_nothing_is_started_before_it_is_needed(pool: ParserPool, write: Write) -> None:
+    before = len(children())
+    ParserPool(IngestSettings())
+    assert len(children()) == before
+    await results(pool, write(("a.md", "x")))
+    assert len(children()) == before + 1
+    await pool.close()
+    assert len(children()) == before
+    with pytest.raises(Unavailable):
+        await results(pool, write(("a.md", "x")))
+
+
+# ---------------------------------------------------------------- crashes, hangs, memory (rows 6, 11)
+def _sparse_sheet() -> bytes:
+    """Two cells as far apart as a sheet allows: calamine aborts its process over it."""
+    members = make.unzipped(make.sheets({"S": [["a"]]}))
+    name = "xl/worksheets/sheet1.xml"
+    far = b'<row r="1048576"><c r="XFD1048576" t="n"><v>1</v></c></row></sheetData>'
+    members[name] = members[name].replace(b"</sheetData>", far)
+    return make.zipped(members)
+
+
+async def test_a_file_that_aborts_its_reader_costs_only_itself(write: Write) -> None:
+    """Rows 6 and 11. Fails when files are read in our own process, or a lost process ends the batch."""
+    pool = ParserPool(IngestSettings(memory_mb=512, ocr="off"))
+    tasks = write(
+        ("a.md", "before"), ("bad.xlsx", _sparse_sheet()), ("bomb.pdf", make.flate_bomb_pdf(900)), ("b.md", "after")
+    )
+    found = await results(pool, tasks)
+    await pool.close()
+    assert [bool(result.error) for result in found] == [False, True, True, False]
+    assert "\n" not in found[1].error
+
+
+async def test_innocent_files_of_a_lost_group_are_read_again(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when a group that lost its process fails as a whole."""
+    pool = ParserPool(IngestSettings())
+    tasks = write(*((f"{n}.md", f"text {n}") for n in range(5)))
+    send = process.ParserProcess._send
+
+    async def killed_in_groups(self: process.ParserProcess, message: bytes) -> None:
+        if message.count(b".md") > 1 or b'"3.md"' in message:
+            os.kill(self._process.pid, signal.SIGKILL)
+        await send(self, message)
+
+    monkeypatch.setattr(process.ParserProcess, "_send", killed_in_groups)
+    found = await results(pool, tasks)
+    await pool.close()
+    assert [bool(result.error) for result in found] == [False, False, False, True, False]
+    assert "made its reader fail" in found[3].error
+
+
+async def test_a_file_that_takes_too_long_is_given_up(write: Write, tmp_path: Path) -> None:
+    """Row 11. Fails without the limit on the clock: reading from a pipe that nobody fills takes for ever."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    pool = ParserPool(IngestSettings(timeout_seconds=1))
+    tasks = [ParseTask(str(pipe), "slow.pdf", SPEC), *write(("a.md", "fast"))]
+    started = time.monotonic()
+    found = await results(pool, tasks)
+    await pool.close()
+    assert "longer than 1 seconds" in found[0].error
+    assert "KVASIR_INGEST__TIMEOUT_SECONDS" in found[0].error
+    assert found[1].chunks
+    assert time.monotonic() - started < 20
+
+
+async def test_processor_time_is_limited_for_each_file() -> None:
+    """Row 11. Fails without RLIMIT_CPU, or when it counts all files of a process together."""
+    code = "from core.parse.confine import allow_cpu\nimport time\n"
+    spin = "end = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
+    renewed = f"{code}for _ in range(3):\n    allow_cpu(1)\n    {spin.format(0.7).replace(chr(10), chr(10) + '    ')}"
+    assert _python(renewed).returncode == 0
+    assert _python(f"{code}allow_cpu(0.1)\n{spin.format(5)}").returncode == -signal.SIGXCPU
+
+
+async def test_memory_is_limited(write: Write) -> None:
+    """Rows 6 and 11. Fails without RLIMIT_AS."""
+    pool = ParserPool(IngestSettings(memory_mb=300))
+    tasks = write(("big.txt", b"words and words " * (5 << 20)), ("a.md", "small"))
+    found = await results(pool, tasks)
+    await pool.close()
+    assert "memory" in found[0].error or "reader fail" in found[0].error
+    assert found[1].chunks
+
+
+async def test_files_that_are_too_large_or_gone_say_so(write: Write, tmp_path: Path) -> None:
+    """Fails when the child reads more than the limit of the settings."""
+    pool = ParserPool(IngestSettings(max_file_mb=1))
+    tasks = [*write(("a.txt", b"x" * ((1 << 20) + 1))), ParseTask(str(tmp_path / "nothing"), "b.txt", SPEC)]
+    found = await results(pool, tasks)
+    await pool.close()
+    assert "larger than 1 MB" in found[0].error
+    assert "could not be opened" in found[1].error
+
+
+async def test_text_beyond_the_limit_is_left_out_with_a_note(write: Write) -> None:
+    pool = ParserPool(IngestSettings(max_characters=10_000))
+    (result,) = await results(pool, write(("a.txt", "some words here. " * 10_000)))
+    await pool.close()
+    assert result.notes == ("Only the first 10,000 characters were read.",)
+    assert sum(len(chunk.text) for chunk in result.chunks) < 20_000
+
+
+async def test_long_documents_come_in_several_frames(pool: ParserPool, write: Write) -> None:
+    lines = [f"Line {n} speaks of lamps and nothing else." for n in range(20_000)]
+    (result,) = await results(pool, write(("a.txt", "\n".join(lines))))
+    assert [chunk.number for chunk in result.chunks] == list(range(len(result.chunks)))
+    assert "Line 19999 " in result.chunks[-1].text
+
+
+# ---------------------------------------------------------------- what a child may not do
+CONFINED = "import os\nfrom core.parse.confine import confine\nconfine(2048, os.getppid())\n"
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    root = str(Path(core.__file__).parent.parent)
+    setup = f"import sys\nsys.path.insert(0, {root!r})\n"
+    return subprocess.run(
+        [sys.executable, "-I", "-B", "-c", setup + code], check=False, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import socket\nsocket.create_connection(('127.0.0.1', {port}), 2)", ""),
+        ("import socket\nsocket.getaddrinfo('localhost', 80)", "may not"),
+        ("import subprocess\nsubprocess.run(['true'])", "may not"),
+        ("os.system('true')", "may not"),
+        ("os.fork()", "may not"),
+        ("import pickle\npickle.loads(b'cos\\nsystem\\n.')", "may not"),
+        ("open('/tmp/kvasir-written', 'w').write('x' * 9999)", "File too large"),
+        ("x = bytearray(3 << 30)", "MemoryError"),
+        ("files = [open('/dev/null') for _ in range(500)]", "Too many open files"),
+    ],
+)
+def test_a_child_cannot_reach_out(code: str, said: str) -> None:
+    """Rows 11, 24 and 30. Each line fails without its limit in `confine`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = _python(CONFINED + code.format(port=server.getsockname()[1]))
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    Path("/tmp/kvasir-written").unlink(missing_ok=True)
+    assert ended.returncode != 0
+    assert said in ended.stderr
+
+
+def test_without_namespaces_the_hook_shuts_the_network() -> None:
+    """Fails when the audit hook leaves a way to connect."""
+    hook = "import sys\nfrom core.parse.confine import _refuse\nsys.addaudithook(_refuse)\nimport socket\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = _python(f"{hook}socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))")
+    assert "may not" in ended.stderr
+
+
+async def test_children_inherit_no_secret(pool: ParserPool, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when the environment is handed down."""
+    monkeypatch.setenv("KVASIR_OPENAI__API_KEY", "sk-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    await results(pool, write(("a.md", "x")))
+    (child,) = children()
+    assert set(child.environ()) <= {
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "TZ",
+        "LANG",
+        "MALLOC_ARENA_MAX",
+        "OPENBLAS_NUM_THREADS",
+        "HOME",
+    }
+    assert child.cwd() == "/"
+
+
+async def test_a_folder_named_core_in_the_way_is_not_imported(
+    pool: ParserPool, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when the child starts with the current folder on its path."""
+    evil = tmp_path / "core"
+    evil.mkdir()
+    (evil / "__init__.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    assert (await results(pool, write(("a.md", "x"))))[0].chunks
+
+
+def test_children_die_with_their_parent() -> None:
+    """Fails without PR_SET_PDEATHSIG, and without reading to the end of the pipe."""
+    code = (
+        "import asyncio, os\nfrom core.parse import ParserPool\nfrom core.settings import IngestSettings\n"
+        "from core.ports import ParseTask, SplitterSpec\n"
+        "async def main():\n"
+        "    pool = ParserPool(IngestSettings())\n"
+        "    spec = SplitterSpec(220, 40, True)\n"
+        "    async for _ in pool.parse([ParseTask('/dev/null', 'a.md', spec)]):\n"
+        "        print(next(iter(pool._children))._process.pid, flush=True)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    pid = int(_python(code).stdout)
+    for _ in range(50):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the parser process outlived its parent")
+
+
+# ---------------------------------------------------------------- several at once, cancelling, resting
+async def test_several_pools_and_callers_work_at_once(write: Write) -> None:
+    pools = [ParserPool(IngestSettings(workers=2)) for _ in range(2)]
+    tasks = write(*((f"{n}.md", f"text {n}") for n in range(100)))
+    found = await asyncio.gather(*(results(pool, tasks) for pool in pools for _ in range(3)))
+    assert all([one.chunks[0].text for one in run] == [f"text {n}" for n in range(100)] for run in found)
+    assert len(children()) <= 4
+    await asyncio.gather(*(pool.close() for pool in pools))
+    assert not children()
+
+
+async def test_leaving_early_leaves_nothing_behind(pool: ParserPool, write: Write) -> None:
+    """Fails when closing the iterator lets its tasks, or a process in the middle of a request, live on."""
+    tasks = write(*((f"{n}.txt", "words and words. " * 20_000) for n in range(6)))
+    reading = pool.parse(tasks)
+    async for _ in reading:
+        break
+    await reading.aclose()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("parse ")]
+    assert len(await results(pool, tasks)) == 6
+    gc.collect()
+
+
+async def test_a_cancelled_caller_does_not_confuse_the_next(pool: ParserPool, write: Write) -> None:
+    tasks = write(("slow.txt", "words and words. " * 100_000), ("a.md", "small"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await results(pool, tasks[:1])
+    assert (await results(pool, tasks[1:]))[0].chunks[0].text == "small"
+
+
+async def test_the_loop_goes_on_while_files_are_read(pool: ParserPool, write: Write) -> None:
+    """Fails when a frame is so long that decoding it holds the loop."""
+    tasks = write(*((f"{n}.txt", "words and words. " * 30_000) for n in range(4)))
+    worst = 0.0
+
+    async def watch() -> None:
+        nonlocal worst
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0.005)
+            worst = max(worst, time.thread_time() - before)
+
+    watching = asyncio.create_task(watch())
+    await results(pool, tasks)
+    watching.cancel()
+    assert worst < 0.2  # of processor time, since the clock runs for neighbours too
+
+
+async def test_a_process_that_has_died_while_resting_is_replaced(pool: ParserPool, write: Write) -> None:
+    tasks = write(("a.md", "x"))
+    await results(pool, tasks)
+    (child,) = children()
+    child.kill()
+    await asyncio.sleep(0.2)
+    assert (await results(pool, tasks))[0].chunks
+
+
+async def test_a_process_that_has_nothing_to_do_ends(
+    pool: ParserPool, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_IDLE_SECONDS", 0.05)
+    await results(pool, write(("a.md", "x")))
+    for _ in range(100):
+        if not children():
+            break
+        await asyncio.sleep(0.05)
+    assert not children()
+    assert (await results(pool, write(("a.md", "x"))))[0].chunks
+
+
+async def test_a_process_is_replaced_after_many_files(
+    pool: ParserPool, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a process lives for ever, with whatever a file has done to it."""
+    monkeypatch.setattr(process, "_HEAVY_LIFE", 1)
+    tasks = write(*((f"{n}.pdf", make.pdf([[f"words of page {n}"]])) for n in range(4)))
+    pids = set()
+    async for _ in pool.parse(tasks):
+        pids |= {child.pid for child in children()}
+    assert len(pids) >= 2
+
+
+async def test_where_no_process_starts_the_caller_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_PROGRAM", "raise SystemExit(3)")
+    pool = ParserPool(IngestSettings())
+    with pytest.raises(Unavailable, match="does not start"):
+        await results(pool, write(("a.md", "x")))
+    await pool.close()
+
+
+# ---------------------------------------------------------------- what comes back is checked
+GOOD = Chunk(0, "text", "tokens", "ab", ("h",), Locator("page", "", 1, 2), "T\ntext")
+
+
+def frame(events: object, texts: Sequence[str] = ()) -> wire.Frame:
+    message = wire.pack(events, texts)
+    long, _ = wire.HEAD.unpack(message[: wire.HEAD.size])
+    return wire.Frame(message[wire.HEAD.size :][:long], message[wire.HEAD.size + long :])
+
+
+@pytest.mark.parametrize("embedded", ["T\ntext", "text", "something else", ""])
+def test_a_chunk_survives_the_way(embedded: str) -> None:
+    chunk = Chunk(0, "text «灯»", "tokens", "ab", ("h", "灯"), Locator("sheet", "S", 1, None), embedded)
+    texts: list[str] = []
+    item = wire.chunk_item(chunk, texts)
+    got = frame([[0, "chunks", [item]]], texts)
+    assert got.chunk(got.events[0][2][0], 0) == chunk
+
+
+def _spoiled(at: int, value: object) -> list[Any]:
+    item = wire.chunk_item(GOOD, [])
+    item[at] = value
+    return item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        [],
+        "chunk",
+        *(_spoiled(at, value) for at in range(3) for value in (-1, 10**9, "1", None, 1.5, True)),
+        *(_spoiled(4, value) for value in (None, 5, "x" * 1000)),
+        *(_spoiled(5, value) for value in (None, "h", [1])),
+        *(_spoiled(6, value) for value in (None, "place", 5)),
+        _spoiled(7, None),
+        *(_spoiled(at, value) for at in (8, 9) for value in ("1", -1, 10**30, 1.5)),
+    ],
+)
+def test_a_chunk_that_is_none_is_nonsense(item: object) -> None:
+    """Fails when what a child sends is believed."""
+    with pytest.raises(Nonsense):
+        frame([[0, "chunks", [item]]], ["text", "tokens", "T\n"]).chunk(item, 0)
+
+
+@pytest.mark.parametrize("events", [{}, [1], [[]], [[0]], "x", None])
+def test_a_frame_that_is_none_is_nonsense(events: object) -> None:
+    with pytest.raises(Nonsense):
+        frame(events)
+
+
+def test_bad_characters_are_nonsense() -> None:
+    """Rows 15 and 16. Fails when NUL or half a character can come from a child."""
+    for body, text in (
+        (b'[["a","\\ud800"]]', b""),
+        (b'[["a","\\u0000"]]', b""),
+        (b"[[0,1]]", b"\x00"),
+        (b"[[0,1]]", b"\xff"),
+    ):
+        with pytest.raises(Nonsense):
+            wire.Frame(body, text)
+    assert wire.Frame(b'[["a","C:\\\\ud800"]]', b"").events
+
+
+FAKE = """
+import sys, json
+sys.path.insert(0, sys.argv[1])
+from core.parse import wire
+MUCH = [9**6, 0, 0, True, "a", [], "", "", None, None]
+source, sink = sys.stdin.buffer, sys.stdout.buffer
+wire.read_message(source)
+sink.write(wire.pack([["ready", "hook"]])); sink.flush()
+while wire.read_message(source) is not None:
+    {answer}
+    sink.flush()
+"""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "sink.write(b'\\xff' * 100)",
+        "sink.write(wire.pack([[7, 'done', '', {}, [], '']]))",
+        "sink.write(wire.pack([[-1, 'done', '', {}, [], '']]))",
+        "sink.write(wire.pack([[0, 'done', '', {'a': []}, [], '']]))",
+        "sink.write(wire.pack([[0, 'done', None, {}, [], '']]))",
+        "sink.write(wire.pack([[0, 'done', '', {}, 'no', '']]))",
+        "sink.write(wire.pack([[0, 'done', '', {}, [], '']] * 2))",
+        "sink.write(wire.pack([[0, 'ocr']]))",
+        "sink.write(wire.pack([[0, 'shell', 'x']]))",
+        "sink.write(wire.pack({}))",
+        "sink.write(wire.pack([[0, 'chunks', [[9**9] * 10]]]))",
+        "[sink.write(wire.pack([[0, 'chunks', [MUCH]]], ['x' * 9**6])) for _ in range(40)]",
+        "sys.exit(0)",
+    ],
+)
+async def test_a_child_that_lies_is_ended(answer: str, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when nonsense from a child breaks the pool, fills its memory, or passes for a result."""
+    monkeypatch.setattr(process, "_PROGRAM", FAKE.format(answer=answer))
+    pool = ParserPool(IngestSettings(max_characters=10_000, ocr="off", timeout_seconds=20))
+    (result,) = await results(pool, write(("a.md", "x")))
+    assert "made its reader fail" in result.error
+    assert not result.chunks
+    assert not children()
+    await pool.close()
