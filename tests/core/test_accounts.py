@@ -316,6 +316,8 @@ async def test_an_api_key_expires(accounts: Accounts, clock: Clock) -> None:
     assert await accounts.by_key(token)
     clock.pass_by(days=1)
     assert await accounts.by_key(token) is None
+    clock.pass_by(days=1)
+    assert await accounts.by_key(token) is None
 
 
 async def test_a_key_needs_a_user_and_a_scope(accounts: Accounts) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ipaddress
+import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -244,8 +246,12 @@ async def test_a_body_without_end_is_cut_at_the_limit() -> None:
 async def test_a_gzip_bomb_is_cut_while_it_unpacks() -> None:
     bomb = gzip.compress(b"\0" * (200 * MB), 9)
     async with sink(reply(bomb, "text/html", "content-encoding: gzip")) as server:
+        tracemalloc.start()
         with pytest.raises(TooLarge):
             await get(f"http://127.0.0.1:{server.port}/")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 8 * MB
 
 
 async def test_gzip_is_read_and_other_packings_are_refused() -> None:
@@ -268,8 +274,10 @@ async def test_a_body_that_drips_is_cut_in_time() -> None:
             await asyncio.sleep(0.05)
 
     async with sink(respond) as server:
+        started = time.monotonic()
         with pytest.raises(Unavailable):
             await get(f"http://127.0.0.1:{server.port}/", seconds=0.4)
+    assert time.monotonic() - started < 3
 
 
 async def test_a_server_that_fails_is_said_to_fail() -> None:
