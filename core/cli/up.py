@@ -134,6 +134,10 @@ async def show_sample(kvasir: Kvasir, words: Language) -> None:
     out.print(say("sample_in", words, count=len(outcomes) - len(failed), kb=SAMPLE_KB))
     for outcome in failed:
         err.print(f"  {plain(outcome.name)}: {plain(outcome.reason or '')}", style="yellow")
+    out.print(f"\n[bold]> {plain(question)}[/bold]\n")
     terminal = registry.load("kvasir.platforms", "terminal")
-    await terminal.converse(kvasir, kb=SAMPLE_KB, question=question, engine=None, language=words)
+    try:
+        await terminal.converse(kvasir, kb=SAMPLE_KB, question=question, engine=None, language=words)
+    except KvasirError as error:  # e.g. a language model that cannot be reached: the page can be used all the same
+        err.print(plain(str(error)), style="yellow")
     (kvasir.settings.data_dir / _SAMPLE_MARK).write_text("The sample knowledge base was brought in once.\n")
