@@ -71,21 +71,21 @@ async def test_a_port_in_use_is_said_in_one_sentence(open_site: OpenSite) -> Non
         port = taken.getsockname()[1]
         async with open_site(web={"port": port}) as site:
             with pytest.raises(ConfigError, match=f"Port {port}"):
-                await server.serve(site.kvasir, site.handler)
+                await asyncio.wait_for(server.serve(site.kvasir, site.handler), timeout=5)
 
 
 async def test_an_address_that_is_not_ours_is_said_in_one_sentence(open_site: OpenSite) -> None:
     async with open_site(web={"host": "192.0.2.1", "port": 0}) as site:
         await site.kvasir.accounts.create("anna", PASSWORD, Role.OWNER)
         with pytest.raises(ConfigError, match="KVASIR_WEB__HOST"):
-            await server.serve(site.kvasir, site.handler)
+            await asyncio.wait_for(server.serve(site.kvasir, site.handler), timeout=5)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ask.example.org"])
 async def test_it_opens_to_others_only_once_somebody_owns_it(open_site: OpenSite, host: str) -> None:
     async with open_site(web={"host": host, "port": 0}) as site:
         with pytest.raises(ConfigError, match="administrator"):
-            await server.serve(site.kvasir, site.handler)
+            await asyncio.wait_for(server.serve(site.kvasir, site.handler), timeout=5)
     assert not server.is_loopback(host)
 
 
