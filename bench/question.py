@@ -44,8 +44,12 @@ async def measure() -> None:
     base = found.pop("bare loop")
     print(f"bare loop over the same {len(ANSWER) // PIECE} pieces: {statistics.median(base):.2f} ms")
     for name, values in found.items():
-        most = f"[{min(values):.2f}..{max(values):.2f}]"
-        print(f"{name}: {statistics.median(values):.2f} ms of CPU {most}, {ratio(values, base)} of it (bar: ≤ 2 ms)")
+        streams = 2 if "conversation" in name else 1  # there the engine also rewrites the question
+        ours = sorted(value - streams * bare_loop for value, bare_loop in zip(values, base, strict=True))
+        print(
+            f"{name}: {statistics.median(ours):.2f} ms of CPU [{ours[0]:.2f}..{ours[-1]:.2f}] beside the engine's "
+            f"(bar: ≤ 2 ms); {ratio(values, base)} of the bare loop"
+        )
 
 
 async def cpu(ask: Callable[[], Awaitable[object]]) -> float:

@@ -9,7 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import insert
 
 from core.conversation import note_question, passage_json, past_turns
 from core.db.session import Database
@@ -227,7 +229,8 @@ class Answers:
             frozenset(p.document for p in prompt.passages if p.document.startswith(("https://", "http://")))
         )
         opening, tokens, record.answered = Opening(), 0, True
-        async with _closing(engine.stream(prompt, self._sampling(engine))) as stream:
+        sampling = self._sampling(engine)
+        async with _closing(engine.stream(prompt, sampling)) as stream:
             while not opening.refuses and (piece := await self._in_time(record, anext(stream, None))) is not None:
                 record.timings.setdefault("first_token", round((time.perf_counter() - record.begun) * 1000, 2))
                 safe = outlet.feed(opening.feed(piece))
@@ -235,7 +238,10 @@ class Answers:
                     record.text += safe
                     yield safe
                 tokens += engine.count_tokens(piece)
-                if self._must_end(record, engine, tokens):
+                if engine.info.is_language_model and tokens > 2 * sampling.max_tokens:
+                    record.notice = say("length_notice", record.language)
+                    return
+                if self._repeats(record):
                     return
         rest = outlet.feed(opening.close()) + outlet.close()
         if not (record.text + rest).strip():
@@ -244,11 +250,8 @@ class Answers:
             record.text += rest
             yield rest
 
-    def _must_end(self, record: Record, engine: Engine, tokens: int) -> bool:
-        """Whether an engine that does not end by itself has said enough."""
-        if engine.info.is_language_model and tokens > 2 * self._sampling(engine).max_tokens:
-            record.notice = say("length_notice", record.language)
-            return True
+    def _repeats(self, record: Record) -> bool:
+        """Whether the engine says the same again and again; it is left once then."""
         if len(record.text) < record.checked + _CHECK_EVERY:
             return False
         record.checked = len(record.text)
@@ -281,35 +284,11 @@ class Answers:
         await asyncio.shield(task)
 
     async def _write(self, record: Record) -> None:
-        question = record.question
-        numbers = record.cited
-        row = AnswerRow(
-            id=record.id,
-            conversation_id=question.conversation_id,
-            person=question.person,
-            platform=question.platform,
-            kbs=list(question.kbs),
-            question=visible(question.text).strip(),
-            standalone_question=record.standalone,
-            text=record.text,
-            state=record.state,
-            answered=record.answered,
-            error=record.error,
-            notice=record.notice,
-            engine=record.engine,
-            model=record.model,
-            passages=[
-                passage_json(passage, number, cited=number in numbers)
-                for number, passage in enumerate(record.passages, 1)
-            ],
-            prompt=[{"role": turn.role, "text": turn.text} for turn in record.prompt.turns] if record.prompt else [],
-            evidence=record.evidence,
-            timings=record.timings,
-        )
         async with self._db.session() as session:
-            session.add(row)
-            if question.conversation_id is not None:
-                await note_question(session, question.conversation_id, row.question)
+            connection = await session.connection()  # past the unit of work, which costs more than the statement
+            await connection.execute(insert(AnswerRow), _row(record))
+            if record.question.conversation_id is not None:
+                await note_question(session, record.question.conversation_id, visible(record.question.text).strip())
 
     async def _in_time(self, record: Record, work: Awaitable[T]) -> T:
         """The work's result; raises EngineUnavailable when the time for the whole answer is over."""
@@ -322,6 +301,33 @@ class Answers:
                 raise
             seconds = self._settings.answer.timeout_seconds
             raise EngineUnavailable(say("answer_timeout", record.language, seconds=seconds)) from error
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """The columns of the answer's row."""
+    question, numbers = record.question, record.cited
+    return {
+        "id": record.id,
+        "conversation_id": question.conversation_id,
+        "person": question.person,
+        "platform": question.platform,
+        "kbs": list(question.kbs),
+        "question": visible(question.text).strip(),
+        "standalone_question": record.standalone,
+        "text": record.text,
+        "state": record.state,
+        "answered": record.answered,
+        "error": record.error,
+        "notice": record.notice,
+        "engine": record.engine,
+        "model": record.model,
+        "passages": [
+            passage_json(passage, number, cited=number in numbers) for number, passage in enumerate(record.passages, 1)
+        ],
+        "prompt": [{"role": turn.role, "text": turn.text} for turn in record.prompt.turns] if record.prompt else [],
+        "evidence": record.evidence,
+        "timings": record.timings,
+    }
 
 
 def _sources(passages: Sequence[Passage]) -> tuple[Source, ...]:

@@ -171,23 +171,21 @@ class Conversations:
 
 async def past_turns(session: AsyncSession, conversation_id: str, limit: int) -> Sequence[PastTurn]:
     """The last questions with their answers, oldest first; those that failed or were replaced are left out."""
-    rows = await session.scalars(
-        select(AnswerRow)
+    rows = await session.execute(
+        select(*_PAST_TURN)
         .where(AnswerRow.conversation_id == conversation_id, AnswerRow.state.in_(_REMEMBERED))
         .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
         .limit(limit)
     )
-    return [_past_turn(row) for row in reversed(list(rows))]
+    return [_past_turn(*row) for row in reversed(rows.all())]
 
 
 async def note_question(session: AsyncSession, conversation_id: str, question: str) -> None:
     """Move a conversation to the top, and name it after its first question."""
     title = case((ConversationRow.title == "", title_from(question)), else_=ConversationRow.title)
-    await session.execute(
-        update(ConversationRow)
-        .where(ConversationRow.id == conversation_id)
-        .values(updated_at=now(), title=title)
-        .execution_options(synchronize_session=False)
+    connection = await session.connection()  # past the unit of work, which costs more than the statement
+    await connection.execute(
+        update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated_at=now(), title=title)
     )
 
 
@@ -281,9 +279,18 @@ def _conversation(row: ConversationRow) -> Conversation:
     return Conversation(row.id, place, row.person, row.title, row.kb, row.created_at, row.updated_at)
 
 
-def _past_turn(row: AnswerRow) -> PastTurn:
-    cited = tuple(dict.fromkeys(kept["document"] for kept in row.passages if kept["cited"]))
-    return PastTurn(row.question, row.standalone_question, row.text, row.answered, cited)
+_PAST_TURN = (
+    AnswerRow.question,
+    AnswerRow.standalone_question,
+    AnswerRow.text,
+    AnswerRow.answered,
+    AnswerRow.passages,
+)
+
+
+def _past_turn(question: str, standalone: str, text: str, answered: bool, passages: Sequence[Any]) -> PastTurn:
+    cited = tuple(dict.fromkeys(kept["document"] for kept in passages if kept["cited"]))
+    return PastTurn(question, standalone, text, answered, cited)
 
 
 def _exchange(row: AnswerRow, rating: RatingRow | None) -> Exchange:

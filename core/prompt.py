@@ -224,10 +224,12 @@ _LEAST_REPEATS: Final = 6
 
 def before_repetition(text: str) -> int | None:
     """Where to cut a text that ends in the same words again and again (they are left once); None where it does not."""
-    for period in range(1, _LONGEST_PERIOD + 1):
-        times = max(_LEAST_REPEATS, -(-_REPEATED_CHARACTERS // period))
+    for period in range(1, min(_LONGEST_PERIOD, len(text) // _LEAST_REPEATS) + 1):
         unit = text[-period:]
-        if len(text) >= times * period and unit.strip("-=_*.· \n|") and text.endswith(unit * times):
+        if unit != text[-2 * period : -period]:
+            continue
+        times = max(_LEAST_REPEATS, -(-_REPEATED_CHARACTERS // period))
+        if unit.strip("-=_*.· \n|") and text.endswith(unit * times):
             at = len(text)
             while at >= 2 * period and text[at - 2 * period : at - period] == unit:
                 at -= period

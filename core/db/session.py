@@ -39,6 +39,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _engine(self.url, self.is_sqlite)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(self.engine.execution_options(**{_READ: True}), expire_on_commit=False)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -53,8 +54,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncSession]:
         """As `session`."""
         try:
-            async with self._sessions.begin() as session:
-                await session.connection(execution_options={_READ: True})
+            async with self._readers.begin() as session:
                 yield session
         except DBAPIError as error:
             raise self._meaning(error) from error
