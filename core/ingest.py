@@ -118,11 +118,14 @@ class _Group:
 
 
 def clean_name(name: str) -> str:
-    """A document's name as text: POSIX separators, no control characters; it never becomes a path of ours."""
+    """A document's name as text: POSIX separators, no control characters; it never becomes a path of ours.
+
+    Blanks at its ends stay: two files whose names differ by them are two documents.
+    """
     name = name.replace("\\", "/")
-    parts = ["".join(c for c in part if c.isprintable()).strip() for part in name.split("/")]
-    cleaned = "/".join(part for part in parts if part not in ("", ".", ".."))[-_NAME_LIMIT:]
-    if not cleaned:
+    parts = ["".join(c for c in part if c.isprintable()) for part in name.split("/")]
+    cleaned = "/".join(part for part in parts if part.strip() not in ("", ".", ".."))[-_NAME_LIMIT:]
+    if not cleaned.strip():
         raise UserError(tell("document_needs_name"))
     return cleaned
 
@@ -223,7 +226,7 @@ class Ingest:
         infos: list[DocumentInfo] = []
         moment = now()
         async with self._db.session() as session:
-            base = await kb_row(session, kb)
+            base = await kb_row(session, kb, lock=True)  # one entry at a time: names and quotas are looked up first
             there = await documents.known(session, base.id, list(taken))
             await self._check_quota(session, base, taken, there)
             job = self._jobs.new_row("ingest", {"kb": kb}, claimed=claimed)

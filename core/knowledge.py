@@ -256,8 +256,10 @@ class Knowledge:
 
 
 # ---------------------------------------------------------------- shared with ingestion
-async def kb_row(session: AsyncSession, name: str) -> KnowledgeBaseRow:
-    row = await session.scalar(select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == name))
+async def kb_row(session: AsyncSession, name: str, *, lock: bool = False) -> KnowledgeBaseRow:
+    """Raises NotFound; with `lock`, others that lock it wait until this session ends."""
+    query = select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == name)
+    row = await session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise await _no_such_kb(session, name)
     return row

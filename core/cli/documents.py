@@ -67,7 +67,7 @@ def ingest(
         started = time.monotonic()
         list(_files(sources))  # an absent path is told before anything is opened or made
         async with opened(settings, "wait", bar=not as_json) as kvasir:
-            if not kvasir.embedder_state.ready and kvasir.embedder_state.reason:
+            if not kvasir.embedder_state.ready and settings.embedder.kind != "none":
                 err.print(plain(tell("keyword_only", reason=kvasir.embedder_state.reason)), style="yellow")
             outcomes = await bring_in(kvasir, name, sources, show=not as_json)
         _report(name, outcomes, time.monotonic() - started, as_json)

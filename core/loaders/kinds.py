@@ -171,7 +171,7 @@ _OLD: Final[Mapping[str, str]] = {".doc": "doc", ".ppt": "ppt", ".dot": "doc", "
 
 
 def suffix_of(name: str) -> str:
-    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    stem, dot, suffix = name.rpartition("/")[2].rstrip(" .").rpartition(".")
     return f".{suffix.lower()}" if dot and stem.strip(".") else ""
 
 
