@@ -188,9 +188,9 @@ def _pieces_of_word(word: str) -> Sequence[str]:
     parts = _PART.findall(core)
     if len(parts) < 2:
         return (_stem(core),)
-    found = [_stem(part) for part in parts if len(part) > 1 or part.isdigit()]
+    found = [part[:_MAX_TOKEN] if part.isdigit() else _stem(part) for part in parts if len(part) > 1 or part.isdigit()]
     if len(core) <= _MAX_TOKEN:
-        found.append(_stem(core))
+        found.append(_stem(core) if core.isalpha() else core.lower())
     return found
 
 

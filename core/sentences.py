@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from typing import Final
 
 # A place where a sentence may end: marks with what closes after them, or a line's end.
+# It begins with one set of characters, so that the text in between is passed over fast.
 _CANDIDATE: Final = re.compile(
-    r"""(?P<full>[。！？；｡…]+)[”’」』）】》〉"')\]]*|(?P<mark>[.!?．]+)[”’"')\]»」』）*_]*|\n[ \t\r\n]*"""
+    r"""[\n.!?．。！？；｡…]"""
+    r"""(?:(?<=\n)[ \t\r\n]*|(?<=[.!?．])([.!?．]*)[”’"')\]»」』）*_]*|[。！？；｡…]*[”’」』）】》〉"')\]]*)"""
 )
+_SPACE: Final = re.compile(r"\s+")
+_FULL: Final = frozenset("。！？；｡…")
 _LAST_WORD: Final = re.compile(r"[^\s(\[\"'“‘]*\Z")
 _LINE_START: Final = re.compile(
     r"#{1,6} |[-*+•·] |\d{1,3}[.)、] |\||>|```|~~~|[（(]?[一二三四五六七八九十\d]{1,3}[）)、]"
@@ -41,6 +45,26 @@ _OPENERS: Final = _words(
 )
 
 
+_NEVER_PLAIN: Final = _ABBREVIATIONS | _MAY_END | _BEFORE_NUMBER
+"""Before a point these need a closer look; any other word of letters just ends the sentence."""
+
+
+def starts(text: str) -> list[int]:
+    """Where each sentence starts; the first one at 0, so that with the white space behind them they are the text."""
+    found = [len(text) - len(text.lstrip())]
+    last = found[0]
+    for end in _ends(text):
+        if text[end : end + 1].isspace():
+            end += 1
+            if more := _SPACE.match(text, end):
+                end = more.end()
+        if last < end < len(text):
+            found.append(end)
+            last = end
+    found[0] = 0
+    return found
+
+
 def sentences(text: str) -> list[tuple[int, int]]:
     """(start, end) of each sentence, in order, without the white space around it; no other character is left out."""
     spans: list[tuple[int, int]] = []
@@ -63,27 +87,38 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> No
 def _ends(text: str) -> Iterator[int]:
     line = 0
     for match in _CANDIDATE.finditer(text):
-        if match["full"] is not None:
-            yield match.end()
-        elif match["mark"] is not None:
-            if _mark_ends(text, match):
-                yield match.end()
-        else:
+        first, end = match.span()
+        char = text[first]
+        if char == "\n":
             if _line_ends(text, line, match):
-                yield match.end()
-            line = match.end()
+                yield end
+            line = end
+        elif char in _FULL or _is_plain(text, first, end) or _mark_ends(text, match):
+            yield end
+
+
+def _is_plain(text: str, point: int, end: int) -> bool:
+    """Whether this is the commonest end by far, told in a moment: `word. Next`."""
+    if text[end : end + 1] != " ":
+        return False
+    following = text[end + 1 : end + 2]
+    if following.islower() or not following.isalnum():
+        return False
+    word = text[text.rfind(" ", 0, point) + 1 : point]
+    return word.isalnum() and len(word) > 1 and not word.isdigit() and word.lower() not in _NEVER_PLAIN
 
 
 def _mark_ends(text: str, match: re.Match[str]) -> bool:
     """Whether a Latin full stop, question or exclamation mark ends a sentence."""
     end = match.end()
+    is_point = match[0][0] == "." and not match[1]
     following = text[end : end + _LOOK_BACK]
     if following and not following[0].isspace():
-        return match["mark"] != "." and _is_wide(following[0])
+        return not is_point and _is_wide(following[0])
     following = following.lstrip()
     if not following:
         return True
-    if match["mark"] != ".":
+    if not is_point:
         return not following[0].islower()
     return not following[0].islower() and not _is_abbreviation(text, match.start(), following)
 

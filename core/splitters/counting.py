@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +42,9 @@ class TokenCounter(Protocol):
         """Part of an index's fingerprint: equal names count equally."""
 
     def __call__(self, text: str) -> int: ...
+
+    def each(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of every one of them."""
 
 
 def token_counter(vocabulary: str) -> TokenCounter:
@@ -90,6 +93,9 @@ class _LibraryCounter:
     def __call__(self, text: str) -> int:
         return self._count(text)
 
+    def each(self, texts: Sequence[str]) -> list[int]:
+        return list(map(self._count, texts))
+
 
 class _WordCounter:
     """Sums over words, each counted once and remembered."""
@@ -118,6 +124,13 @@ class _WordCounter:
             ones = len(text) - len(rest) + runs
             text = rest
         return ones + sum(map(self._words.__getitem__, text.split()))
+
+    def each(self, texts: Sequence[str]) -> list[int]:
+        everything = " ".join(texts)
+        if not everything.isascii() or (self._whole is not None and self._find_suspicious(everything)):
+            return list(map(self, texts))
+        known = self._words.__getitem__
+        return [sum(map(known, text.split())) for text in texts]
 
     def _must_be_whole(self, text: str) -> bool:
         return any(mark in text for mark in (*self._added, *_NOT_WHITESPACE_TO_BERT))
@@ -165,6 +178,7 @@ class _GreedyWordPiece:
     def __init__(self, bert: _Bert, library: Callable[[str], int]) -> None:
         self._bert = bert
         self._library = library
+        self._first, self._later = _longest(bert.vocabulary)
 
     def __call__(self, word: str) -> int:
         if not _ASCII_WORD.fullmatch(word):
@@ -178,17 +192,29 @@ class _GreedyWordPiece:
         if piece in vocabulary or len(piece) > self._bert.unknown_from:
             return 1
         tokens = start = 0
-        prefix = ""
+        prefix, longest = "", self._first
         while start < len(piece):
-            end = len(piece)
+            end = min(len(piece), start + longest.get(piece[start], 0))
             while end > start and prefix + piece[start:end] not in vocabulary:
                 end -= 1
             if end == start:
                 return 1
             tokens += 1
             start = end
-            prefix = "##"
+            prefix, longest = "##", self._later
         return tokens
+
+
+def _longest(vocabulary: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """By their first character, how long pieces are at most: those that begin a word, and those that go on with one."""
+    first: dict[str, int] = {}
+    later: dict[str, int] = {}
+    for piece in vocabulary:
+        if piece.startswith("##") and len(piece) > 2:
+            later[piece[2]] = max(later.get(piece[2], 0), len(piece) - 2)
+        elif piece:
+            first[piece[0]] = max(first.get(piece[0], 0), len(piece))
+    return first, later
 
 
 def _open_tokenizer(path: Path, data: bytes) -> tuple[Tokenizer, _Bert | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from core.splitters.pieces import Cutter, Piece
 from core.types import Locator, Section
@@ -51,16 +52,16 @@ def render(sections: Sequence[Section], pieces: Sequence[Piece]) -> tuple[str, L
     """The text of a chunk made of these pieces, and where it stands."""
     text = ""
     locator: Locator | None = None
-    for piece in _joined(pieces):
-        section = sections[piece.section]
-        part = section.text[piece.start : piece.end]
+    for number, start, end, lead in _joined(pieces):
+        section = sections[number]
+        part = section.text[start:end]
         part = part.strip() if section.kind == "text" else part.strip("\r\n").rstrip()
         if not part:
             continue
-        if piece.lead:
-            part = f"{piece.lead}\n{part}"
+        if lead:
+            part = f"{lead}\n{part}"
         text = f"{text}{_gap(text)}{part}" if text else part
-        place = _place(section, piece.start, piece.end)
+        place = _place(section, start, end)
         locator = place if locator is None else _span(locator, place)
     return text, locator or Locator()
 
@@ -94,16 +95,17 @@ def _tail(cutter: Cutter, pieces: list[Piece], overlap: int) -> list[Piece]:
     return tail
 
 
-def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Neighbours in the same section as one; a header row is not repeated inside a chunk."""
-    first = last = pieces[0]
-    for piece in pieces[1:]:
-        if piece.section == last.section and piece.start == last.end:
-            last = piece
-            continue
-        yield first if first is last else first._replace(end=last.end)
-        first = last = piece
-    yield first if first is last else first._replace(end=last.end)
+def _joined(pieces: Sequence[Piece]) -> list[tuple[int, int, int, str]]:
+    """(section, start, end, lead), neighbours in one section as one; a header row is not repeated inside a chunk."""
+    joined: list[tuple[int, int, int, str]] = []
+    at = -1
+    for section, start, end, _, _, lead in pieces:
+        if joined and section == joined[-1][0] and start == at:
+            joined[-1] = (section, joined[-1][1], end, joined[-1][3])
+        else:
+            joined.append((section, start, end, lead))
+        at = end
+    return joined
 
 
 def _gap(text: str) -> str:
@@ -113,19 +115,25 @@ def _gap(text: str) -> str:
 
 def _place(section: Section, start: int, end: int) -> Locator:
     where = section.locator
+    text = section.text
     if (
         where.kind not in _COUNTED
         or where.first is None
         or where.last is None
-        or (start, end) == (0, len(section.text))
+        or (start == 0 and end == len(text))
+        or _line_ends(text) != where.last - where.first
     ):
         return where
-    text = section.text
-    if text.rstrip("\n").count("\n") != where.last - where.first:
-        return where
-    start += len(text[start:end]) - len(text[start:end].lstrip("\r\n"))
+    while text[start] in "\r\n":
+        start += 1
     first = where.first + text.count("\n", 0, start)
-    return replace(where, first=first, last=first + text[start:end].rstrip().count("\n"))
+    return Locator(where.kind, where.label, first, first + text[start:end].rstrip().count("\n"))
+
+
+@lru_cache(maxsize=4)
+def _line_ends(text: str) -> int:
+    """Asked once for each chunk of a section."""
+    return text.rstrip("\n").count("\n")
 
 
 def _span(one: Locator, other: Locator) -> Locator:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from core.sentences import sentences
+from core.sentences import starts
 from core.splitters.counting import LONE, TokenCounter
 from core.types import Section
 
@@ -53,17 +54,33 @@ class Cutter:
         self._sections = sections
         self._count = count
         self._size = size
+        self._sentences: dict[tuple[int, int], list[Piece]] = {}
 
     def coarse(self) -> list[Piece]:
         """All sections in paragraphs, tables and blocks of code."""
         pieces = []
         for index, section in enumerate(self._sections):
-            text = section.text
             if section.kind == "text":
-                spans = _spans([0, *(match.end() for match in _PARAGRAPH_END.finditer(text))], len(text))
-                pieces += [Piece(index, start, end, self._measure(text[start:end]), True) for start, end in spans]
+                pieces += self._paragraphs(index, section.text)
             else:
-                pieces.append(Piece(index, 0, len(text), self._measure(text)))
+                pieces.append(Piece(index, 0, len(section.text), self._measure(section.text)))
+        return pieces
+
+    def _paragraphs(self, section: int, text: str) -> list[Piece]:
+        """Each as long as its sentences together, which are measured now, since nearly all of them are asked for."""
+        breaks = [0, *(match.end() for match in _PARAGRAPH_END.finditer(text))]
+        begins = starts(text)
+        ends = [*begins[1:], len(text)]
+        texts = [text[start:end] for start, end in zip(begins, ends, strict=True)]
+        sizes = map(max, self._count.each(texts), [len(one) // _LONGEST_TOKEN for one in texts])
+        sentences = [Piece(section, *each) for each in zip(begins, ends, sizes, strict=True)]
+        pieces = []
+        first = 0
+        for start, end in _spans(breaks, len(text)):
+            last = bisect_left(begins, end, first)
+            inside = self._sentences[section, start] = sentences[first:last]
+            pieces.append(Piece(section, start, end, sum([piece.tokens for piece in inside]), True))
+            first = last
         return pieces
 
     def finer(self, piece: Piece) -> list[Piece]:
@@ -76,13 +93,8 @@ class Cutter:
         return self._runs(piece.section, piece.start, piece.end)
 
     def sentences(self, piece: Piece) -> list[Piece]:
-        text = self._sections[piece.section].text[piece.start : piece.end]
-        starts = [start for start, _ in sentences(text)]
-        starts[:1] = [0]
-        return [
-            Piece(piece.section, piece.start + start, piece.start + end, self._measure(text[start:end]))
-            for start, end in _spans(starts, len(text))
-        ]
+        """Those of a whole paragraph."""
+        return self._sentences[piece.section, piece.start]
 
     def is_prose(self, piece: Piece) -> bool:
         return self._sections[piece.section].kind == "text" and not piece.lead

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from core.analyzer import tokens as search_tokens
+from core.analyzer import token_text
 from core.ports import SplitterSpec
 from core.splitters.counting import TokenCounter
 from core.splitters.packing import pack, render
 from core.splitters.pieces import Cutter, Piece, measure
 from core.types import Chunk, Locator, Parsed, Section
 
-VERSION = "1"
+VERSION = "2"
 """Part of an index's fingerprint: it changes whenever the same document could get other chunks."""
 
 HEADER_TOKENS = 34
@@ -67,20 +67,12 @@ class StructuralSplitter:
         for group in self._groups(parsed.sections):
             header = _header(title, group.headings) if self._title_enhance else []
             lead = self._fitting(header)
-            found = search_tokens(" ".join(header))
+            found = token_text(" ".join(header))
             for text, locator in self._texts(group):
                 embed_text = f"{lead}\n{text}" if lead else text
-                chunks.append(
-                    Chunk(
-                        number=len(chunks),
-                        text=text,
-                        tokens=" ".join(found + search_tokens(text)),
-                        content_hash=hashlib.blake2b(embed_text.encode(), digest_size=20).hexdigest(),
-                        headings=group.headings,
-                        locator=locator,
-                        embed_text=embed_text,
-                    )
-                )
+                tokens = f"{found} {token_text(text)}".strip()
+                content_hash = hashlib.blake2b(embed_text.encode(), digest_size=20).hexdigest()
+                chunks.append(Chunk(len(chunks), text, tokens, content_hash, group.headings, locator, embed_text))
         return chunks
 
     def _texts(self, group: _Group) -> Iterator[tuple[str, Locator]]:
