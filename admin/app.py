@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -24,8 +22,6 @@ from admin.rate import Rate
 from core.app import Kvasir
 from core.errors import KvasirError
 from core.texts import tell
-
-logger = logging.getLogger(__name__)
 
 API = "/api/v1"
 
@@ -61,7 +57,6 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(KvasirError, _of_ours)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(OperationalError, _of_database)
     app.add_exception_handler(ClientDisconnect, _of_nobody)
 
 
@@ -87,11 +82,6 @@ async def _of_validation(_request: Request, error: Exception) -> Response:
 
 def _field(item: Any) -> str:
     return ".".join(str(part)[:100] for part in item["loc"][1:6]) or str(item["loc"][0])
-
-
-async def _of_database(_request: Request, error: Exception) -> Response:
-    logger.warning("the database did not answer: %s", error)
-    return problem(503, tell("database_busy"), headers={"retry-after": "5"})
 
 
 async def _of_nobody(_request: Request, _error: Exception) -> Response:

@@ -14,9 +14,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin.guard import is_https
-from admin.problem import problem
+from admin.problem import problem, problem_of
 from core.access import Identity
 from core.accounts import Accounts
+from core.errors import KvasirError
 from core.settings import WebSettings
 from core.texts import tell
 from core.types import Person, Role
@@ -47,7 +48,11 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        identity = await self._identity(headers, scope)
+        try:
+            identity = await self._identity(headers, scope)
+        except KvasirError as error:
+            await problem_of(error)(scope, receive, send)
+            return
         if identity is None and self._web.anonymous and "authorization" not in headers:
             identity, send = self._guest(headers, scope, send)
         if identity is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import JSONResponse
 
 from core.errors import (
@@ -23,6 +25,9 @@ from core.errors import (
     Unavailable,
     UserError,
 )
+from core.texts import tell
+
+logger = logging.getLogger(__name__)
 
 _STATUS: Final[tuple[tuple[type[KvasirError], int], ...]] = (
     # The first that fits holds.
@@ -52,5 +57,10 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def problem_of(error: KvasirError) -> Problem:
+    """Says what the error says; of a database in trouble only that it is, since the rest is for the log."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return problem(status, str(error))
+    headers = {"retry-after": "5"} if isinstance(error, Unavailable) else None
+    if isinstance(error.__cause__, DBAPIError):
+        logger.warning("%s", error)
+        return problem(status, tell("database_busy"), headers=headers)
+    return problem(status, str(error), headers=headers)

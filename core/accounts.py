@@ -14,13 +14,13 @@ from typing import Any, cast
 
 from sqlalchemy import Delete, Update, delete, func, select, update
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.access import ACCOUNT_PREFIX, Action, Identity, Scope, may
 from core.db.session import Database
 from core.db.tables import ApiKeyRow, OneTimeTokenRow, SessionRow, UserRow, now
-from core.errors import Conflict, LoginNeeded, NotAllowed, NotFound, UserError
+from core.errors import Conflict, LoginNeeded, NotAllowed, NotFound, Unavailable, UserError
 from core.passwords import MAX_PASSWORD, Backoff, Passwords, check_password
 from core.settings import Settings
 from core.texts import tell
@@ -334,7 +334,7 @@ class Accounts:
         async def write() -> None:
             try:
                 await self._execute(statement)
-            except OperationalError as error:
+            except Unavailable as error:
                 logger.warning("a time of last use was not kept: %s", error)
 
         task = asyncio.create_task(write(), name="last-use")

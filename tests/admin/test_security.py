@@ -364,12 +364,14 @@ async def test_while_another_process_writes_one_reads_on_and_loses_nothing(
 
 
 async def test_a_database_that_fails_is_said_without_its_words(site: Site, anna: httpx2.AsyncClient) -> None:
-    async with site.kvasir.db.session() as session:
-        await session.execute(sql("DROP TABLE knowledge_bases"))
-    response = await anna.get("/api/v1/kbs")
-    assert response.status_code == 503
-    assert "retry-after" in response.headers
-    assert "table" not in response.text
+    for table, path in (("knowledge_bases", "/api/v1/kbs"), ("sessions", "/api/v1/me")):
+        async with site.kvasir.db.session() as session:
+            await session.execute(sql(f"DROP TABLE {table}"))
+        response = await anna.get(path)
+        assert response.status_code == 503
+        assert "retry-after" in response.headers
+        assert "table" not in response.text
+        assert "kvasir.db" not in response.text
 
 
 async def test_passwords_are_hashed_beside_the_event_loop() -> None:
