@@ -17,6 +17,7 @@ import typer
 from core import registry
 from core.cli.common import GLOBALS, ending, err, language, model_bar, out, plain, set_up_logging
 from core.cli.documents import bring_in
+from core.errors import KvasirError
 from core.texts import say, speaking, system_language
 from core.types import Language
 
