@@ -1,0 +1,178 @@
+"""Knowledge bases and their documents: names, sizes, counts, and what deleting takes along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import Conflict, NotFound, UserError
+from core.knowledge import checked_kb_name
+from tests.fakes.library import Library, opened_library
+
+pytestmark = pytest.mark.anyio
+
+FILES: dict[str, str | bytes] = {
+    "a.md": "# A\n\nOf tea.",
+    "b/100%.md": "# B\n\nOf bread.",
+    "b/c_d.md": "# C\n\nOf cheese.",
+    "bad.pdf": b"%PDF-1.7 broken",
+}
+
+
+@pytest.fixture
+async def library(tmp_path: Path, database_url: str) -> AsyncIterator[Library]:
+    """On SQLite and on PostgreSQL."""
+    async with opened_library(tmp_path / "data", database_url) as library:
+        yield library
+
+
+# ---------------------------------------------------------------- names
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "..",
+        ".",
+        "..\\\\kb",
+        "/abs",
+        "a/b",
+        "a\\b",
+        "../a",
+        "a..b",
+        "a\x00b",
+        "a\nb",
+        "-",
+        "a/",
+        "~",
+        "a\u202eb",
+        "n" * 101,
+    ],
+)
+def test_a_name_that_could_be_a_path_is_refused(name: str) -> None:
+    """Protection: fault 2."""
+    with pytest.raises(UserError):
+        checked_kb_name(name)
+
+
+@given(st.text(max_size=120))
+def test_a_name_is_refused_or_harmless(name: str) -> None:
+    try:
+        kept = checked_kb_name(name)
+    except UserError:
+        return
+    assert 1 <= len(kept) <= 100
+    assert not set(kept) & set("/\\\x00\r\n")
+    assert ".." not in kept
+    assert checked_kb_name(kept) == kept
+
+
+def test_one_name_has_one_form() -> None:
+    assert checked_kb_name(" cafe\u0301 ") == "caf\u00e9"
+    assert checked_kb_name("员工手册 2.1") == "员工手册 2.1"
+
+
+# ---------------------------------------------------------------- knowledge bases
+async def test_a_knowledge_base_is_made_once(library: Library) -> None:
+    made = await library.knowledge.create("kb", description="About us", private=True, chunk_size=100, chunk_overlap=10)
+    assert (made.name, made.description, made.private, made.chunk_size, made.chunk_overlap) == (
+        "kb", "About us", True, 100, 10,
+    )  # fmt: skip
+    assert (made.documents, made.chunks, made.vectors) == (0, 0, False)
+    with pytest.raises(Conflict):
+        await library.knowledge.create("kb")
+    assert [kb.name for kb in await library.knowledge.list()] == ["kb"]
+
+
+async def test_raced_by_many_it_is_still_one(library: Library) -> None:
+    made = await asyncio.gather(*(library.knowledge.get_or_create("kb") for _ in range(20)))
+    assert len({kb.id for kb in made}) == 1
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(31, 0), (9000, 0), (100, 51), (100, -1)])
+async def test_sizes_that_make_no_sense_are_refused(library: Library, size: int, overlap: int) -> None:
+    with pytest.raises(UserError):
+        await library.knowledge.create("kb", chunk_size=size, chunk_overlap=overlap)
+    assert await library.knowledge.list() == []
+    await library.knowledge.create("kb")
+    with pytest.raises(UserError):
+        await library.knowledge.update("kb", chunk_size=size, chunk_overlap=overlap)
+    assert (await library.knowledge.get("kb")).chunk_size == library.settings.splitter.chunk_size
+
+
+async def test_only_settings_can_be_changed(library: Library) -> None:
+    await library.knowledge.create("kb")
+    assert (await library.knowledge.update("kb", description="New", top_k=3)).top_k == 3
+    with pytest.raises(UserError, match="live_generation_id"):
+        await library.knowledge.update("kb", live_generation_id="x")
+
+
+async def test_one_that_is_not_there_is_named_with_those_that_are(library: Library) -> None:
+    with pytest.raises(NotFound, match="no knowledge base yet"):
+        await library.knowledge.get("kb")
+    await library.knowledge.create("tea")
+    with pytest.raises(NotFound, match="tea"):
+        await library.knowledge.get("kb")
+    assert await library.knowledge.live(["tea"]) == []
+    with pytest.raises(NotFound):
+        await library.knowledge.live(["tea", "kb"])
+
+
+async def test_deleting_takes_documents_and_index_along(library: Library) -> None:
+    await library.bring("kb", FILES)
+    await library.bring("other", {"a.md": "# A\n\nOf tea."})
+    live = await library.live("kb")
+    await library.knowledge.delete("kb")
+    assert [kb.name for kb in await library.knowledge.list()] == ["other"]
+    assert (await library.store.count(live)).documents == 0
+    assert await library.found("other", "tea") == ["a.md"]
+    await library.bring("kb", {"a.md": "# A\n\nAgain."})
+    assert set(await library.texts("kb")) == {"a.md"}
+
+
+# ---------------------------------------------------------------- documents
+async def test_documents_are_paged_and_narrowed_down(library: Library) -> None:
+    await library.bring("kb", FILES)
+
+    async def names(**how: object) -> tuple[list[str], int]:
+        rows, total = await library.knowledge.documents("kb", **how)  # type: ignore[arg-type]  # passed through
+        return [row.name for row in rows], total
+
+    assert await names() == (sorted(FILES), 4)
+    assert await names(limit=2, offset=1) == (sorted(FILES)[1:3], 4)
+    assert await names(status="failed") == (["bad.pdf"], 1)
+    assert await names(text="B/") == (["b/100%.md", "b/c_d.md"], 2)
+    assert await names(text="%") == (["b/100%.md"], 1)
+    assert await names(text="c_") == (["b/c_d.md"], 1)
+    kb = await library.knowledge.get("kb")
+    assert (kb.documents, kb.chunks, kb.vectors, kb.embedder) == (3, 3, True, "words")
+
+
+async def test_a_document_shows_its_chunks_and_gives_its_original(library: Library) -> None:
+    await library.bring("kb", FILES)
+    document = await library.knowledge.find_document("kb", "a.md")
+    assert (await library.knowledge.document(document.id)).name == "a.md"
+    assert [chunk.text for chunk in await library.knowledge.chunks(document.id)] == ["Of tea."]
+    original = await library.knowledge.original(document.id)
+    assert original.read_text() == FILES["a.md"]
+    original.unlink()
+    with pytest.raises(NotFound, match="original"):
+        await library.knowledge.original(document.id)
+
+
+async def test_a_deleted_document_is_gone_everywhere(library: Library) -> None:
+    await library.bring("kb", FILES)
+    document = await library.knowledge.find_document("kb", "a.md")
+    await library.knowledge.delete_document(document.id)
+    with pytest.raises(NotFound):
+        await library.knowledge.find_document("kb", "a.md")
+    for look in (library.knowledge.document, library.knowledge.chunks, library.knowledge.delete_document):
+        with pytest.raises(NotFound):
+            await look(document.id)
+    assert "a.md" not in await library.texts("kb")
+    assert await library.agrees("kb")
