@@ -2,8 +2,8 @@
 
     python -m bench.gate FOLDER… [--sizes 5 20 100 0] [--fit] [--model-dir DIR] [--cache FILE] [--more DIR]
 
-Each folder holds `docs/`, `questions.jsonl` and `out_of_scope.jsonl`, or the questions alone with `--docs DIR`. For every
-size (0: all documents) random knowledge bases are drawn; their own questions ought to be answered, those of other
+Each folder holds `docs/`, `questions.jsonl` and `out_of_scope.jsonl`, or the questions alone with `--docs DIR`. For
+every size (0: all documents) random knowledge bases are drawn; their own questions ought to be answered, those of other
 folders of documents and those out of scope refused. `--more` adds documents that nobody asks about. `--fit` fits the
 coefficients of `core/evidence.py` on half of the questions, tries them on the other half, and prints them.
 """
@@ -38,8 +38,9 @@ from core.types import Generation, IndexedDocument
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 DRAWN = {5: 60, 20: 30, 100: 8, 1000: 2}
 """How many knowledge bases of a size are drawn."""
-WITH_VECTORS = ("keyword", "gap", "coverage", "together", "missing", "title", "rarest", "closest")
-WITHOUT_VECTORS = ("keyword", "gap", "coverage", "together", "missing", "title", "rarest", "spaced")
+WITH_VECTORS = ("keyword", "ahead", "gap", "coverage", "together", "missing", "title", "names", "closest", "crowd")
+SPACED = ("keyword", "ahead", "gap", "coverage", "together", "missing", "title", "names", "crowd")
+UNSPACED = ("ahead", "gap", "together", "title", "names", "crowd")
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,9 @@ def report(cases: Sequence[Case]) -> None:
 
 def fit(cases: Sequence[Case]) -> None:
     for title, names, chosen in (
-        ("_WITH_VECTORS", WITH_VECTORS, [case for case in cases if case.known > 0.5 and case.signals.spaced]),
-        ("_WITHOUT_VECTORS", WITHOUT_VECTORS, [case for case in cases if case.known < 0.5]),
+        ("_WITH_VECTORS", WITH_VECTORS, [case for case in cases if case.signals.spaced and case.known > 0.5]),
+        ("_SPACED", SPACED, [case for case in cases if case.signals.spaced and not case.known]),
+        ("_UNSPACED", UNSPACED, [case for case in cases if not case.signals.spaced]),
     ):
         if chosen:
             fit_rule(title, names, chosen)
@@ -203,35 +205,40 @@ def fit(cases: Sequence[Case]) -> None:
 def fit_rule(title: str, names: Sequence[str], cases: Sequence[Case]) -> None:
     order = {question: number for number, question in enumerate(sorted({case.question for case in cases}))}
     half = np.array([order[case.question] * 7919 % 1009 % 2 for case in cases], bool)
+    print(f"\n{title}, fitted on one half of the questions and tried on the other:")
     for train in (half, ~half):
-        weights = logistic(cases, names, train)
-        print(f"\n{title}, fitted on one half, tried on the other:")
-        tried = [
-            (case, score)
-            for case, score, there in zip(cases, rows(cases, names) @ weights, train, strict=True)
-            if not there
-        ]
-        seen = [
-            (case, score)
-            for case, score, there in zip(cases, rows(cases, names) @ weights, train, strict=True)
-            if there
-        ]
-        threshold = float(np.quantile([score for case, score in seen if case.answerable and not case.size], 0.03))
-        for group, size in sorted({(case.group, case.size) for case, _ in tried}):
-            good = np.array([s for c, s in tried if (c.group, c.size) == (group, size) and c.answerable])
-            bad = np.array([s for c, s in tried if (c.group, c.size) == (group, size) and not c.answerable])
-            at_5 = (bad < np.quantile(good, 0.05)).mean()
-            print(
-                f"  {group}, {size or 'all'}: {(bad < threshold).mean():.2f} / {(good < threshold).mean():.3f}, at 5 % wrong {at_5:.2f}"
+        scores = rows(cases, names) @ fitted(cases, names, train)
+        kinds = {(case.group, case.size) for case, there in zip(cases, train, strict=True) if not there}
+        for group, size in sorted(kinds):
+            good, bad = (
+                np.array(
+                    [
+                        score
+                        for case, score, there in zip(cases, scores, train, strict=True)
+                        if not there and (case.group, case.size, case.answerable) == (group, size, answerable)
+                    ]
+                )
+                for answerable in (True, False)
             )
-    weights = logistic(cases, names, np.ones(len(cases), bool))
-    scores = rows(cases, names) @ weights
-    good = [score for case, score in zip(cases, scores, strict=True) if case.answerable and not case.size]
-    weights[-1] -= float(np.quantile(good, 0.03))
-    print(
-        f"{title} = "
-        + json.dumps({name: round(float(weight), 1) for name, weight in zip((*names, ""), weights, strict=True)})
-    )
+            if len(good) and len(bad):
+                at_5 = (bad < np.quantile(good, 0.05)).mean()
+                shares = f"{(bad < 0).mean():.2f} / {(good < 0).mean():.3f}, at 5 % wrong {at_5:.2f}"
+                print(f"  {group}, {size or 'all'}: {shares}")
+    found = fitted(cases, names, np.ones(len(cases), bool))
+    print(title, "=", {name: round(float(weight), 1) for name, weight in zip((*names, ""), found, strict=True)})
+
+
+def fitted(cases: Sequence[Case], names: Sequence[str], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Coefficients whose sum is 0 where 3.5 % of the answerable questions on all documents are refused."""
+    found = logistic(cases, names, chosen)
+    scores = rows(cases, names) @ found
+    asked = [
+        score
+        for case, score, there in zip(cases, scores, chosen, strict=True)
+        if there and case.answerable and not case.size
+    ]
+    found[-1] -= float(np.quantile(asked, 0.035)) if asked else 0.0
+    return found
 
 
 def rows(cases: Sequence[Case], names: Sequence[str]) -> NDArray[np.float64]:
@@ -257,5 +264,5 @@ def logistic(cases: Sequence[Case], names: Sequence[str], chosen: NDArray[np.boo
 
 
 if __name__ == "__main__":
-    assert {field.name for field in fields(Signals)} >= {*WITH_VECTORS, *WITHOUT_VECTORS}
+    assert {field.name for field in fields(Signals)} >= {*WITH_VECTORS, *SPACED, *UNSPACED}
     main()

@@ -28,32 +28,48 @@ _WINDOW_UNSPACED: Final = 60
 """Tokens of a sentence or two; an unspaced script has two tokens a character."""
 
 
-# Fitted by logistic regression on questions that documents answer and others that they do not, in English and Chinese,
-# in knowledge bases of 5, 20, 100 and all documents, each kind counting alike; the constant puts 0.5 where 3 % of the
-# answerable ones are refused. `python -m bench.gate FOLDER… --fit` measures the rule and fits it anew.
+_CROWD_BEGINS: Final = 250
+_CROWD_GROWS: Final = 2.0
+
+# Fitted by logistic regression on questions that documents answer and others that they do not, in English and Chinese:
+# encyclopaedic ones in knowledge bases of 5, 20, 100 and all documents, and those on the sample documents; each kind
+# counts alike. The constants put 0.5 where 3 or 4 % of the answerable ones are refused in the largest knowledge bases.
+# `python -m bench.gate FOLDER… --fit` measures the rules and fits them anew.
 _WITH_VECTORS: Final[Mapping[str, float]] = {
-    "": -6.5,
-    "keyword": 2.1,
-    "gap": 4.8,
-    "coverage": 2.1,
-    "together": 2.4,
-    "missing": -1.4,
+    "": -5.6,
+    "keyword": 3.2,
+    "ahead": 1.9,
+    "gap": 2.2,
+    "coverage": 2.7,
+    "together": 2.7,
+    "missing": -1.7,
+    "title": 1.4,
+    "names": -3.9,
+    "closest": 9.6,
+    "crowd": -2.4,
+}
+_SPACED: Final[Mapping[str, float]] = {
+    "": -3.3,
+    "keyword": 7.1,
+    "ahead": 3.0,
+    "gap": 3.8,
+    "coverage": 3.2,
+    "together": 3.3,
+    "missing": -1.5,
     "title": 2.2,
-    "names": -4.0,
-    "closest": 9.1,
+    "names": -4.3,
+    "crowd": -1.8,
 }
-_WITHOUT_VECTORS: Final[Mapping[str, float]] = {
-    "": -5.3,
-    "keyword": 2.4,
-    "ahead": 5.2,
-    "gap": 4.5,
-    "together": 4.2,
-    "missing": -0.8,
-    "title": 3.5,
-    "names": -4.1,
+_UNSPACED: Final[Mapping[str, float]] = {
+    "": -3.9,
+    "ahead": 3.8,
+    "gap": 3.2,
+    "together": 7.9,
+    "title": 2.9,
+    "names": -6.3,
+    "crowd": -3.0,
 }
-_SPACED: Final = 2.7
-"""Added without vectors for words: a word is a harder thing to meet than a pair of characters."""
+"""Without vectors: pairs of characters are met by chance more often than words, and a title tells more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +110,12 @@ class Signals:
     """Weight of the longest stretch of the question that this passage lacks."""
     title: float
     """Share of a passage's title or heading that the question names, cubed: half a name names another thing."""
-    rarest: float
-    """Weight of the heaviest part of the question that was found, as a share of the heaviest possible."""
     names: float
     """Weight of the question's names and numbers that the passage with most of them lacks."""
     closest: float
     """Cosine between the question and the closest sentence; 0 where there are no vectors."""
+    crowd: float
+    """How large the knowledge base is: the more it holds, the more of a question is met by chance."""
     spaced: bool
     """Whether most of the question is written in a script with spaces."""
 
@@ -120,14 +136,13 @@ def measure(
     total = sum(unit.weight for unit in units)
     says_nothing = all(FUNCTION_WORDS.issuperset(unit.tokens) for unit in units)
     if not candidates or not total or says_nothing:
-        return Signals(0, 0, 0, 0, 0, 1, 0, 0, 0, closest, spaced=True)
+        return Signals(0, 0, 0, 0, 0, 1, 0, 1, closest, 1, spaced=True)
     spaced = 2 * sum(map(_is_spaced, units)) >= len(units)
     present = [[not unit_tokens.isdisjoint(unit.tokens) for unit in units] for unit_tokens in map(_set, candidates)]
     covered = [sum(unit.weight for unit, there in zip(units, row, strict=True) if there) for row in present]
     fullest = present[covered.index(max(covered))]
     width = _WINDOW if spaced else _WINDOW_UNSPACED
     asked = frozenset(tokens(question))
-    found = [unit.weight for column, unit in enumerate(units) if any(row[column] for row in present)]
     best = [*keyword, 0.0, 0.0, 0.0]
     return Signals(
         keyword=best[0],
@@ -137,18 +152,20 @@ def measure(
         together=max(_together(units, candidate, width) for candidate in candidates) / total,
         missing=_longest_missing(units, fullest) / total,
         title=max(_named(name, asked) for candidate in candidates for name in (*candidate.names, _NOTHING)) ** 3,
-        rarest=max(found, default=0.0) / _token_weight(0, chunks),
         names=_names_missing(question, units, present) / total,
         closest=closest,
+        crowd=min(1.0, max(0.0, math.log((chunks + 1) / _CROWD_BEGINS) / _CROWD_GROWS)),
         spaced=spaced,
     )
 
 
 def judge(signals: Signals, known: float) -> float:
     """Evidence 0..1; `known` is the share of the question in scripts that the embedder knows."""
-    with_vectors = _sum(_WITH_VECTORS, signals)
-    without = _sum(_WITHOUT_VECTORS, signals) + (_SPACED if signals.spaced else 0.0)
-    return 1 / (1 + math.exp(-(known * with_vectors + (1 - known) * without)))
+    if signals.spaced:
+        score = known * _sum(_WITH_VECTORS, signals) + (1 - known) * _sum(_SPACED, signals)
+    else:
+        score = _sum(_UNSPACED, signals)
+    return 1 / (1 + math.exp(-score))
 
 
 def _sum(weights: Mapping[str, float], signals: Signals) -> float:

@@ -7,6 +7,7 @@ bases can be compared.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,6 +60,15 @@ def keyword_share(score: float | None, terms: Mapping[str, float]) -> float:
     """BM25 divided by the most that the question could get."""
     most = sum(terms.values()) * _SATURATION
     return min(1.0, (score or 0.0) / most) if most > 0 else 0.0
+
+
+def bm25_share(found: Sequence[str], terms: Mapping[str, float], usual: float) -> float:
+    """The same from a passage's tokens, where `usual` is the length that counts as neither long nor short."""
+    counts = Counter(token for token in found if token in terms)
+    length = 1.2 * (0.25 + 0.75 * len(found) / usual) if usual else 1.2
+    return keyword_share(
+        sum(terms[token] * count * _SATURATION / (count + length) for token, count in counts.items()), terms
+    )
 
 
 def by_similarity(found: Sequence[Found]) -> list[Found]:

@@ -12,7 +12,7 @@ from typing import Final
 from core.analyzer import query_tokens
 from core.errors import EmbedderUnavailable, StoreUnavailable, Unavailable
 from core.evidence import Candidate, Signals, judge, measure
-from core.fusion import Found, by_similarity, fuse, idf, keyword_share, known_share, title_tokens
+from core.fusion import Found, bm25_share, by_similarity, fuse, idf, keyword_share, known_share, title_tokens
 from core.ports import Embedder, Reranker, VectorStore
 from core.sentences import sentences
 from core.settings import RetrievalSettings
@@ -29,7 +29,7 @@ _JUDGED: Final = 5
 """Passages that the evidence is weighed by; the sentences of the first of them are embedded too."""
 _CLOSE_PASSAGES: Final = 2
 _CLOSE_SENTENCES: Final = 12
-_BEST: Final = 3
+_WEIGHED: Final = 20
 _COPY: Final = 0.7
 """Share of common tokens from which one passage counts as a copy of another."""
 _MAX_TOKENS: Final = 128
@@ -240,28 +240,32 @@ def _signals(question: str, ranked: Sequence[Found], statistics: _Statistics, cl
         ],
         frequency=statistics.frequency,
         chunks=statistics.chunks,
-        keyword=_best_three(ranked),
+        keyword=_best_three(ranked, statistics.terms),
         closest=closest,
     )
 
 
-def _best_three(ranked: Sequence[Found]) -> list[float]:
-    """Keyword shares of the best three documents; copies of one another count as one."""
-    shares: list[float] = []
-    seen: set[tuple[str, str]] = set()
-    texts: list[frozenset[str]] = []
-    for one in sorted(ranked, key=lambda one: one.keyword, reverse=True):
+def _best_three(ranked: Sequence[Found], terms: Mapping[str, float]) -> list[float]:
+    """Keyword shares of the best three documents; copies of one another count as one.
+
+    Weighed against the length of what was found and not of everything, so that a Chinese passage, which has two tokens
+    a character, counts the same among English ones.
+    """
+    told = sorted((one for one in ranked if one.keyword > 0), key=lambda one: one.keyword, reverse=True)
+    lengths = [one.hit.chunk.tokens.count(" ") + 1 for one in told]
+    usual = sum(lengths) / max(1, len(lengths))
+    shares: dict[tuple[str, str], float] = {}
+    texts: dict[tuple[str, str], frozenset[str]] = {}
+    for one in told[:_WEIGHED]:
         document = (one.kb, one.hit.document_id)
-        if document in seen:
-            continue
-        seen.add(document)
-        text = frozenset(one.hit.chunk.tokens.split())
-        if not any(len(text & other) >= _COPY * len(text | other) for other in texts):
-            texts.append(text)
-            shares.append(one.keyword)
-        if len(shares) == _BEST:
-            break
-    return shares
+        found = one.hit.chunk.tokens.split()
+        text = frozenset(found)
+        share = bm25_share(found, terms, usual)
+        if document in shares:
+            shares[document] = max(shares[document], share)
+        elif not any(len(text & other) >= _COPY * len(text | other) for other in texts.values()):
+            shares[document], texts[document] = share, text
+    return sorted(shares.values(), reverse=True)[:3]
 
 
 def _passage(one: Found) -> Passage:

@@ -97,9 +97,9 @@ SOUND = Signals(
     together=0.8,
     missing=0.1,
     title=0.5,
-    rarest=0.9,
     names=0.0,
     closest=0.6,
+    crowd=0.5,
     spaced=True,
 )
 
@@ -118,13 +118,14 @@ def test_each_signal_pulls_its_way(known: float) -> None:
     at = judge(SOUND, known)
     assert all(judge(worse, known) < at for worse in WORSE)
     assert (judge(replace(SOUND, closest=0.0), known) < at) == (known > 0)
+    assert judge(replace(SOUND, crowd=0.0), known) > at
 
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=80), max_size=3), st.integers(0, 5000), st.floats(0, 1))
 def test_evidence_is_a_share(question: str, texts: list[str], chunks: int, known: float) -> None:
     found = signals(question, *texts, chunks=chunks, frequency={})
     assert 0 <= judge(found, known) <= 1
-    for name in ("coverage", "together", "missing", "title", "rarest", "names"):
+    for name in ("coverage", "together", "missing", "title", "names", "crowd"):
         assert -1e-9 <= getattr(found, name) <= 1 + 1e-9
 
 
