@@ -201,17 +201,17 @@ async def test_wrong_logins_all_get_the_same_answer(site: Site) -> None:
 
 
 # ---------------------------------------------------------------- where to after the login
-@pytest.mark.parametrize(
-    "wanted",
-    ["//evil.example", "///evil.example", "/\\evil.example", "\\\\evil", "https://evil.example", "javascript:alert(1)",
-     "", "evil", "/\t/evil.example", "/a\nb", "/a b", "/%0d%0ax:1\r\n", "http:/evil.example", "/x\\..\\y", "/" * 3000],
-)  # fmt: skip
-async def test_the_login_leads_only_to_pages_of_ours(site: Site, wanted: str) -> None:
-    assert local_path(wanted) == "/"
+ELSEWHERE = ["//evil.example", "///evil.example", "/\\evil.example", "\\\\evil", "https://evil.example", "javascript:alert(1)",
+             "", "evil", "/\t/evil.example", "/a\nb", "/a b", "/%0d%0ax:1\r\n", "http:/evil.example", "/x\\..\\y"]  # fmt: skip
+
+
+async def test_the_login_leads_only_to_pages_of_ours(site: Site) -> None:
     await site.kvasir.accounts.create("anna", PASSWORD, Role.OWNER)
-    async with site.client() as anna:
-        response = await anna.post("/api/v1/login", json={"name": "anna", "password": PASSWORD, "next": wanted[:2000]})
-    assert response.json() == {"next": "/"}
+    anna = site.client()
+    for wanted in (*ELSEWHERE, "/" * 1999):
+        assert local_path(wanted) == "/"
+        response = await anna.post("/api/v1/login", json={"name": "anna", "password": PASSWORD, "next": wanted})
+        assert response.json() == {"next": "/"}, wanted
 
 
 def test_pages_of_ours_are_found_again() -> None:
