@@ -96,6 +96,7 @@ async def restore(settings: Settings, file: Path) -> int:
         manifest = _manifest(archive, file)
         if "rows" not in manifest:
             raise UserError(tell("backup_is_export", file=file))
+        _make_folder(settings.data_dir)
         with _store_file(archive, manifest, settings) as store_file:
             db = Database(settings.database_url)
             try:
@@ -136,6 +137,13 @@ def _restore_original(archive: zipfile.ZipFile, name: str, blobs: Blobs) -> None
         raise KvasirError(tell("backup_part_damaged", name=name))
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(tell("data_dir_refused", folder=folder, reason=error.strerror or error)) from error
+
+
 @contextmanager
 def _store_file(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Settings) -> Iterator[Path | None]:
     """The index of the backup beside where it belongs, or None where it must be built anew. Raises Conflict."""
@@ -143,10 +151,6 @@ def _store_file(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Se
         yield None
         return
     target = settings.data_dir / _STORE_FILE
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(tell("data_dir_refused", folder=settings.data_dir, reason=error.strerror or error)) from error
     if target.exists():
         _refuse_unless_bare(target)
         for path in (target, target.with_name(f"{_STORE_FILE}-wal"), target.with_name(f"{_STORE_FILE}-shm")):

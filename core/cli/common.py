@@ -220,10 +220,11 @@ def print_json(value: object) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "id")
     for row in rows:
         table.add_row(*[plain(str(value)) for value in row])
-    out.print(table, width=None if out.is_terminal else _PIPED_WIDTH)
+    where = out if out.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
+    where.print(table)
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -48,6 +49,8 @@ TitleEnhance = Annotated[
     bool | None,
     typer.Option("--title-enhance/--no-title-enhance", help="Search each chunk with its title and headings, or not."),
 ]
+
+logger = logging.getLogger(__name__)
 
 _LEFT_OUT = ("~$", ".")
 
@@ -149,13 +152,21 @@ def _files(sources: list[str]) -> Iterator[tuple[str, Path]]:
             raise NotFound(tell("no_such_path", path=source))
 
 
-def _walk(top: Path) -> Iterator[tuple[str, Path]]:
-    for folder, folders, names in os.walk(top, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith(_LEFT_OUT))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if not name.startswith(_LEFT_OUT) and path.is_file():
-                yield path.relative_to(top).as_posix(), path
+def _walk(top: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
+    """The files of a folder, then those of the folders in it; a folder that cannot be listed is left out."""
+    try:
+        with os.scandir(top) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        logger.warning("%s cannot be listed: %s", top, error.strerror)
+        return
+    entries = [entry for entry in entries if not entry.name.startswith(_LEFT_OUT)]
+    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for entry in entries:
+        if entry.is_file():
+            yield prefix + entry.name, Path(entry.path)
+    for entry in folders:
+        yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
 
 
 def _refuse_twins(files: list[tuple[str, Path]]) -> None:
@@ -163,7 +174,7 @@ def _refuse_twins(files: list[tuple[str, Path]]) -> None:
     seen: dict[str, Path] = {}
     for name, path in files:
         other = seen.setdefault(name, path)
-        if other.resolve() != path.resolve():
+        if other is not path and other.resolve() != path.resolve():
             raise Conflict(tell("same_name_twice", name=name, one=other, other=path))
 
 

@@ -1,0 +1,311 @@
+"""Everything in one file and back: counts, hashes and search results are the same, and nothing is ever left half."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from core import archive
+from core.app import Kvasir
+from core.db.tables import GenerationRow, KnowledgeBaseRow
+from core.errors import Conflict, KvasirError, UserError
+from core.ingest import Incoming
+from core.jobs import run_job
+from core.settings import Settings, load
+from core.types import Role
+from tests.fakes.embedder import HashEmbedder
+
+pytestmark = pytest.mark.anyio
+
+FILES = {f"papers/{n}.md": f"# Paper {n}\n\nIt speaks of tide {n} and of number {n * 7}." for n in range(12)}
+QUESTIONS = ("tide 3", "number 28", "paper", "what does it speak of")
+ODD = "one\u2028two\u0085three\x0bfour"
+"""Line ends that JSON leaves as they are."""
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Kvasir]:
+    async with Kvasir.open(settings, embedder=HashEmbedder()) as kvasir:
+        yield kvasir
+
+
+async def furnish(kvasir: Kvasir) -> None:
+    await kvasir.knowledge.create("kb", description=ODD, private=True, chunk_size=100, chunk_overlap=10)
+
+    async def incoming() -> AsyncIterator[Incoming]:
+        for name, text in FILES.items():
+            yield Incoming(name, text.encode)
+
+    ticket = await kvasir.ingest.submit("kb", incoming(), claimed=True)
+    await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
+    await kvasir.accounts.create("ann", "a long enough secret", Role.OWNER)
+
+
+async def looks(kvasir: Kvasir) -> dict[str, Any]:
+    """What must be the same before and after."""
+    kb = await kvasir.knowledge.get("kb")
+    (live,) = await kvasir.knowledge.live(["kb"])
+    rows, _ = await kvasir.knowledge.documents("kb", limit=100)
+    found = [await kvasir.retriever.retrieve(question, ["kb"], limit=10) for question in QUESTIONS]
+    return {
+        "kb": (kb.description, kb.private, kb.chunk_size, kb.documents, kb.chunks, kb.created_at),
+        "index": await kvasir.store.count(live.generation),
+        "documents": [(row.id, row.name, row.title, row.status, row.chunks, row.updated_at) for row in rows],
+        "originals": [(await kvasir.knowledge.original(row.id)).read_bytes() for row in rows],
+        "top 10": [[(p.document, p.chunk, round(p.score, 9)) for p in result.passages] for result in found],
+        "people": [(user.name, user.role) for user in await kvasir.accounts.list()],
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with a furnished Kvasir (`first`) and its backup, and what it looked like."""
+    folder = tmp_path_factory.mktemp("made")
+
+    async def make() -> dict[str, Any]:
+        async with opened(load(data_dir=folder / "first")) as kvasir:
+            await furnish(kvasir)
+            assert await archive.backup(kvasir, folder / "kvasir.zip") == len(FILES)
+            return await looks(kvasir)
+
+    return folder, asyncio.run(make())
+
+
+@pytest.fixture
+def backed_up(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A backup, its Kvasir beside it in `first`, and what that looked like."""
+    folder, before = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "kvasir.zip", before
+
+
+def on(folder: Path, url: str) -> Settings:
+    return load(data_dir=folder, database={"url": url})
+
+
+# ---------------------------------------------------------------- everything
+async def test_a_backup_comes_back_the_same_on_any_database(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, database_url: str
+) -> None:
+    """Protection: fault 95; a backup of SQLite comes back on PostgreSQL too."""
+    file, before = backed_up
+    settings = on(tmp_path / "second", database_url)
+    assert await archive.restore(settings, file) == len(FILES)
+    async with opened(settings) as kvasir:
+        assert before["kb"][3] == len(FILES)
+        assert await looks(kvasir) == before
+        await kvasir.ingest.recover()
+        assert await kvasir.jobs.claim() is None
+        await kvasir.accounts.login("ann", "a long enough secret", address="127.0.0.1")
+
+
+async def test_a_backup_of_postgresql_comes_back_on_sqlite(tmp_path: Path, database_url: str) -> None:
+    settings = on(tmp_path / "first", database_url)
+    file = tmp_path / "kvasir.zip"
+    async with opened(settings) as kvasir:
+        await furnish(kvasir)
+        await archive.backup(kvasir, file)
+        before = await looks(kvasir)
+    second = load(data_dir=tmp_path / "second")
+    await archive.restore(second, file)
+    async with opened(second) as kvasir:
+        assert await looks(kvasir) == before
+
+
+async def test_without_its_index_everything_comes_in_again(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    file, before = backed_up
+    bare = tmp_path / "bare.zip"
+    _copy(file, bare, leave_out="store/", manifest={"store": ""})
+    settings = load(data_dir=tmp_path / "second")
+    await archive.restore(settings, bare)
+    async with opened(settings) as kvasir:
+        assert await kvasir.knowledge.live(["kb"]) == []
+        await kvasir.ingest.recover()
+        while (job := await kvasir.jobs.claim()) is not None:
+            await run_job(kvasir.jobs, job, kvasir.run_job)
+        after = await looks(kvasir)
+        assert (after["index"], after["top 10"]) == (before["index"], before["top 10"])
+        async with kvasir.db.read() as session:
+            assert len(list(await session.scalars(select(GenerationRow)))) == 1
+
+
+def _copy(
+    file: Path,
+    to: Path,
+    *,
+    leave_out: str = "-",
+    manifest: dict[str, Any] | None = None,
+    parts: dict[str, bytes] | None = None,
+) -> None:
+    """The archive with some of it left out or changed."""
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(to, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name == "manifest.json":
+                data = json.dumps(json.loads(data) | (manifest or {})).encode()
+            if not name.startswith(leave_out):
+                target.writestr(name, (parts or {}).get(name.partition("/")[0], data))
+
+
+async def test_nothing_is_restored_over_data(backed_up: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    file, before = backed_up
+    with pytest.raises(Conflict):
+        await archive.restore(load(data_dir=tmp_path / "first"), file)
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
+        assert await looks(kvasir) == before
+
+
+async def test_an_index_that_holds_documents_is_not_overwritten(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Another database, but the data directory of somebody else."""
+    file, before = backed_up
+    with pytest.raises(Conflict):
+        await archive.restore(on(tmp_path / "first", f"sqlite+aiosqlite:///{tmp_path / 'other.db'}"), file)
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
+        assert await looks(kvasir) == before
+
+
+async def test_a_place_where_kvasir_was_only_opened_is_empty(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    file, before = backed_up
+    settings = load(data_dir=tmp_path / "second")
+    async with opened(settings):
+        pass
+    await archive.restore(settings, file)
+    async with opened(settings) as kvasir:
+        assert await looks(kvasir) == before
+
+
+async def test_a_restore_that_was_stopped_can_be_run_again(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, before = backed_up
+    settings = load(data_dir=tmp_path / "second")
+
+    async def stopped(*_args: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_restore_rows", stopped)
+        with pytest.raises(asyncio.CancelledError):
+            await archive.restore(settings, file)
+    assert not list(settings.data_dir.glob("index.db*"))
+    await archive.restore(settings, file)
+    async with opened(settings) as kvasir:
+        assert await looks(kvasir) == before
+
+
+@pytest.mark.parametrize(
+    ("parts", "manifest", "says"),
+    [
+        ({"originals": b"other bytes"}, {}, "damaged"),
+        ({"tables": b'{"id": 1, "created_at": "no time"}'}, {}, "damaged"),
+        ({"tables": b"no json"}, {}, "damaged"),
+        ({}, {"format": 99}, "Another version"),
+        ({}, {"revision": "9999"}, "Another version"),
+    ],
+)
+async def test_a_damaged_backup_is_said_and_leaves_no_rows(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, parts: dict[str, bytes], manifest: dict[str, Any], says: str
+) -> None:
+    file, _ = backed_up
+    damaged = tmp_path / "damaged.zip"
+    _copy(file, damaged, manifest=manifest, parts=parts)
+    settings = load(data_dir=tmp_path / "second")
+    with pytest.raises(KvasirError, match=says):
+        await archive.restore(settings, damaged)
+    async with opened(settings) as kvasir:
+        assert await kvasir.knowledge.list() == []
+        assert await kvasir.accounts.list() == []
+
+
+async def test_a_cut_backup_is_said(backed_up: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    file, _ = backed_up
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(file.read_bytes()[:-200])
+    flipped = tmp_path / "flipped.zip"
+    data = bytearray(file.read_bytes())
+    data[200:260] = b"\xff" * 60
+    flipped.write_bytes(data)
+    for broken in (cut, flipped, tmp_path / "absent.zip", tmp_path):
+        with pytest.raises(UserError):
+            await archive.restore(load(data_dir=tmp_path / "second"), broken)
+
+
+async def test_a_backup_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    (folder / "there.zip").write_text("mine")
+    async with opened(load(data_dir=tmp_path / "data")) as kvasir:
+        await furnish(kvasir)
+        with pytest.raises(Conflict):
+            await archive.backup(kvasir, folder / "there.zip")
+        with pytest.raises(UserError, match="could not be written"):
+            await archive.backup(kvasir, folder / "absent" / "new.zip")
+
+        def full(*_args: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(zipfile.ZipFile, "write", full)
+        with pytest.raises(UserError, match="No space left"):
+            await archive.backup(kvasir, folder / "new.zip")
+    assert [path.name for path in folder.iterdir()] == ["there.zip"]
+    assert (folder / "there.zip").read_text() == "mine"
+
+
+# ---------------------------------------------------------------- one knowledge base
+async def test_an_exported_knowledge_base_comes_in_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "kb.zip"
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
+        await furnish(kvasir)
+        assert await archive.export_kb(kvasir, "kb", file) == len(FILES)
+        before = await looks(kvasir)
+        with pytest.raises(Conflict):
+            await archive.import_kb(kvasir, file, None)
+        with pytest.raises(UserError, match="kb import"):
+            await archive.restore(load(data_dir=tmp_path / "third"), file)
+    async with opened(load(data_dir=tmp_path / "second")) as kvasir:
+        name, outcomes = await archive.import_kb(kvasir, file, None)
+        assert (name, {out.status for out in outcomes}) == ("kb", {"indexed"})
+        after = await looks(kvasir)
+        assert after["top 10"] == before["top 10"]
+        assert after["kb"][:5] == before["kb"][:5]
+        renamed, _ = await archive.import_kb(kvasir, file, "again")
+        assert renamed == "again"
+
+
+async def test_an_import_that_fails_leaves_no_knowledge_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, damaged, foreign = tmp_path / "kb.zip", tmp_path / "damaged.zip", tmp_path / "foreign.zip"
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
+        await furnish(kvasir)
+        await archive.export_kb(kvasir, "kb", file)
+    _copy(file, damaged, parts={"originals": b"other bytes"})
+    _copy(file, foreign, manifest={"kb": None})
+    async with opened(load(data_dir=tmp_path / "second")) as kvasir:
+        for broken in (damaged, foreign):
+            with pytest.raises(KvasirError):
+                await archive.import_kb(kvasir, broken, None)
+        with pytest.raises(UserError, match="letters"):
+            await archive.import_kb(kvasir, file, "../kb")
+
+        async def stopped(*_args: object, **_how: object) -> None:
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(kvasir.ingest, "submit", stopped)
+        with pytest.raises(asyncio.CancelledError):
+            await archive.import_kb(kvasir, file, None)
+        async with kvasir.db.read() as session:
+            assert list(await session.scalars(select(KnowledgeBaseRow))) == []
