@@ -201,9 +201,22 @@ async def test_wrong_logins_all_get_the_same_answer(site: Site) -> None:
 
 
 # ---------------------------------------------------------------- where to after the login
-ELSEWHERE = ["//evil.example", "///evil.example", "/\\evil.example", "\\\\evil", "https://evil.example",
-             "javascript:alert(1)", "", "evil", "/\t/evil.example", "/a\nb", "/a b", "/%0d%0ax:1\r\n", "http:/evil.example",
-             "/x\\..\\y"]  # fmt: skip
+ELSEWHERE = [
+    "//evil.example",
+    "///evil.example",
+    "/\\evil.example",
+    "\\\\evil",
+    "https://evil.example",
+    "javascript:alert(1)",
+    "",
+    "evil",
+    "/\t/evil.example",
+    "/a\nb",
+    "/a b",
+    "/%0d%0ax:1\r\n",
+    "http:/evil.example",
+    "/x\\..\\y",
+]
 
 
 async def test_the_login_leads_only_to_pages_of_ours(site: Site) -> None:
