@@ -784,6 +784,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "{count} pages hold only pictures; to have these read, run: pip install 'kvasir[ocr]'",
         "有 {count} 页只有图片；要识别其中的文字，请运行：pip install 'kvasir[ocr]'",
     ),
+    "note_scans_off": (
+        "{count} pages hold only pictures, and reading these is switched off; set KVASIR_INGEST__OCR=auto.",
+        "有 {count} 页只有图片，而图片识别已关闭；请设置 KVASIR_INGEST__OCR=auto。",
+    ),
     "note_scan_pages": ("Only the first {count} scanned pages were read.", "只识别了前 {count} 页扫描件。"),
     "note_columns": ("Only the first {count} columns were read.", "只读取了前 {count} 列。"),
     "note_cells": (

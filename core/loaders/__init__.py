@@ -10,7 +10,7 @@ from typing import Final
 
 from core.loaders.decoding import clean
 from core.loaders.kinds import SUFFIXES, kind_of, media_type
-from core.loaders.options import LANGUAGE, Options, problem, sentence
+from core.loaders.options import LANGUAGE, Options, nothing, problem, sentence
 from core.ports import Loader
 from core.types import Language, Locator, Metadata, Parsed, Section
 
@@ -57,14 +57,16 @@ def load(
     ocr: bool,
     limit: int,
     language: Language = "en",
-    ocr_begins: Callable[[], None] | None = None,
+    ocr_seconds: float = 900,
+    ocr_begins: Callable[[], None] = nothing,
 ) -> Parsed:
     """What the file says, at most `limit` characters of it.
 
     Raises DocumentError, its sentence in `language`, where the file is empty, encrypted, damaged, harmful, of a kind
-    that is not read, or not of the kind that its name says. `ocr_begins` is called before pictures are read.
+    that is not read, or not of the kind that its name says. `ocr_begins` is called before pictures are read,
+    which stops early rather than take more than `ocr_seconds`.
     """
-    options = Options(ocr, limit) if ocr_begins is None else Options(ocr, limit, ocr_begins)
+    options = Options(ocr, limit, ocr_seconds, ocr_begins)
     token = LANGUAGE.set(language)
     try:
         if not data:

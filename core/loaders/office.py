@@ -14,8 +14,10 @@ _NOBODYS = frozenset(
 )
 """Titles that programs give by themselves, perhaps with a number behind."""
 _PREFIXES = ("microsoft word - ", "microsoft powerpoint - ", "microsoft excel - ")
-_FILES = (".doc", ".docx", ".ppt", ".pptx", ".xls", ".xlsx", ".rtf", ".odt", ".indd", ".qxd", ".tex", ".dvi", ".fm")
-_FILES += (".pub", ".pages", ".md", ".htm", ".html", ".txt", ".ps", ".pdf")
+_FILES = (
+    *(".doc", ".docx", ".ppt", ".pptx", ".xls", ".xlsx", ".rtf", ".odt", ".indd", ".qxd", ".tex", ".dvi", ".fm"),
+    *(".pub", ".pages", ".md", ".htm", ".html", ".txt", ".ps", ".pdf"),
+)
 
 
 def real_title(title: str) -> str:

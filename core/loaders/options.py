@@ -14,8 +14,8 @@ LANGUAGE: ContextVar[Language] = ContextVar("LANGUAGE", default="en")
 """Language of the sentences below; `core.loaders.load` sets it."""
 
 
-def _nothing() -> None:
-    return None
+def nothing() -> None:
+    """What is called where nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class Options:
     """Read pictures and pages without a text layer, where the `[ocr]` extra is installed."""
     limit: int = 20_000_000
     """Characters to take at most; a loader may stop early once it has as many."""
-    ocr_begins: Callable[[], None] = _nothing
+    ocr_seconds: float = 900
+    """Time for reading pictures; what has not been read by then is left out with a note."""
+    ocr_begins: Callable[[], None] = nothing
     """Called once before the first picture is read, since that takes minutes rather than seconds."""
 
 

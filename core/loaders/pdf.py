@@ -5,7 +5,9 @@ Headings come from the document's outline where it has one, else from lines in l
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -32,6 +34,8 @@ _ENDS: Final = (".", "!", "?", ":", ";", "。", "！", "？", "：", "；", "”
 _WIDE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _NUMBER = re.compile(r"\d+")
 
+_OBJECTS: Final = 500
+"""Things drawn on a page that are looked at to tell a scan."""
 _MAX_HEADING: Final = 150
 _LARGER: Final = 1.12
 """Type of a heading against that of the text."""
@@ -89,12 +93,13 @@ class PdfLoader:
         self, document: Any, pages: list[list[_Line]], scans: list[int], notes: dict[str, str], failure: type[Exception]
     ) -> None:
         """Fill in what OCR reads on the pages without a text layer; where it cannot, say so."""
-        if not self._options.ocr:
-            if len(scans) == len(pages) and _has_pictures(document, scans, failure):
-                raise problem("scan_off")
-            return
-        pictured = [number for number in scans if _has_pictures(document, [number], failure)]
+        pictured = [number for number in scans if _is_scan(document, number, bool(pages[number]), failure)]
         if not pictured:
+            return
+        if not self._options.ocr:
+            if len(scans) == len(pages):
+                raise problem("scan_off")
+            notes["scans"] = sentence("note_scans_off", count=len(pictured))
             return
         try:
             read = ocr.picture_reader(self._options.ocr_begins)
@@ -103,10 +108,12 @@ class PdfLoader:
                 raise problem("scan", extra="ocr") from error
             notes["scans"] = sentence("note_scans", count=len(pictured))
             return
-        for number in pictured[:MAX_OCR_PAGES]:
+        end = time.monotonic() + self._options.ocr_seconds
+        for done, number in enumerate(pictured):
+            if done == MAX_OCR_PAGES or time.monotonic() > end:
+                notes["scans"] = sentence("note_scan_pages", count=done)
+                break
             pages[number] = [(line, 0.0) for line in read(_render(document, number))]
-        if len(pictured) > MAX_OCR_PAGES:
-            notes["scans"] = sentence("note_scan_pages", count=MAX_OCR_PAGES)
 
 
 def _page_lines(document: Any, number: int, failure: type[Exception]) -> list[_Line]:
@@ -168,19 +175,21 @@ def _levels(pages: Sequence[Sequence[_Line]]) -> dict[float, int]:
     return levels
 
 
-def _has_pictures(document: Any, numbers: Sequence[int], failure: type[Exception]) -> bool:
-    """Whether one of the first of these pages shows anything: an empty page needs no OCR."""
-    for number in numbers[:20]:
-        try:
-            page = document.get_page(number)
-        except failure:
-            continue
-        try:
-            if next(iter(page.get_objects(max_depth=3)), None) is not None:
-                return True
-        finally:
-            page.close()
-    return False
+def _is_scan(document: Any, number: int, has_words: bool, failure: type[Exception]) -> bool:
+    """Whether a page shows a picture, or drawings and no text at all: an empty or nearly empty page needs no OCR."""
+    import pypdfium2.raw as pdfium
+
+    try:
+        page = document.get_page(number)
+    except failure:
+        return False
+    try:
+        kinds = {item.type for item in itertools.islice(page.get_objects(max_depth=3), _OBJECTS)}
+    except failure:
+        return False
+    finally:
+        page.close()
+    return pdfium.FPDF_PAGEOBJ_IMAGE in kinds or bool(kinds and not has_words)
 
 
 def _render(document: Any, number: int) -> Any:

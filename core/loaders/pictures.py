@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -33,15 +34,15 @@ class PictureLoader:
             read = ocr.picture_reader(self._options.ocr_begins)
         except MissingExtra as error:
             raise problem("scan", extra="ocr") from error
-        return _read(data, read)
+        return _read(data, read, time.monotonic() + self._options.ocr_seconds)
 
 
-def _read(data: bytes, read: Callable[[Any], list[str]]) -> Parsed:
+def _read(data: bytes, read: Callable[[Any], list[str]], end: float) -> Parsed:
     outline = Outline()
     notes: tuple[str, ...] = ()
     for number, frame in enumerate(_frames(data), 1):
-        if number > MAX_FRAMES:
-            notes = (sentence("note_scan_pages", count=MAX_FRAMES),)
+        if number > MAX_FRAMES or time.monotonic() > end:
+            notes = (sentence("note_scan_pages", count=number - 1),)
             break
         outline.at(Locator("page", "", number, number))
         outline.paragraph("\n".join(read(frame)))

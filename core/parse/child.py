@@ -77,6 +77,7 @@ class _Child:
             ocr=self._rules.ocr,
             limit=self._rules.characters,
             language=self._rules.language,
+            ocr_seconds=0.8 * self._rules.ocr_seconds,
             ocr_begins=functools.partial(self._ocr_begins, index),
         )
         items: list[list[Any]] = []

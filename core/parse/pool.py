@@ -7,16 +7,18 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from core.errors import Unavailable
 from core.loaders.kinds import BY_SUFFIX, suffix_of
 from core.parse import wire
 from core.parse.process import Answer, ParserProcess
 from core.ports import ParseResult, ParseTask
-from core.settings import IngestSettings
 from core.texts import say
 from core.types import Language
+
+if TYPE_CHECKING:
+    from core.settings import IngestSettings  # pydantic costs a child more than reading a hundred files
 
 logger = logging.getLogger(__name__)
 

@@ -121,17 +121,19 @@ class Frame:
         for heading in headings:
             if type(heading) is not str:
                 raise Nonsense("no heading")
-        text, tokens, rest = self._take(long), self._take(tokens_long), self._take(rest_long)
+        if not (type(long) is type(tokens_long) is type(rest_long) is int and min(long, tokens_long, rest_long) >= 0):
+            raise Nonsense("no text of that length")
+        start = self._at
+        middle = start + long
+        behind = middle + tokens_long
+        end = self._at = behind + rest_long
+        everything = self._text
+        if end > len(everything):
+            raise Nonsense("no text of that length")
+        text, rest = everything[start:middle], everything[behind:end]
         embedded = rest + text if is_prefixed is True else rest
         locator = _locator(kind, label, first, last)
-        return Chunk(number, text, tokens, content_hash, tuple(headings), locator, embedded)
-
-    def _take(self, length: object) -> str:
-        start = self._at
-        if type(length) is not int or length < 0 or start + length > len(self._text):
-            raise Nonsense("no text of that length")
-        self._at = start + length
-        return self._text[start : self._at]
+        return Chunk(number, text, everything[middle:behind], content_hash, tuple(headings), locator, embedded)
 
 
 def _locator(kind: Any, label: object, first: Any, last: Any) -> Locator:

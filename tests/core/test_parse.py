@@ -150,7 +150,7 @@ async def test_a_file_that_aborts_its_reader_costs_only_itself(write: Write) -> 
     """Rows 6 and 11. Fails when files are read in our own process, or a lost process ends the batch."""
     pool = ParserPool(IngestSettings(memory_mb=512, ocr="off"))
     tasks = write(
-        ("a.md", "before"), ("bad.xlsx", _sparse_sheet()), ("bomb.pdf", make.flate_bomb_pdf(900)), ("b.md", "after")
+        ("a.md", "before"), ("bad.xlsx", _sparse_sheet()), ("bomb.pdf", make.flate_bomb_pdf(400)), ("b.md", "after")
     )
     found = await results(pool, tasks)
     await pool.close()
