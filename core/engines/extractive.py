@@ -123,5 +123,5 @@ def _visible(text: str) -> str:
 
 _LEADING: Final = re.compile(r"^(?:#{1,6} |[-*+•·] |> ?|\d{1,3}[.)] )+")
 _SPECIAL: Final = re.compile(r"[\\`*_\[\]<>~|&@#$]")
-_ADDRESS: Final = re.compile(r"\w+://|\bwww\.|\bmailto:", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"://|\bwww\.|\bmailto:", re.IGNORECASE)
 _FIRST: Final = re.compile(r"^([0-9]{0,9})([-+.)=!])")

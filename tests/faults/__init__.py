@@ -1,0 +1,1 @@
+"""Faults and attacks, row by row of the table in README.md beside this file."""
