@@ -17,7 +17,7 @@ from core.fusion import title_tokens
 from core.sentences import sentences
 from core.types import Passage
 
-_DENSE, _LEXICAL, _COVERED, _PASSAGE, _KIND, _ASKS = 4.0, 4.0, 8.0, 4.0, 2.0, -2.0
+_DENSE, _LEXICAL, _COVERED, _PASSAGE, _KIND, _ASKS = 6.0, 4.0, 8.0, 4.0, 2.0, -2.0
 _LENGTH_WEIGHT: Final = 0.4
 """b of BM25 over sentences."""
 _ALIKE: Final = 0.8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from html import unescape
 
@@ -166,3 +167,12 @@ def test_a_text_without_full_stops_is_cut_around_what_is_asked() -> None:
     assert len(cut) < 750
     assert cut.startswith("…")
     assert cut.endswith("…")
+
+
+@pytest.mark.parametrize("piece", ["a", "://", "www.", "- ", "# ", "1. ", "|", "\\", " ", "\u202e"])
+def test_hostile_text_takes_linear_time(piece: str) -> None:
+    text = piece * (200_000 // len(piece))
+    started = time.process_time()
+    as_text(text)
+    shortened(text, {"needle": 1.0})
+    assert time.process_time() - started < 1.5
