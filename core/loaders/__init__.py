@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from core.loaders.bounding import bounded
 from core.loaders.decoding import clean
 from core.loaders.kinds import SUFFIXES, kind_of, media_type
 from core.loaders.options import LANGUAGE, Options, nothing, problem, sentence
@@ -95,7 +96,7 @@ def _finished(parsed: Parsed, limit: int) -> Parsed:
             parsed = replace(parsed, notes=(*parsed.notes, sentence("note_limit", count=f"{limit:,}")))
         left -= len(text)
         if text.strip():
-            sections.append(_cleaned(section, text))
+            sections.extend(bounded(_cleaned(section, text)))
         if left <= 0:
             break
     if not sections:

@@ -573,6 +573,30 @@ def test_text_beyond_the_limit_is_left_out_with_a_note() -> None:
     assert len(whole(read("a,b\n" + "x,y\n" * 1000, "a.csv", limit=200))) <= 200
 
 
+@pytest.mark.parametrize("end", ["\n", "\n\n", " "])
+def test_long_sections_are_cut_and_keep_their_lines(end: str) -> None:
+    """Fails when a section may be so long that splitting it takes the square of its length."""
+    text = end.join(f"Line {number} of many." for number in range(20_000))
+    parsed = read(text, "a.txt")
+    assert max(len(section.text) for section in parsed.sections) <= 60_000
+    lines = text.split("\n")
+    for section in parsed.sections:
+        assert section.locator.first is not None
+        where = section.locator
+        assert section.text.strip() in "\n".join(lines[section.locator.first - 1 : where.last])
+        if end != " ":
+            assert section.text.startswith(lines[section.locator.first - 1])
+    assert "".join("".join(texts(parsed)).split()) == "".join(text.split())
+
+
+def test_long_tables_are_cut_between_rows_and_repeat_their_header() -> None:
+    rows = "\n".join(f"| part {number} | {number} |" for number in range(9000))
+    parsed = read(f"# T\n\n| name | price |\n|---|---|\n{rows}\n", "a.md")
+    assert len(parsed.sections) > 2
+    assert all(section.text.startswith("| name | price |\n|---|---|\n| part") for section in parsed.sections)
+    assert sum(section.text.count("| part ") for section in parsed.sections) == 9000
+
+
 def test_sentences_come_in_chinese_too() -> None:
     with pytest.raises(DocumentError, match="文件是空的"):
         load(b"", "a.md", ocr=False, limit=LIMIT, language="zh")
