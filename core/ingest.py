@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,11 +33,15 @@ from core.types import Generation, IndexedDocument
 
 logger = logging.getLogger(__name__)
 
-GROUP_DOCUMENTS = 64
+FILES_AT_ONCE = 64
 GROUP_BYTES = 2 << 20
+_FIRST_GROUP = 64
+_LARGEST_GROUP = 128
+_QUICK_SECONDS = 0.5
 _WATCH_SECONDS = 0.25
 _STAGES = ("stored", "parsed", "split", "embedded", "live")
 _NAME_LIMIT = 1024
+_Target: TypeAlias = tuple[Generation, SplitterSpec]
 _HEAD = 4096
 
 
@@ -117,6 +121,21 @@ class _Group:
     results: list[ParseResult] = field(default_factory=list)
 
 
+class _Pace:
+    """How many documents make a group: few while each takes its time, so that the first are found soon; more while a
+    group is over in a moment, since each group has its own writes.
+    """
+
+    def __init__(self) -> None:
+        self.documents = _FIRST_GROUP
+
+    def took(self, seconds: float) -> None:
+        if seconds < _QUICK_SECONDS:
+            self.documents = min(4 * self.documents, _LARGEST_GROUP)
+        else:
+            self.documents = max(self.documents // 4, _FIRST_GROUP)
+
+
 def clean_name(name: str) -> str:
     """A document's name as text: POSIX separators, no control characters; it never becomes a path of ours.
 
@@ -175,7 +194,7 @@ class Ingest:
         async for file in files:
             if not isinstance(file.read, AsyncIterable):
                 at_hand.append(file)
-                if len(at_hand) == GROUP_DOCUMENTS:
+                if len(at_hand) == FILES_AT_ONCE:
                     await flush()
                 continue
             name = clean_name(file.name)
@@ -273,17 +292,21 @@ class Ingest:
         await self.reconcile(kb_name)
         started = time.monotonic()
         groups: asyncio.Queue[_Group | None] = asyncio.Queue(maxsize=2)
+        pace = _Pace()
+        target = await self._indexes.target(kb_name)
 
         async def read() -> None:
-            generation = await self._indexes.target(kb_name)
-            async for group in self._groups(job):
-                await self._parse(group, generation)
+            async for group in self._groups(job, pace):
+                await self._parse(group, target)
                 await groups.put(group)
             await groups.put(None)
 
         async def index() -> None:
+            nonlocal target
             while (group := await groups.get()) is not None:
-                await self._index(group, kb_name, on_chunks or (lambda _n: None))
+                begun = time.monotonic()
+                target = await self._index(group, target, kb_name, on_chunks or (lambda _n: None))
+                pace.took(time.monotonic() - begun)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -293,12 +316,12 @@ class Ingest:
             raise errors.exceptions[0] from None
         logger.info("job %s: ingested into %s in %.1f s", job.id, kb_name, time.monotonic() - started)
 
-    async def _groups(self, job: Job) -> AsyncIterator[_Group]:
+    async def _groups(self, job: Job, pace: _Pace) -> AsyncIterator[_Group]:
         """The job's waiting documents, in groups of a size that one round trip is worth; each row is seen once."""
         after = ""
         while True:
             async with self._db.read() as session:
-                rows = await documents.waiting(session, job.id, after, GROUP_DOCUMENTS)
+                rows = await documents.waiting(session, job.id, after, pace.documents)
             if not rows:
                 return
             group: list[documents.Waiting] = []
@@ -311,32 +334,46 @@ class Ingest:
             after = group[-1].name
             yield _Group(group)
 
-    async def _parse(self, group: _Group, generation: tuple[Generation, SplitterSpec]) -> None:
-        tasks = [ParseTask(str(self._blobs.path(row.content_hash)), row.name, generation[1]) for row in group.rows]
+    async def _parse(self, group: _Group, target: _Target) -> None:
+        tasks = [ParseTask(str(self._blobs.path(row.content_hash)), row.name, target[1]) for row in group.rows]
         group.results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             group.results[index] = result
         await self._mark(group.rows, status="working", stage="split")
 
-    async def _index(self, group: _Group, kb_name: str, on_chunks: Callable[[int], None]) -> None:
-        """Embed, store, and switch live; once more when the knowledge base got another live index meanwhile."""
+    async def _index(self, group: _Group, target: _Target, kb_name: str, on_chunks: Callable[[int], None]) -> _Target:
+        """Embed, store, and switch live; once more when the knowledge base got another live index meanwhile.
+
+        Gives the index that they are in.
+        """
         good = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if not result.error]
         failed = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if result.error]
         for _ in range(3):
-            generation, _ = await self._indexes.target(kb_name)
+            generation = target[0]
             vectors = await self._indexes.embed(generation, [result for _, result in good], on_chunks)
-            if good:
-                await self._mark([row for row, _ in good], status="working", stage="embedded")
+            if await self._is_still_live(kb_name, generation, [row for row, _ in good]):
                 indexed = [
                     IndexedDocument(
                         row.id, row.name, result.title, row.content_hash, result.chunks, matrix, result.metadata
                     )
                     for (row, result), matrix in zip(good, vectors, strict=True)
                 ]
-                await self._store.put(generation, indexed)
-            if await self._switch(kb_name, generation, good, failed):
-                return
+                if indexed:
+                    await self._store.put(generation, indexed)
+                if await self._switch(kb_name, generation, good, failed):
+                    return target
+            target = await self._indexes.target(kb_name)
         raise KvasirError(tell("index_restless", kb=kb_name))
+
+    async def _is_still_live(self, kb_name: str, generation: Generation, good: Sequence[documents.Waiting]) -> bool:
+        """Note that the documents are embedded; False when another index became live meanwhile."""
+        async with self._db.session() as session:
+            live = await session.scalar(
+                select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.name == kb_name)
+            )
+            if live == generation.id and good:
+                await documents.mark(session, [row.id for row in good], status="working", stage="embedded")
+        return live == generation.id
 
     async def _switch(
         self,

@@ -23,6 +23,8 @@ MAX_ROWS: Final = 1 << 24
 
 _MAX_COUNT: Final = 65_535
 _CACHED_TERMS: Final = 300_000
+_SHORT_NUMBER: Final = 4
+"""What ends in a digit and is longer seldom comes again."""
 
 U64 = NDArray[np.uint64]
 Lengths = NDArray[np.uint32]
@@ -56,13 +58,20 @@ class Postings:
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
 
+_HASH: Final = hashlib.blake2b(digest_size=8)
+
+
 class _Terms(dict[str, bytes]):
     """Token -> eight bytes of its hash, little-endian; emptied before it grows without end."""
 
     def __missing__(self, token: str) -> bytes:
-        if len(self) >= _CACHED_TERMS:
-            self.clear()
-        found = self[token] = hashlib.blake2b(token.encode(errors="surrogatepass"), digest_size=8).digest()
+        hasher = _HASH.copy()
+        hasher.update(token.encode("utf-8", "surrogatepass"))
+        found = hasher.digest()
+        if len(token) <= _SHORT_NUMBER or not token[-1].isdigit():
+            if len(self) >= _CACHED_TERMS:
+                self.clear()
+            self[token] = found
         return found
 
 
@@ -71,10 +80,14 @@ _TERMS: Final = _Terms()
 
 def analyse(tokens: Sequence[str]) -> tuple[bytes, bytes]:
     """What the file keeps of chunks' tokens (each a string with spaces between): how many each has, and all of them."""
-    words = [text.split() for text in tokens]
-    lengths = np.fromiter(map(len, words), np.uint32, len(words))
-    # Chunk by chunk, so that other threads get their turn in between.
-    return lengths.tobytes(), b"".join([b"".join(map(_TERMS.__getitem__, chunk)) for chunk in words])
+    known = _TERMS.__getitem__
+    lengths: list[int] = []
+    terms: list[bytes] = []
+    for text in tokens:  # chunk by chunk, so that other threads get their turn in between
+        found = b"".join(map(known, text.split()))
+        lengths.append(len(found) // 8)
+        terms.append(found)
+    return np.array(lengths, np.uint32).tobytes(), b"".join(terms)
 
 
 def index(first_row: int, lengths: Lengths, terms: bytes) -> Postings:
