@@ -70,7 +70,7 @@ def search(
         async with opened(settings) as kvasir:
             name = await chosen_kb(kvasir, kb)
             started = time.perf_counter()
-            found = await kvasir.retriever.retrieve(query, [name], limit=limit, mode=mode)
+            found = await kvasir.retriever.retrieve(query, [name], limit=limit, mode=mode, judged=False)
             took = (time.perf_counter() - started) * 1000
         if as_json:
             passages = [_passage_json(passage) for passage in found.passages]
