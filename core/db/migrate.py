@@ -54,9 +54,11 @@ def newest_revision() -> str:
 async def revision(db: Database) -> Revision:
     """Where the database stands. Raises ConfigError or Unavailable where it cannot be opened."""
     try:
+        if db.is_sqlite and db.url.database:  # the driver leaves a thread behind where a file cannot be opened
+            sqlite3.connect(db.url.database).close()
         async with db.engine.connect() as connection:
             current = await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
-    except (DatabaseError, OSError) as error:
+    except (DatabaseError, sqlite3.Error, OSError) as error:
         raise _unusable(db, error) from error
     return Revision(current, newest_revision())
 
