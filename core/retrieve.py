@@ -94,10 +94,9 @@ class Retriever:
 
         Raises StoreUnavailable, and EmbedderUnavailable in mode `vector` alone: the others go on with keywords.
         """
-        live = await self._live(kbs)
         asked = query_tokens(question)[:_MAX_TOKENS]
-        embedder = None if mode == "keyword" else self._fitting(live)
-        vector = await self._embedded(embedder, question) if embedder else None
+        embedder = None if mode == "keyword" else self._embedder()
+        live, vector = await self._prepared(kbs, embedder, question)
         if mode == "vector" and vector is None:
             raise EmbedderUnavailable(tell("no_vectors"))
         depth = max(self._settings.candidates, limit)
@@ -122,12 +121,19 @@ class Retriever:
         evidence = judge(signals, known)
         return Retrieved(found_passages, evidence, statistics.terms, vector is not None, signals, known)
 
-    def _fitting(self, live: Sequence[LiveKb]) -> Embedder | None:
-        """The embedder, where it made the vectors of at least one of the knowledge bases."""
-        embedder = self._embedder()
-        if embedder is None or not any(_made_by(embedder, one.generation) for one in live):
-            return None
-        return embedder
+    async def _prepared(
+        self, kbs: Sequence[str], embedder: Embedder | None, question: str
+    ) -> tuple[Sequence[LiveKb], Vector | None]:
+        """The knowledge bases, and the question's vector where one of them can use it; both are got at once."""
+        embedding = asyncio.create_task(self._embedded(embedder, question)) if embedder else None
+        try:
+            live = await self._live(kbs)
+            if embedding is None or not any(_made_by(embedder, one.generation) for one in live):
+                return live, None
+            return live, await embedding
+        finally:
+            if embedding is not None:
+                embedding.cancel()
 
     async def _embedded(self, embedder: Embedder, question: str) -> Vector | None:
         """The question's vector; None, with a warning, when the embedder fails: search goes on with keywords."""
@@ -155,7 +161,7 @@ class Retriever:
         depth: int,
         filter: Filter | None,
     ) -> SearchResult:
-        fits = embedder is not None and _made_by(embedder, generation)
+        fits = _made_by(embedder, generation)
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 return await self._store.search(
@@ -219,8 +225,8 @@ def _found(asked: Sequence[str], live: Sequence[LiveKb], results: Sequence[Searc
     return found
 
 
-def _made_by(embedder: Embedder, generation: Generation) -> bool:
-    return generation.dimension > 0 and generation.embedder == embedder.info.fingerprint
+def _made_by(embedder: Embedder | None, generation: Generation) -> bool:
+    return embedder is not None and generation.dimension > 0 and generation.embedder == embedder.info.fingerprint
 
 
 def _sentences(text: str) -> list[str]:

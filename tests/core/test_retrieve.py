@@ -236,6 +236,15 @@ async def test_the_weight_of_the_settings_goes_before_the_model_s(shelf: Library
     assert [passage.score for passage in one.passages] != [passage.score for passage in other.passages]
 
 
+async def test_an_unknown_knowledge_base_leaves_nothing_running(shelf: Library) -> None:
+    embedder = Slow(HashEmbedder())
+    before = asyncio.all_tasks()
+    with pytest.raises(KeyError):
+        await retriever(shelf, embedder).retrieve("holiday", ["none"], limit=3)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
 class Wrapping:
     def __init__(self, inner: HashEmbedder) -> None:
         self.inner = inner
