@@ -94,18 +94,18 @@ def test_script_shares() -> None:
 
 
 HOSTILE = {
-    "letters": "a" * 300_000,
-    "joined": "a-" * 150_000,
-    "capitals": "Aa" * 150_000,
+    "letters": "a" * 100_000,
+    "joined": "a-" * 50_000,
+    "capitals": "Aa" * 50_000,
     "han": "中" * 100_000,
-    "mixed": "中a" * 75_000,
-    "points": "." * 300_000,
-    "numbers": "1,234" * 60_000,
-    "commas": "1," * 150_000,
-    "quotes": "a'" * 150_000,
+    "mixed": "中a" * 25_000,
+    "points": "." * 100_000,
+    "numbers": "1,234" * 20_000,
+    "commas": "1," * 50_000,
+    "quotes": "a'" * 50_000,
     "plus": "a++" * 100_000,
-    "marks": "e" + "\u0301" * 150_000,
-    "expanding": "ﷺ" * 15_000,
+    "marks": "e" + "\u0301" * 50_000,
+    "expanding": "ﷺ" * 5_000,
     "asking": "什么" * 50_000,
 }
 
@@ -117,7 +117,7 @@ def test_hostile_text_takes_linear_time(name: str) -> None:
     tokens(text)
     query_tokens(text)
     query_units(text)
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 1
 
 
 @settings(max_examples=5)

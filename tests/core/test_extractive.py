@@ -171,8 +171,8 @@ def test_a_text_without_full_stops_is_cut_around_what_is_asked() -> None:
 
 @pytest.mark.parametrize("piece", ["a", "://", "www.", "- ", "# ", "1. ", "|", "\\", " ", "\u202e"])
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    text = piece * (200_000 // len(piece))
+    text = piece * (100_000 // len(piece))
     started = time.process_time()
     as_text(text)
     shortened(text, {"needle": 1.0})
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 1

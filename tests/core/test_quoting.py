@@ -131,9 +131,9 @@ def test_any_text_can_be_quoted(question: str, bodies: list[str], count: int) ->
 
 @pytest.mark.parametrize("piece", ["一二三", "A a, ", "1,2", "what is the ", "1:", "aaaa "])
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    text = piece * (200_000 // len(piece))
+    text = piece * (100_000 // len(piece))
     started = time.process_time()
     for kind in ("number", "date", "name", "reason"):
         holds(kind, text, "x")
     kind_of(text)
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 1

@@ -67,7 +67,7 @@ def test_nothing_but_white_space_is_left_out(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["a", "。", "a.\n", "a. ", "!”", "”", " \n", "#\n", ". ", "1.", "\n- ", "(", "Mr. "])
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    text = piece * (300_000 // len(piece))
+    text = piece * (100_000 // len(piece))
     started = time.process_time()
     sentences(text)
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 1
