@@ -316,6 +316,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "There is data already; restore into an empty data directory (--data-dir) and an empty database.",
         "这里已有数据；请恢复到空的数据目录（--data-dir）和空的数据库。",
     ),
+    "model_wait": ("Waiting for another Kvasir that fetches the model", "等待另一个 Kvasir 下载模型"),
+    "model_fetch": ("Fetching the embedding model", "正在下载嵌入模型"),
+    "model_build": ("Building the embedding model", "正在构建嵌入模型"),
+    "model_load": ("Loading the embedding model", "正在加载嵌入模型"),
     # kvasir doctor
     "doctor_settings": ("Settings", "设置"),
     "doctor_start": ("Start", "启动"),
@@ -793,6 +797,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "note_cells": (
         "Fields of more than {count} characters were cut.",
         "超过 {count} 个字符的字段已被截断。",
+    ),
+    "note_lines": (
+        "Lines of more than {count} characters were cut.",
+        "超过 {count} 个字符的行已被截断。",
     ),
     "note_quotes": (
         "A quotation mark is never closed, so quotation marks were taken as text.",

@@ -11,7 +11,7 @@ from core.loaders.options import Options, sentence
 from core.loaders.rows import MAX_CELL, RowReader
 from core.types import Parsed
 
-MAX_LINE: Final = 4_000_000
+MAX_LINE: Final = 1_000_000
 MAX_FIELD: Final = 1_000_000
 _DELIMITERS: Final = ",;\t|"
 _SAMPLE_LINES: Final = 20
@@ -30,32 +30,36 @@ class DelimitedLoader:
         delimiter = _delimiter(text)
         before = csv.field_size_limit(MAX_FIELD)
         try:
-            reader.read(_rows(text, delimiter, csv.QUOTE_MINIMAL))
+            reader.read(_rows(text, delimiter, csv.QUOTE_MINIMAL, reader.notes))
         except csv.Error:  # a huge field, or a quote that is never closed and swallows the rest: quotes mean nothing
             reader = RowReader("rows", "", self._limit)
             if '"' in text:
                 reader.notes["quotes"] = sentence("note_quotes")
-            reader.read(_rows(text, delimiter, csv.QUOTE_NONE))
+            reader.read(_rows(text, delimiter, csv.QUOTE_NONE, reader.notes))
         finally:
             csv.field_size_limit(before)
         return Parsed(tuple(reader.sections), notes=notes + tuple(reader.notes.values()))
 
 
-def _rows(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[int, Sequence[str]]]:
-    lines = _lines(text, MAX_FIELD if quoting == csv.QUOTE_NONE else MAX_LINE)
-    for number, row in enumerate(csv.reader(lines, delimiter=delimiter, quoting=quoting), 1):
+def _rows(
+    text: str, delimiter: str, quoting: Literal[0, 3], notes: dict[str, str]
+) -> Iterator[tuple[int, Sequence[str]]]:
+    rows = csv.reader(_lines(text, notes), delimiter=delimiter, quoting=quoting)
+    for number, row in enumerate(rows, 1):
         if max(map(len, row), default=0) > MAX_CELL and any(cell.count("\n") > _MAX_CELL_LINES for cell in row):
             raise csv.Error("a quotation mark is never closed")
         yield number, row
 
 
-def _lines(text: str, longest: int) -> Iterator[str]:
-    """Lines with their ends, each cut at `longest`; the text itself is not copied."""
+def _lines(text: str, notes: dict[str, str]) -> Iterator[str]:
+    """Lines with their ends, each cut at MAX_LINE with a note; the text itself is not copied."""
     start = 0
     while start < len(text):
         end = text.find("\n", start)
         end = len(text) if end < 0 else end + 1
-        yield text[start : min(end, start + longest)]
+        if end - start > MAX_LINE:
+            notes["lines"] = sentence("note_lines", count=f"{MAX_LINE:,}")
+        yield text[start : min(end, start + MAX_LINE)]
         start = end
 
 

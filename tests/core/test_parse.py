@@ -311,8 +311,10 @@ async def test_a_folder_named_core_in_the_way_is_not_imported(
     assert (await results(pool, write(("a.md", "x"))))[0].chunks
 
 
-def test_children_die_with_their_parent() -> None:
-    """Fails without PR_SET_PDEATHSIG, and without reading to the end of the pipe."""
+def test_children_die_with_their_parent(tmp_path: Path) -> None:
+    """Fails without PR_SET_PDEATHSIG: a child in the middle of a file does not see that its pipe is closed."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     code = (
         "import asyncio, os\nfrom core.parse import ParserPool\nfrom core.settings import IngestSettings\n"
         "from core.ports import ParseTask, SplitterSpec\n"
@@ -320,8 +322,12 @@ def test_children_die_with_their_parent() -> None:
         "    pool = ParserPool(IngestSettings())\n"
         "    spec = SplitterSpec(220, 40, True)\n"
         "    async for _ in pool.parse([ParseTask('/dev/null', 'a.md', spec)]):\n"
-        "        print(next(iter(pool._children))._process.pid, flush=True)\n"
-        "        os.kill(os.getpid(), 9)\n"
+        "        pass\n"
+        "    print(next(iter(pool._children))._process.pid, flush=True)\n"
+        f"    stuck = pool.parse([ParseTask({str(pipe)!r}, 'a.md', spec)])\n"
+        "    waiting = asyncio.ensure_future(anext(stuck))\n"
+        "    await asyncio.sleep(0.5)\n"
+        "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
     pid = int(_python(code).stdout)
@@ -329,6 +335,7 @@ def test_children_die_with_their_parent() -> None:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
     raise AssertionError("the parser process outlived its parent")
 
 
