@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.errors import KvasirError
-from core.texts import speaking, system_language, tell
+from core.texts import CATALOGUE, speaking, system_language, tell
 from core.types import Language
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ class model_bar:  # noqa: N801  a context manager, read as a verb
         return self._follow
 
     def _follow(self, stage: str, done: float) -> None:
-        self._progress.update(self._task, description=stage, completed=done, visible=True)
+        words = tell(f"model_{stage}") if f"model_{stage}" in CATALOGUE else stage
+        self._progress.update(self._task, description=words, completed=done, visible=True)
 
     def __exit__(self, *_error: object) -> None:
         self._progress.stop()

@@ -45,7 +45,7 @@ def up(
         raise typer.BadParameter(f"There is no role {', '.join(unknown)}; there are: {', '.join(known)}.")
     with speaking(system_language()), ending():
         settings = GLOBALS.settings()
-        set_up_logging(settings)
+        set_up_logging(settings, quiet=True)  # until it serves, a person watches
         with speaking(language(settings)):
             asyncio.run(_up(settings, chosen, sample))
 
@@ -77,6 +77,7 @@ async def _up(settings: Settings, roles: list[str], sample: bool) -> None:
             if first:
                 await show_sample(kvasir, words)
             serving = True
+            set_up_logging(settings)
             await _serve(kvasir, roles, words, stop, started if not first else None)
         finally:
             await context.__aexit__(None, None, None)
