@@ -48,6 +48,7 @@ def main() -> None:
 
     splitter = RecursiveCharacterTextSplitter(chunk_size=250, chunk_overlap=50)
     kept: list[Any] = []
+    characters: list[int] = []
 
     def ingest(paths: list[Path]) -> int:
         documents = [Document(page_content=p.read_text(encoding="utf-8"), metadata={"source": p.name}) for p in paths]
@@ -55,6 +56,7 @@ def main() -> None:
         kept.append(FAISS.from_documents(chunks, StubEmbeddings(), normalize_L2=True))
         if side == "faiss+bm25":
             kept.append(BM25Retriever.from_documents(chunks))
+        characters[:] = [len(chunk.page_content) for chunk in chunks]
         return len(chunks)
 
     paths = sorted(folder.iterdir())
@@ -62,7 +64,8 @@ def main() -> None:
     started = time.process_time()
     count = ingest(paths)
     used = time.process_time() - started
-    print(json.dumps({"chunks": count, "cpu_us_per_chunk": used / count * 1e6}))
+    size = sum(characters) / len(characters)
+    print(json.dumps({"chunks": count, "characters": size, "cpu_us_per_chunk": used / count * 1e6}))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ beside the live one and takes over in one step, when both hold the same document
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from core.types import Generation, IndexedDocument, Matrix
 
 _GROUP = 64
 _EMBED_SLICE = 128
+_SLICES_AT_ONCE = 2
 
 
 class Indexes:
@@ -214,11 +215,7 @@ class Indexes:
         if embedder is None or embedder.info.fingerprint != generation.embedder:
             raise EmbedderUnavailable(tell("other_embedder"))
         texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
-        rows: list[Matrix] = []
-        pieces = iter(texts)
-        while piece := list(islice(pieces, _EMBED_SLICE)):
-            rows.append(await embedder.embed_documents(piece))
-            on_chunks(len(piece))
+        rows = await _embedded(embedder, texts, on_chunks)
         matrix = np.concatenate(rows) if rows else np.zeros((0, generation.dimension), np.float32)
         found, start = [], 0
         for result in results:
@@ -236,6 +233,25 @@ class Indexes:
             await self._store.drop_generation(generation)
             async with self._db.session() as session:
                 await session.execute(delete(GenerationRow).where(GenerationRow.id == generation.id))
+
+
+async def _embedded(embedder: Embedder, texts: Sequence[str], on_chunks: Callable[[int], None]) -> list[Matrix]:
+    """The rows of all texts, slice by slice; the next one is always there, so that no thread of the embedder waits."""
+    places = asyncio.Semaphore(_SLICES_AT_ONCE)
+
+    async def embed(texts: Sequence[str]) -> Matrix:
+        async with places:
+            rows = await embedder.embed_documents(texts)
+        on_chunks(len(texts))
+        return rows
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            slices = [texts[start : start + _EMBED_SLICE] for start in range(0, len(texts), _EMBED_SLICE)]
+            embedding = [tasks.create_task(embed(one), name="embed") for one in slices]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in embedding]
 
 
 def fingerprint_of(profile: Mapping[str, Any]) -> str:
