@@ -29,7 +29,8 @@ _WINDOW_UNSPACED: Final = 60
 
 
 _CROWD_BEGINS: Final = 250
-_CROWD_GROWS: Final = 2.0
+_CROWD_ENDS: Final = 1000
+"""Chunks between which more and more of a question is met by chance; measured, it stays as it is beyond."""
 
 # Fitted by logistic regression on questions that documents answer and others that they do not, in English and Chinese:
 # encyclopaedic ones in knowledge bases of 5, 20, 100 and all documents, and those on the sample documents; each kind
@@ -46,7 +47,7 @@ _WITH_VECTORS: Final[Mapping[str, float]] = {
     "title": 1.4,
     "names": -3.9,
     "closest": 9.6,
-    "crowd": -2.4,
+    "crowd": -1.7,
 }
 _SPACED: Final[Mapping[str, float]] = {
     "": -3.3,
@@ -58,7 +59,7 @@ _SPACED: Final[Mapping[str, float]] = {
     "missing": -1.5,
     "title": 2.2,
     "names": -4.3,
-    "crowd": -1.8,
+    "crowd": -1.3,
 }
 _UNSPACED: Final[Mapping[str, float]] = {
     "": -3.9,
@@ -67,7 +68,7 @@ _UNSPACED: Final[Mapping[str, float]] = {
     "together": 7.9,
     "title": 2.9,
     "names": -6.3,
-    "crowd": -3.0,
+    "crowd": -2.3,
 }
 """Without vectors: pairs of characters are met by chance more often than words, and a title tells more."""
 
@@ -154,7 +155,7 @@ def measure(
         title=max(_named(name, asked) for candidate in candidates for name in (*candidate.names, _NOTHING)) ** 3,
         names=_names_missing(question, units, present) / total,
         closest=closest,
-        crowd=min(1.0, max(0.0, math.log((chunks + 1) / _CROWD_BEGINS) / _CROWD_GROWS)),
+        crowd=min(1.0, max(0.0, math.log((chunks + 1) / _CROWD_BEGINS) / math.log(_CROWD_ENDS / _CROWD_BEGINS))),
         spaced=spaced,
     )
 
