@@ -162,6 +162,8 @@ async def test_nothing_is_restored_over_data(backed_up: tuple[Path, dict[str, An
     file, before = backed_up
     with pytest.raises(Conflict):
         await archive.restore(load(data_dir=tmp_path / "first"), file)
+    with pytest.raises(Conflict):
+        await archive.restore(on(tmp_path / "second", f"sqlite+aiosqlite:///{tmp_path / 'first' / 'kvasir.db'}"), file)
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         assert await looks(kvasir) == before
 

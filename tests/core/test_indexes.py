@@ -15,6 +15,7 @@ from core.db.tables import GenerationRow
 from core.errors import KvasirError
 from core.ports import ParseTask
 from core.settings import load
+from core.types import Generation
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import Library, opened_library
 
@@ -119,6 +120,27 @@ async def test_what_changes_meanwhile_is_in_the_new_index(any_library: Library) 
     assert set(texts) == {"new.md", "0.md", "1.md", "2.md", "3.md", "4.md"}
     assert texts["0.md"] == "It says more."
     assert await any_library.agrees("kb")
+
+
+async def test_what_comes_just_before_the_switch_is_in_the_new_index(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await library.bring("kb", FILES)
+    go_live = library.indexes._go_live
+    asked: list[str] = []
+
+    async def late(kb: str, generation: Generation, stuck: set[str]) -> bool:
+        asked.append(kb)
+        if len(asked) == 1:
+            await library.bring("kb", {"late.md": "# Late\n\nIt came at the last moment."})
+        return await go_live(kb, generation, stuck)
+
+    monkeypatch.setattr(library.indexes, "_go_live", late)
+    await library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await library.indexes.reindex("kb")
+    assert len(asked) == 2
+    assert "late.md" in await library.texts("kb")
+    assert await library.agrees("kb")
 
 
 async def test_an_index_of_keywords_gets_vectors_when_the_model_comes(tmp_path: Path) -> None:
