@@ -45,6 +45,8 @@ _PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
 _BEFORE: Final = "\"'([{<"
 _BEHIND: Final = "\"')]}>,;:.!?"
 """Marks that change nothing about the plain ASCII word they stand beside."""
+_NUMBERED: Final = re.compile(r"([A-Z]?[a-z]{2,20})(\d{5,20})[,;:.!?)]*\Z")
+"""A name with a long number, as `item471147`."""
 _JOINED: Final = re.compile(r"[-._'’@&+]")
 _FOLDED: Final = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
@@ -149,6 +151,9 @@ class _Texts(dict[str, str]):
     """Word -> its tokens, with a space before each; filled as words are asked for, and emptied when full."""
 
     def __missing__(self, word: str) -> str:
+        if numbered := _NUMBERED.match(word):
+            name, number = numbered.groups()
+            return f" {_stem(name)} {number} {name.lower()}{number}"  # too many to be worth keeping
         found = _pieces_of_word(word)
         text = f" {found[0]}" if len(found) == 1 else " ".join(["", *found])
         if len(word) <= _MAX_CACHED_WORD:

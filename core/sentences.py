@@ -54,10 +54,8 @@ def starts(text: str) -> list[int]:
     found = [len(text) - len(text.lstrip())]
     last = found[0]
     for end in _ends(text):
-        if text[end : end + 1].isspace():
-            end += 1
-            if more := _SPACE.match(text, end):
-                end = more.end()
+        if text[end : end + 1].isspace() and (space := _SPACE.match(text, end)):
+            end = space.end()
         if last < end < len(text):
             found.append(end)
             last = end

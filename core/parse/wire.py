@@ -24,6 +24,9 @@ FRAME_TARGET: Final = 128 << 10
 _KINDS: Final = frozenset({"", "page", "slide", "sheet", "rows", "lines", "cell", "part"})
 
 
+_NOWHERE: Final = Locator()
+
+
 class Nonsense(ValueError):
     """The other side sent what it should not."""
 
@@ -121,7 +124,8 @@ class Frame:
         for heading in headings:
             if type(heading) is not str:
                 raise Nonsense("no heading")
-        if not (type(long) is type(tokens_long) is type(rest_long) is int and min(long, tokens_long, rest_long) >= 0):
+        is_whole = type(long) is type(tokens_long) is type(rest_long) is int
+        if not is_whole or long < 0 or tokens_long < 0 or rest_long < 0:
             raise Nonsense("no text of that length")
         start = self._at
         middle = start + long
@@ -137,6 +141,8 @@ class Frame:
 
 
 def _locator(kind: Any, label: object, first: Any, last: Any) -> Locator:
+    if kind == "" and label == "" and first is last is None:
+        return _NOWHERE
     if kind not in _KINDS or type(label) is not str or not _is_number(first) or not _is_number(last):
         raise Nonsense("no locator")
     return Locator(kind, label, first, last)
