@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 
 
-COUNT = 250
+COUNT = 200
 
 
 def run(folder: Path, *arguments: object, status: int = 0, before: str = "") -> subprocess.CompletedProcess[str]:

@@ -71,16 +71,16 @@ async def test_equal_bytes_are_stored_once_and_are_two_documents(library: Librar
     assert len([path for path in library.blobs.folder.glob("?/*") if path.is_file()]) == 1
 
 
-async def test_a_bad_document_ends_as_failed_and_the_others_go_on(any_library: Library) -> None:
-    ended = await any_library.bring("kb", {"bad.pdf": b"%PDF-1.7 broken", "empty.md": b"", "leave.md": LEAVE})
+async def test_a_bad_document_ends_as_failed_and_the_others_go_on(library: Library) -> None:
+    ended = await library.bring("kb", {"bad.pdf": b"%PDF-1.7 broken", "empty.md": b"", "leave.md": LEAVE})
     assert {name: out.status for name, out in ended.items()} == {
         "bad.pdf": "failed",
         "empty.md": "failed",
         "leave.md": "indexed",
     }
     assert all(ended[name].reason for name in ("bad.pdf", "empty.md"))
-    assert set(await any_library.texts("kb")) == {"leave.md"}
-    assert await any_library.agrees("kb")
+    assert set(await library.texts("kb")) == {"leave.md"}
+    assert await library.agrees("kb")
 
 
 async def test_every_step_of_a_document_is_told(library: Library) -> None:
@@ -136,29 +136,29 @@ async def test_no_name_becomes_a_path(tmp_path: Path, library: Library) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-async def test_twins_of_a_name_are_two_documents(any_library: Library) -> None:
+async def test_twins_of_a_name_are_two_documents(library: Library) -> None:
     """Protection: fault 5."""
     names = ("Tea.md", "tea.md", "caf\u00e9.md", "cafe\u0301.md", "tea.md ", "tea.md.")
     twins = {name: f"number {n}" for n, name in enumerate(names)}
-    await any_library.bring("kb", {name: f"# Tea\n\nIt is {text}." for name, text in twins.items()})
-    held = await any_library.texts("kb")
+    await library.bring("kb", {name: f"# Tea\n\nIt is {text}." for name, text in twins.items()})
+    held = await library.texts("kb")
     assert {name: f"It is {text}." in held[name] for name, text in twins.items()} == dict.fromkeys(twins, True)
 
 
 # ---------------------------------------------------------------- quotas
-async def test_a_full_knowledge_base_takes_no_more_and_nothing_is_written(any_library: Library) -> None:
+async def test_a_full_knowledge_base_takes_no_more_and_nothing_is_written(library: Library) -> None:
     """Protection: fault 20."""
-    await any_library.bring("kb", {"a.md": LEAVE, "b.md": PARKING})
+    await library.bring("kb", {"a.md": LEAVE, "b.md": PARKING})
     for limits, files in (
         ({"max_documents": 2}, {"c.md": "# C\n\nText."}),
         ({"max_kb_mb": 1}, {"c.md": "# C\n\n" + "x" * (1 << 20)}),
     ):
         with pytest.raises(TooLarge):
-            await any_library.with_limits(**limits).submit("kb", incoming(files))
-    _, total = await any_library.knowledge.documents("kb")
+            await library.with_limits(**limits).submit("kb", incoming(files))
+    _, total = await library.knowledge.documents("kb")
     assert total == 2
-    assert {job.state for job in await any_library.jobs.list()} == {"done"}
-    replaced = await any_library.with_limits(max_documents=2).submit("kb", incoming({"a.md": "# A\n\nAnother."}))
+    assert {job.state for job in await library.jobs.list()} == {"done"}
+    replaced = await library.with_limits(max_documents=2).submit("kb", incoming({"a.md": "# A\n\nAnother."}))
     assert len(replaced.documents) == 1
 
 
@@ -202,14 +202,14 @@ async def test_a_new_version_is_live_only_when_it_is_complete(any_library: Libra
     assert await any_library.agrees("kb")
 
 
-async def test_a_failed_new_version_keeps_the_old_one(any_library: Library) -> None:
-    await any_library.bring("kb", {"tea.md": OLD})
-    ended = await any_library.bring("kb", {"tea.md": b"\x00\x01\x02\x03" * 100})
+async def test_a_failed_new_version_keeps_the_old_one(library: Library) -> None:
+    await library.bring("kb", {"tea.md": OLD})
+    ended = await library.bring("kb", {"tea.md": b"\x00\x01\x02\x03" * 100})
     assert ended["tea.md"].status == "failed"
     assert "version before" in (ended["tea.md"].reason or "")
-    assert (await any_library.texts("kb"))["tea.md"] == "Tea is at four."
-    assert await any_library.found("kb", "When is tea?") == ["tea.md"]
-    assert await any_library.agrees("kb")
+    assert (await library.texts("kb"))["tea.md"] == "Tea is at four."
+    assert await library.found("kb", "When is tea?") == ["tea.md"]
+    assert await library.agrees("kb")
 
 
 async def test_one_name_raced_fifty_times_is_one_document_of_one_piece(any_library: Library) -> None:

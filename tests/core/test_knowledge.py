@@ -25,8 +25,14 @@ FILES: dict[str, str | bytes] = {
 
 
 @pytest.fixture
-async def library(tmp_path: Path, database_url: str) -> AsyncIterator[Library]:
-    """On SQLite and on PostgreSQL."""
+async def library(tmp_path: Path) -> AsyncIterator[Library]:
+    async with opened_library(tmp_path / "data") as library:
+        yield library
+
+
+@pytest.fixture
+async def any_library(tmp_path: Path, database_url: str) -> AsyncIterator[Library]:
+    """The same with its database on SQLite and on PostgreSQL."""
     async with opened_library(tmp_path / "data", database_url) as library:
         yield library
 
@@ -89,8 +95,8 @@ async def test_a_knowledge_base_is_made_once(library: Library) -> None:
     assert [kb.name for kb in await library.knowledge.list()] == ["kb"]
 
 
-async def test_raced_by_many_it_is_still_one(library: Library) -> None:
-    made = await asyncio.gather(*(library.knowledge.get_or_create("kb") for _ in range(20)))
+async def test_raced_by_many_it_is_still_one(any_library: Library) -> None:
+    made = await asyncio.gather(*(any_library.knowledge.get_or_create("kb") for _ in range(20)))
     assert len({kb.id for kb in made}) == 1
 
 
@@ -123,24 +129,24 @@ async def test_one_that_is_not_there_is_named_with_those_that_are(library: Libra
         await library.knowledge.live(["tea", "kb"])
 
 
-async def test_deleting_takes_documents_and_index_along(library: Library) -> None:
-    await library.bring("kb", FILES)
-    await library.bring("other", {"a.md": "# A\n\nOf tea."})
-    live = await library.live("kb")
-    await library.knowledge.delete("kb")
-    assert [kb.name for kb in await library.knowledge.list()] == ["other"]
-    assert (await library.store.count(live)).documents == 0
-    assert await library.found("other", "tea") == ["a.md"]
-    await library.bring("kb", {"a.md": "# A\n\nAgain."})
-    assert set(await library.texts("kb")) == {"a.md"}
+async def test_deleting_takes_documents_and_index_along(any_library: Library) -> None:
+    await any_library.bring("kb", FILES)
+    await any_library.bring("other", {"a.md": "# A\n\nOf tea."})
+    live = await any_library.live("kb")
+    await any_library.knowledge.delete("kb")
+    assert [kb.name for kb in await any_library.knowledge.list()] == ["other"]
+    assert (await any_library.store.count(live)).documents == 0
+    assert await any_library.found("other", "tea") == ["a.md"]
+    await any_library.bring("kb", {"a.md": "# A\n\nAgain."})
+    assert set(await any_library.texts("kb")) == {"a.md"}
 
 
 # ---------------------------------------------------------------- documents
-async def test_documents_are_paged_and_narrowed_down(library: Library) -> None:
-    await library.bring("kb", FILES)
+async def test_documents_are_paged_and_narrowed_down(any_library: Library) -> None:
+    await any_library.bring("kb", FILES)
 
     async def names(**how: object) -> tuple[list[str], int]:
-        rows, total = await library.knowledge.documents("kb", **how)  # type: ignore[arg-type]  # passed through
+        rows, total = await any_library.knowledge.documents("kb", **how)  # type: ignore[arg-type]  # passed through
         return [row.name for row in rows], total
 
     assert await names() == (sorted(FILES), 4)
@@ -149,7 +155,7 @@ async def test_documents_are_paged_and_narrowed_down(library: Library) -> None:
     assert await names(text="B/") == (["b/100%.md", "b/c_d.md"], 2)
     assert await names(text="%") == (["b/100%.md"], 1)
     assert await names(text="c_") == (["b/c_d.md"], 1)
-    kb = await library.knowledge.get("kb")
+    kb = await any_library.knowledge.get("kb")
     assert (kb.documents, kb.chunks, kb.vectors, kb.embedder) == (3, 3, True, "words")
 
 
