@@ -203,7 +203,7 @@ async def test_processor_time_is_limited_for_each_file() -> None:
 async def test_memory_is_limited(write: Write) -> None:
     """Rows 6 and 11. Fails without RLIMIT_AS."""
     pool = ParserPool(IngestSettings(memory_mb=300))
-    tasks = write(("big.txt", b"words and words " * (5 << 20)), ("a.md", "small"))
+    tasks = write(("big.txt", b"Words. And words. " * (5 << 20)), ("a.md", "small"))
     found = await results(pool, tasks)
     await pool.close()
     assert "memory" in found[0].error or "reader fail" in found[0].error
@@ -271,6 +271,28 @@ def test_a_child_cannot_reach_out(code: str, said: str) -> None:
     Path("/tmp/kvasir-written").unlink(missing_ok=True)
     assert ended.returncode != 0
     assert said in ended.stderr
+
+
+def test_native_code_cannot_reach_the_network_either() -> None:
+    """Fails without the empty network namespace, where there is one: Python's hook does not see native calls."""
+    code = (
+        "import ctypes, os, struct\nfrom core.parse.confine import confine\nprint(confine(2048, os.getppid()))\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "address = struct.pack('=HHI8x', 2, int.from_bytes(struct.pack('>H', {port}), 'little'), 0x0100007f)\n"
+        "print(libc.connect(libc.socket(2, 1, 0), address, 16))\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        isolation, connected = _python(code.format(port=server.getsockname()[1])).stdout.split()
+        given = (
+            "import ctypes\nlibc = ctypes.CDLL(None)\nprint(max(libc.unshare(0x40000000), libc.unshare(0x50000000)))"
+        )
+        if _python(given).stdout.strip() != "0":
+            pytest.skip("this machine gives no network namespaces")
+        assert isolation == "namespace"
+        assert connected == "-1"
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_without_namespaces_the_hook_shuts_the_network() -> None:
