@@ -134,7 +134,8 @@ EVIL_KBS = ["..\\\\kb", "..", ".", "/abs", "a/b", "", " ", "x" * 10_000, "a\x00b
 
 async def test_a_strange_name_for_a_knowledge_base_is_refused(site: Site, anna: httpx2.AsyncClient) -> None:
     for name in EVIL_KBS:
-        response = await anna.post("/api/v1/kbs", content=json.dumps({"name": name}))
+        body = json.dumps({"name": name})
+        response = await anna.post("/api/v1/kbs", content=body, headers={"content-type": "application/json"})
         assert response.status_code == 422, name
         reached = await anna.get(f"/api/v1/kbs/{quote(name.encode('utf-8', 'replace'), safe='')}/documents")
         assert reached.status_code in (404, 405), name
