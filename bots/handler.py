@@ -110,6 +110,7 @@ class ChatHandler:
             engine=self._engine,
             language=mention.language,
             platform=mention.place.platform,
+            filter=mention.filter,
         )
 
     async def _conversation(self, mention: Mention) -> Conversation:

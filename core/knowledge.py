@@ -172,19 +172,31 @@ class Knowledge:
 
     async def live(self, names: Sequence[str]) -> Sequence[LiveKb]:
         """The live index of each named knowledge base; those without one are left out. Raises NotFound."""
+        documents = (
+            select(func.count())
+            .where(DocumentRow.kb_id == KnowledgeBaseRow.id, DocumentRow.live_hash.is_not(None))
+            .scalar_subquery()
+        )
+        generation = GenerationRow
+        wanted = list(dict.fromkeys(names))
         async with self._db.read() as session:
-            found = []
-            for name in dict.fromkeys(names):
-                row = await kb_row(session, name)
-                if row.live_generation_id is None:
-                    continue
-                generation = await session.get(GenerationRow, row.live_generation_id)
-                if generation is not None:
-                    count = await session.scalar(
-                        select(func.count()).where(DocumentRow.kb_id == row.id, DocumentRow.live_hash.is_not(None))
-                    )
-                    found.append(LiveKb(row.name, generation_of(generation), count or 0))
-        return found
+            rows = await session.execute(
+                select(
+                    KnowledgeBaseRow.name, documents, generation.id, generation.kb_id, generation.fingerprint,
+                    generation.dimension, generation.profile,
+                )
+                .outerjoin(generation, generation.id == KnowledgeBaseRow.live_generation_id)
+                .where(KnowledgeBaseRow.name.in_(wanted))
+            )  # fmt: skip
+            found = {name: values for name, *values in rows}
+            for name in wanted:
+                if name not in found:
+                    raise await _no_such_kb(session, name)
+        return [
+            LiveKb(name, Generation(key, kb_id, fingerprint, dimension, str(profile.get("embedder", ""))), count)
+            for name, (count, key, kb_id, fingerprint, dimension, profile) in ((name, found[name]) for name in wanted)
+            if key is not None
+        ]
 
     # ------------------------------------------------------------ documents
     async def documents(

@@ -344,6 +344,8 @@ class Mention:
     language: Language | None = None
     regenerate: str | None = None
     """Id of the answer that is to be replaced."""
+    filter: Filter | None = None
+    """Documents it is to be answered from; None: all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from core.access import OPERATOR
 from core.db.tables import new_id
 from core.errors import Unavailable
 from core.texts import say, text_language
-from core.types import Capabilities, Finished, Language, Mention, Place, Source, Thumb
+from core.types import Capabilities, Filter, Finished, Language, Mention, Place, Source, Thumb
 
 if TYPE_CHECKING:
     from core.app import Kvasir
@@ -93,12 +93,20 @@ class TerminalPlatform:
     capabilities = Capabilities(max_length=1_000_000, streaming="native", edit_interval=0)
 
     def __init__(
-        self, console: Console, read_line: ReadLine, screen: Screen, *, kb: str | None, language: Language
+        self,
+        console: Console,
+        read_line: ReadLine,
+        screen: Screen,
+        *,
+        kb: str | None,
+        language: Language,
+        filter: Filter | None = None,
     ) -> None:
         self._console = console
         self._read_line = read_line
         self._screen = screen
         self._kb = kb
+        self._filter = filter
         self._language = language
         self._conversation = ""
         self.last: TerminalAnswer | None = None
@@ -132,6 +140,7 @@ class TerminalPlatform:
             text=text,
             conversation_id=self._conversation,
             kbs=(self._kb,) if self._kb else (),
+            filter=self._filter,
         )
 
     async def _command(self, command: str, rest: str) -> Thumb | None:
@@ -169,12 +178,18 @@ class TerminalPlatform:
 
     @staticmethod
     async def converse(
-        kvasir: Kvasir, *, kb: str | None, question: str | None, engine: str | None, language: Language
+        kvasir: Kvasir,
+        *,
+        kb: str | None,
+        question: str | None,
+        engine: str | None,
+        language: Language,
+        filter: Filter | None = None,
     ) -> None:
         """Answer one question on the terminal, or, without one, all that are typed until the end."""
         console = Console(highlight=False, emoji=False, markup=False)
         screen = _Kvasir(kvasir)
-        platform = TerminalPlatform(console, LineReader(), screen, kb=kb, language=language)
+        platform = TerminalPlatform(console, LineReader(), screen, kb=kb, language=language, filter=filter)
         handler = ChatHandler(kvasir, engine=engine)
         if question is not None:
             await handler.on_mention(platform, await platform.mention(question))

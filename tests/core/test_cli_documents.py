@@ -231,3 +231,23 @@ def test_people_read_their_own_language(kvasir: Commands, papers: Path, monkeypa
     assert "已索引 2 份" in kvasir("ingest", papers, "--kb", "kb")
     assert "没有" in kvasir.fails("kb", "show", "x")
     assert list(kvasir.json("kb", "show", "kb"))[:2] == ["name", "description"]
+
+
+# ---------------------------------------------------------------- narrowing
+def test_a_search_is_narrowed_to_documents_and_folders(stocked: Commands) -> None:
+    def found(*narrowed: str) -> set[str]:
+        passages = stocked.json("search", "the house and the yard", "--kb", "kb", *narrowed)["passages"]
+        return {passage["document"] for passage in passages}
+
+    assert found() == {"leave.md", "yard/parking.md"}
+    assert found("--folder", "yard") == {"yard/parking.md"}
+    assert found("--document", "leave.md") == {"leave.md"}
+    assert found("--document", "leave.md", "--folder", "yard") == set()
+    assert found("--meta", "author=nobody") == set()
+    stocked("search", "house", "--kb", "kb", "--meta", "author", status=2)
+
+
+def test_an_answer_comes_from_the_documents_chosen(stocked: Commands) -> None:
+    question = ("ask", "How long is annual leave?", "--kb", "kb")
+    assert stocked.json(*question, "--document", "leave.md")["answered"]
+    assert not stocked.json(*question, "--folder", "yard")["answered"]
