@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 
@@ -16,9 +16,6 @@ from core.db.session import Database
 from core.db.tables import JobRow, new_id, now
 from core.errors import Conflict, KvasirError, NotFound
 from core.texts import tell
-
-if TYPE_CHECKING:
-    from core.app import Kvasir
 
 logger = logging.getLogger(__name__)
 
@@ -232,14 +229,3 @@ async def run_job(jobs: Jobs, job: Job, work: Callable[[Job], Awaitable[None]]) 
         await jobs.finish(job, error=f"An error of ours ({type(error).__name__}); the log tells more.")
     else:
         await jobs.finish(job)
-
-
-async def serve(kvasir: Kvasir, _handler: object) -> None:
-    """The service `jobs`: works off the queue, one job at a time, until cancelled."""
-    await kvasir.ingest.recover()
-    while True:
-        job = await kvasir.jobs.claim()
-        if job is None:
-            await kvasir.jobs.wait_for_work()
-        else:
-            await run_job(kvasir.jobs, job, kvasir.run_job)
