@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from core.app import Kvasir
+from core.errors import Unavailable
 from core.jobs import run_job
+
+logger = logging.getLogger(__name__)
+
+_WAIT_SECONDS = 5.0
 
 
 async def serve(kvasir: Kvasir, _handler: object) -> None:
-    """Put right what a crash left, then do one job after the other, until cancelled."""
-    await kvasir.ingest.recover()
+    """Put right what a crash left, then do one job after the other, until cancelled.
+
+    A database or store that is away is waited for; the other services go on meanwhile.
+    """
+    recovered = gone = False
     while True:
-        job = await kvasir.jobs.claim()
-        if job is None:
-            await kvasir.jobs.wait_for_work()
+        try:
+            if not recovered:
+                await kvasir.ingest.recover()
+                recovered = True
+            await _next(kvasir)
+        except Unavailable as error:
+            if not gone:
+                logger.warning("jobs wait: %s", error)
+            gone = True
+            await asyncio.sleep(_WAIT_SECONDS)
         else:
-            await run_job(kvasir.jobs, job, kvasir.run_job)
+            if gone:
+                logger.info("jobs go on")
+            gone = False
+
+
+async def _next(kvasir: Kvasir) -> None:
+    job = await kvasir.jobs.claim()
+    if job is None:
+        await kvasir.jobs.wait_for_work()
+    else:
+        await run_job(kvasir.jobs, job, kvasir.run_job)

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from sqlalchemy import update
 
-import core.jobs
+import core.worker
 from admin import stream
 from admin.app import create_app
 from admin.connections import config_of
@@ -43,7 +43,7 @@ async def anna(site: Site) -> httpx2.AsyncClient:
 @asynccontextmanager
 async def working(site: Site) -> AsyncIterator[None]:
     """The queue is worked off meanwhile."""
-    task = asyncio.create_task(core.jobs.serve(site.kvasir, None))
+    task = asyncio.create_task(core.worker.serve(site.kvasir, None))
     try:
         yield
     finally:

@@ -1,0 +1,43 @@
+"""The service `jobs` outlives a database that goes away for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from core import settings as settings_module
+from core import worker
+from core.app import Kvasir
+from core.errors import Unavailable
+from core.jobs import Job
+from tests.fakes.embedder import HashEmbedder
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_WAIT_SECONDS", 0.01)
+    settings = settings_module.load(data_dir=tmp_path)
+    async with Kvasir.open(settings, embedder=HashEmbedder()) as kvasir:
+        await kvasir.knowledge.create("kb")
+        job = await kvasir.jobs.add("ingest", {"kb": "kb"})
+        claim, failures = kvasir.jobs.claim, 3
+
+        async def away() -> Job | None:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise Unavailable("The database is locked.")
+            return await claim()
+
+        monkeypatch.setattr(kvasir.jobs, "claim", away)
+        service = asyncio.create_task(worker.serve(kvasir, None))
+        async with asyncio.timeout(10):
+            while (await kvasir.jobs.get(job.id)).state != "done":
+                await asyncio.sleep(0.02)
+        service.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await service
+    assert failures == 0
