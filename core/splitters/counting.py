@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -178,7 +178,6 @@ class _GreedyWordPiece:
     def __init__(self, bert: _Bert, library: Callable[[str], int]) -> None:
         self._bert = bert
         self._library = library
-        self._first, self._later = _longest(bert.vocabulary)
 
     def __call__(self, word: str) -> int:
         if not _ASCII_WORD.fullmatch(word):
@@ -192,29 +191,17 @@ class _GreedyWordPiece:
         if piece in vocabulary or len(piece) > self._bert.unknown_from:
             return 1
         tokens = start = 0
-        prefix, longest = "", self._first
+        prefix = ""
         while start < len(piece):
-            end = min(len(piece), start + longest.get(piece[start], 0))
+            end = len(piece)
             while end > start and prefix + piece[start:end] not in vocabulary:
                 end -= 1
             if end == start:
                 return 1
             tokens += 1
             start = end
-            prefix, longest = "##", self._later
+            prefix = "##"
         return tokens
-
-
-def _longest(vocabulary: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """By their first character, how long pieces are at most: those that begin a word, and those that go on with one."""
-    first: dict[str, int] = {}
-    later: dict[str, int] = {}
-    for piece in vocabulary:
-        if piece.startswith("##") and len(piece) > 2:
-            later[piece[2]] = max(later.get(piece[2], 0), len(piece) - 2)
-        elif piece:
-            first[piece[0]] = max(first.get(piece[0], 0), len(piece))
-    return first, later
 
 
 def _open_tokenizer(path: Path, data: bytes) -> tuple[Tokenizer, _Bert | None]:
