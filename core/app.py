@@ -29,7 +29,7 @@ from core.ports import Embedder, Engine, VectorStore
 from core.retrieve import Retriever
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
-from core.texts import tell
+from core.texts import system_language, tell
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,8 @@ async def _build(
     blobs = Blobs(settings.data_dir / "blobs")
     jobs = Jobs(db)
     knowledge = Knowledge(db, store, blobs, settings.splitter)
-    parser = ParserPool(settings.ingest)
+    words = system_language() if settings.language == "auto" else settings.language
+    parser = ParserPool(settings.ingest, words)
     stack.push_async_callback(parser.close)
     engines = Engines(settings, slot)
     stack.push_async_callback(engines.close)

@@ -35,7 +35,7 @@ async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(kvasir.jobs, "claim", away)
         service = asyncio.create_task(worker.serve(kvasir, None))
         async with asyncio.timeout(10):
-            while (await kvasir.jobs.get(job.id)).state != "done":
+            while (await kvasir.jobs.get(job.id)).state != "done":  # noqa: ASYNC110  the state is in a database
                 await asyncio.sleep(0.02)
         service.cancel()
         with pytest.raises(asyncio.CancelledError):
