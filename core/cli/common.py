@@ -7,6 +7,7 @@ should be there at once.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import logging
 import os
@@ -37,8 +38,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 KbName = Annotated[str, typer.Option("--kb", help="Name of the knowledge base.")]
@@ -214,7 +215,8 @@ def progress_bar() -> Progress:
 
 
 def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not is_utf8, indent=2, default=str) + "\n")
     sys.stdout.flush()
 
 
@@ -224,7 +226,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, overflow="fold", no_wrap=column == "id")
     for row in rows:
         table.add_row(*[plain(str(value)) for value in row])
-    where = out if out.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
+    where = out if out.is_terminal else Console(highlight=False, emoji=False, width=_PIPED_WIDTH)
     where.print(table)
 
 

@@ -117,10 +117,10 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
 async def _announce(kvasir: Kvasir, words: Language, ready: asyncio.Future[str], started: float | None) -> None:
     url = await ready
     took = f" ({time.monotonic() - started:.1f} s)" if started is not None else ""
-    out.print(say("ready_at", words, url=url) + took)
+    out.print(say("ready_at", words, url=url) + took, markup=False)  # «[fd00::1]» is no style
     token = await kvasir.accounts.setup_token()
     if token is not None:
-        out.print(say("set_up_at", words, url=f"{url}/setup?token={token}"))
+        out.print(say("set_up_at", words, url=f"{url}/setup?token={token}"), markup=False)
     state = kvasir.embedder_state
     if not state.ready and state.reason:
         err.print(say("keyword_only", words, reason=state.reason), style="yellow", markup=False)

@@ -143,6 +143,25 @@ def test_a_second_process_searches_and_asks_meanwhile(tmp_path: Path, papers: Pa
 
 
 # ---------------------------------------------------------------- pipes and disks
+@pytest.mark.parametrize("encoding", ["gbk", "ascii"])
+def test_a_terminal_that_lacks_characters_gets_the_others(tmp_path: Path, encoding: str) -> None:
+    paper = tmp_path / "休假.md"
+    paper.write_text(
+        "# 休假\n\n每年有二十天带薪休假 ✓ ›。 Everyone gets twenty days of paid leave.\n", encoding="utf-8"
+    )
+
+    def said(*arguments: str) -> str:
+        command = [*KVASIR, *arguments, "--kb", "kb", "--data-dir", str(tmp_path / "data")]
+        environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode(encoding)
+
+    said("ingest", str(paper))
+    assert "twenty days" in said("ask", "How many days of paid leave?")
+    assert "✓" in json.loads(said("search", "paid leave", "--json"))["passages"][0]["text"]
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     for arguments in (["config", "check", "--all"], ["kb", "list", "--json"]):
         with started(tmp_path / "data", *arguments) as process:
