@@ -266,9 +266,9 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Raises ConfigError where it cannot be."""
+    """Make the folder, closed to other users of the machine. Raises ConfigError where it cannot be."""
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # what people ask is nobody else's
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(tell("data_dir_refused", folder=settings.data_dir, reason=reason)) from error

@@ -7,8 +7,10 @@ of all documents; indexes are built again from these, or copied where the store 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -139,7 +141,7 @@ def _restore_original(archive: zipfile.ZipFile, name: str, blobs: Blobs) -> None
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(tell("data_dir_refused", folder=folder, reason=error.strerror or error)) from error
 
@@ -248,7 +250,8 @@ async def import_kb(kvasir: Kvasir, file: Path, name: str | None) -> tuple[str, 
 
         async def incoming() -> AsyncIterator[Incoming]:
             for document, content_hash, source in listed:
-                yield Incoming(document, lambda part=f"originals/{content_hash}": archive.read(part), source)  # type: ignore[misc]
+                part = archive.getinfo(f"originals/{content_hash}")  # its size is known before it is unpacked
+                yield Incoming(document, functools.partial(archive.read, part), source, part.file_size)
 
         try:
             ticket = await kvasir.ingest.submit(made.name, incoming(), claimed=True)
@@ -280,19 +283,29 @@ def _tables() -> Iterator[SqlTable]:
 
 @contextmanager
 def _new_archive(file: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip file that stands under its name only when it is complete. Raises Conflict where the name is taken."""
+    """A zip file that only its owner can read, and that stands under its name only when it is complete.
+
+    Raises Conflict where the name is taken.
+    """
     if file.exists():
         raise Conflict(tell("file_exists", file=file))
     partial = file.with_name(f".{file.name}.partial")
     try:
         try:
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+            with (
+                open(partial, "wb", opener=_private) as target,
+                zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive,
+            ):
                 yield archive
             partial.rename(file)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(tell("file_not_written", file=file, reason=error.strerror or error)) from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _opened(file: Path) -> zipfile.ZipFile:

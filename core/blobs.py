@@ -17,7 +17,7 @@ from core.errors import StorageFull, TooLarge, Unavailable
 from core.texts import tell
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-_PIECE = 1 << 20
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -50,7 +50,7 @@ class Blobs:
         if not os.path.exists(target):  # noqa: PTH110  plain strings: a Path costs as much as writing a small file
             partial = self._partial()
             try:
-                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                descriptor = os.open(partial, _NEW_FILE, 0o600)
                 try:
                     _write_all(descriptor, data)
                 finally:
@@ -66,7 +66,7 @@ class Blobs:
         """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
         digest, size, partial = hashlib.sha256(), 0, Path(self._partial())
         try:
-            with partial.open("wb") as file:  # noqa: ASYNC230  pieces are small, and the page cache takes them
+            with os.fdopen(os.open(partial, _NEW_FILE, 0o600), "wb") as file:
                 async for piece in pieces:
                     size += len(piece)
                     if size > limit:

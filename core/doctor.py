@@ -96,7 +96,7 @@ def _data_dir(settings: Settings) -> Finding:
     folder = settings.data_dir
     what = tell("doctor_folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -75,6 +75,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         async with opened(load(data_dir=folder / "first")) as kvasir:
             await furnish(kvasir)
             assert await archive.backup(kvasir, folder / "kvasir.zip") == len(FILES)
+            assert (folder / "kvasir.zip").stat().st_mode & 0o077 == 0  # password hashes and all documents are in it
+            assert (folder / "first").stat().st_mode & 0o077 == 0
             return await looks(kvasir)
 
     return folder, asyncio.run(make())
@@ -287,6 +289,23 @@ async def test_an_exported_knowledge_base_comes_in_elsewhere(tmp_path: Path) -> 
         assert after["kb"][:5] == before["kb"][:5]
         renamed, _ = await archive.import_kb(kvasir, file, "again")
         assert renamed == "again"
+
+
+async def test_an_import_unpacks_nothing_that_is_too_large(tmp_path: Path) -> None:
+    file = tmp_path / "kb.zip"
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
+        await kvasir.knowledge.create("kb")
+
+        async def incoming() -> AsyncIterator[Incoming]:
+            yield Incoming("large.txt", lambda: b"a" * (2 << 20))
+            yield Incoming("small.txt", b"A small one.".strip)
+
+        ticket = await kvasir.ingest.submit("kb", incoming(), claimed=True)
+        await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
+        await archive.export_kb(kvasir, "kb", file)
+    async with opened(load(data_dir=tmp_path / "second", ingest={"max_file_mb": 1})) as kvasir:
+        _, outcomes = await archive.import_kb(kvasir, file, None)
+    assert {out.name: out.status for out in outcomes} == {"large.txt": "failed", "small.txt": "indexed"}
 
 
 async def test_an_import_that_fails_leaves_no_knowledge_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
