@@ -22,7 +22,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(LOCK)
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' \
 	  || { echo "Kvasir needs Python 3.11, 3.12 or 3.13; name one: make up PYTHON=/path/to/python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) \
+	  || { echo "No environment can be made; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Installing Kvasir into $(VENV)…"
 	@$(BIN)/python -m pip install -q --require-hashes -r $(LOCK)
 	@$(BIN)/python -m pip install -q --no-deps -e .
