@@ -159,7 +159,7 @@ class ParseResult:
 
 
 class Parser(Protocol):
-    """Reads, splits and analyses documents in child processes with limits (`core/parse.py`)."""
+    """Reads, splits and analyses documents in child processes with limits (`core/parse`)."""
 
     def parse(self, tasks: Sequence[ParseTask]) -> AsyncIterator[tuple[int, ParseResult]]:
         """(index of the task, result) for every task, in any order; a hostile file costs only its own result."""
@@ -168,7 +168,7 @@ class Parser(Protocol):
 
 
 class Loader(Protocol):
-    """Reads one kind of file. Runs only inside the limited child process (`core/parse.py`)."""
+    """Reads one kind of file. Runs only inside the limited child process (`core/parse`)."""
 
     def load(self, data: bytes, name: str) -> Parsed:
         """Raises DocumentError with one sentence where the file cannot be read."""
