@@ -58,14 +58,14 @@ def written(folder: Path) -> Path:
 async def test_nothing_holds_the_loop_while_ingesting_and_answering(tmp_path: Path) -> None:
     """Protection: files are read in child processes; storing, searching and hashing passwords go to threads."""
     settings = load(data_dir=tmp_path / "data")
+    platform, asked = FakePlatform(), 0
+    ann = Person("user:ann", "Ann", Role.OWNER)
     async with Kvasir.open(settings, embedder=SlowEmbedder()) as kvasir:
-        await bring_in(kvasir, "kb", [str(written(tmp_path / "first") / "1.md")], show=False)
-        handler, platform = ChatHandler(kvasir), FakePlatform()
-        ann = Person("user:ann", "Ann", Role.OWNER)
         with watched_loop() as watch:
+            await bring_in(kvasir, "kb", [str(written(tmp_path / "first") / "1.md")], show=False)
+            handler = ChatHandler(kvasir)
             coming = asyncio.create_task(bring_in(kvasir, "kb", [str(written(tmp_path / "more"))], show=False))
             logging_in = asyncio.create_task(kvasir.accounts.create("ann", "correct horse battery", Role.OWNER))
-            asked = 0
             while not coming.done() or asked < 5:
                 asked += 1
                 mention = Mention(Place("fake", channel=str(asked)), str(asked), ann, "When does the warranty end?")
@@ -73,7 +73,7 @@ async def test_nothing_holds_the_loop_while_ingesting_and_answering(tmp_path: Pa
                 await asyncio.sleep(0.01)
             await coming
             await logging_in
-        base = await kvasir.knowledge.get("kb")
+            base = await kvasir.knowledge.get("kb")
     assert base.chunks > 1000
     assert [answer.failure for answer in platform.answers] == [""] * asked
     assert watch.calls == []

@@ -23,7 +23,7 @@ __all__ = ["front"]
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ANN = Person("user:ann", "Ann", Role.OWNER)
-ROUND = 200
+ROUND = 150
 ROUNDS = 5
 
 
