@@ -230,7 +230,9 @@ async def export_kb(kvasir: Kvasir, name: str, file: Path) -> int:
     return len(there)
 
 
-_KB_SETTINGS = ("description", "private", "chunk_size", "chunk_overlap", "title_enhance")
+_KB_SETTINGS: dict[str, type] = {
+    "description": str, "private": bool, "chunk_size": int, "chunk_overlap": int, "title_enhance": bool,
+}  # fmt: skip
 
 
 async def import_kb(kvasir: Kvasir, file: Path, name: str | None) -> tuple[str, list[Outcome]]:
@@ -239,14 +241,13 @@ async def import_kb(kvasir: Kvasir, file: Path, name: str | None) -> tuple[str, 
         manifest = _manifest(archive, file)
         if not isinstance(manifest.get("kb"), dict) or not isinstance(manifest.get("documents"), list):
             raise UserError(tell("not_an_export", file=file))
-        given = manifest["kb"]
+        given = {key: manifest["kb"][key] for key in _KB_SETTINGS if key in manifest["kb"]}
+        if any(type(value) is not _KB_SETTINGS[key] for key, value in given.items()):
+            raise UserError(tell("not_an_export", file=file))
         with _damage_told():
             listed = [_listed(document) for document in manifest["documents"]]
             await asyncio.to_thread(_check_originals, archive, listed)
-        made = await kvasir.knowledge.create(
-            checked_kb_name(name or str(given.get("name", ""))),
-            **{key: given[key] for key in _KB_SETTINGS if key in given},
-        )
+        made = await kvasir.knowledge.create(checked_kb_name(name or str(manifest["kb"].get("name", ""))), **given)
 
         async def incoming() -> AsyncIterator[Incoming]:
             for document, content_hash, source in listed:

@@ -309,14 +309,15 @@ async def test_an_import_unpacks_nothing_that_is_too_large(tmp_path: Path) -> No
 
 
 async def test_an_import_that_fails_leaves_no_knowledge_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, damaged, foreign = tmp_path / "kb.zip", tmp_path / "damaged.zip", tmp_path / "foreign.zip"
+    file, damaged, foreign, forged = (tmp_path / f"{name}.zip" for name in ("kb", "damaged", "foreign", "forged"))
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         await furnish(kvasir)
         await archive.export_kb(kvasir, "kb", file)
     _copy(file, damaged, parts={"originals": b"other bytes"})
     _copy(file, foreign, manifest={"kb": None})
+    _copy(file, forged, manifest={"kb": {"name": "kb", "chunk_size": "many", "private": "no"}})
     async with opened(load(data_dir=tmp_path / "second")) as kvasir:
-        for broken in (damaged, foreign):
+        for broken in (damaged, foreign, forged):
             with pytest.raises(KvasirError):
                 await archive.import_kb(kvasir, broken, None)
         with pytest.raises(UserError, match="letters"):
