@@ -13,10 +13,6 @@ from core.types import Language, Locator
 
 CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     # key: (English, 简体中文)
-    "no_kb": (
-        "There is no knowledge base named «{name}». «kvasir kb list» shows those there are.",
-        "没有名为“{name}”的知识库。用 “kvasir kb list” 查看现有的知识库。",
-    ),
     "keyword_only": (
         "Search works by keywords alone until the embedding model is there: {reason}",
         "嵌入模型就绪之前只能按关键词搜索：{reason}",
@@ -357,10 +353,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "工作正常；“kvasir kb reindex {name}” 可使索引符合当前设置。",
     ),
     "doctor_kb_good": ("{documents} documents, {chunks} chunks.", "{documents} 份文档，{chunks} 个分块。"),
-    "doctor_no_fts": (
-        "This Python's SQLite has no FTS5; use another Python 3.11 or newer.",
-        "此 Python 的 SQLite 不含 FTS5；请换用其他 Python 3.11 或更新版本。",
-    ),
     "doctor_folder": ("Data directory", "数据目录"),
     "doctor_little_room": (
         "{folder} has only {megabytes} MB free; make room.",
