@@ -163,10 +163,17 @@ def _walk(top: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
     entries = [entry for entry in entries if not entry.name.startswith(_LEFT_OUT)]
     folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     for entry in entries:
-        if entry.is_file():
+        if _is_file(entry):
             yield prefix + entry.name, Path(entry.path)
     for entry in folders:
         yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself, or where we may not look
+        return False
 
 
 def _refuse_twins(files: list[tuple[str, Path]]) -> None:

@@ -55,6 +55,13 @@ def stocked(kvasir: Commands, stock: Path) -> Commands:
 
 
 # ---------------------------------------------------------------- ingest
+def test_a_link_that_leads_nowhere_stops_nothing(kvasir: Commands, papers: Path) -> None:
+    (papers / "loop.md").symlink_to("loop.md")
+    (papers / "absent.md").symlink_to("nowhere.md")
+    names = {document["name"] for document in kvasir.json("ingest", papers, "--kb", "kb")["documents"]}
+    assert names == {"leave.md", "yard/parking.md"}
+
+
 def test_a_folder_comes_in_and_is_not_done_again(kvasir: Commands, papers: Path) -> None:
     first = kvasir.json("ingest", papers, "--kb", "kb")
     assert set(first) == {"kb", "documents", "seconds"}
