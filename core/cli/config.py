@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 config = typer.Typer(no_args_is_help=True, help="Settings.")
 
+_MASK = "********"
+
 
 @config.command("sample")
 def config_sample() -> None:
@@ -73,7 +75,9 @@ def _rows(settings: Settings) -> Iterator[tuple[Field_, Any, str]]:
         for name in field.path.split("."):
             value = getattr(value, name)
         if field.secret:
-            value = "********" if value and value.get_secret_value() else ""
+            value = _MASK if value and value.get_secret_value() else ""
+        elif isinstance(value, dict):
+            value = dict.fromkeys(value, _MASK)  # a request header may be a key
         yield (
             field,
             value if isinstance(value, bool | int | float | str | list | dict) else str(value or ""),

@@ -33,7 +33,7 @@ def test_every_value_is_shown_with_where_it_came_from(
     kvasir: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('[answer]\ntop_k = 7\n[openai]\napi_key = "hush-hush"\n')
+    file.write_text('[answer]\ntop_k = 7\n[openai]\napi_key = "hush-hush"\nheaders = { x-key = "hush-hush" }\n')
     Path(".env").write_text("KVASIR_ANSWER__SENTENCES=3\n")
     monkeypatch.setenv("KVASIR_WEB__PORT", "1234")
     monkeypatch.setenv("KVASIR_DATABASE__URL", "postgresql://me:hush-hush@host/db")
