@@ -164,7 +164,10 @@ class WebSettings(Section):
         list[str], Field(description="Addresses or networks of proxies whose X-Forwarded headers are believed.")
     ] = []
     anonymous: Annotated[
-        bool, Field(description="Let people without login ask knowledge bases that are not private, and read their documents.")
+        bool,
+        Field(
+            description="Let people without login ask knowledge bases that are not private, and read their documents."
+        ),
     ] = False
     session_hours: Annotated[int, Field(ge=1, description="A login ends after this many hours.")] = 24 * 14
     session_idle_hours: Annotated[int, Field(ge=1, description="A login ends after this many hours without use.")] = 72
