@@ -69,7 +69,8 @@ class Cutter:
     def _paragraphs(self, section: int, text: str) -> list[Piece]:
         """Each as long as its sentences together, which are measured now, since nearly all of them are asked for."""
         breaks = [0, *(match.end() for match in _PARAGRAPH_END.finditer(text))]
-        begins = starts(text)
+        # A paragraph begins a sentence, also after space that no sentence came before.
+        begins = sorted({*starts(text), *(place for place in breaks if place < len(text))})
         ends = [*begins[1:], len(text)]
         texts = [text[start:end] for start, end in zip(begins, ends, strict=True)]
         sizes = map(max, self._count.each(texts), [len(one) // _LONGEST_TOKEN for one in texts])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core.ports import Splitter, SplitterSpec
@@ -94,6 +94,7 @@ class SplitterContract:
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
     @given(document=DOCUMENTS, size=st.integers(16, 120), overlap=st.sampled_from([0, 10]))
+    @example(document=Parsed((Section("\n \n " + "x" * 90),)), size=16, overlap=0)
     def test_no_character_is_lost(
         self,
         opened: Callable[[SplitterSpec, TokenCounter], Splitter],
