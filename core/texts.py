@@ -166,6 +166,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Only a job that failed or was cancelled can be tried again.",
         "只有失败或已取消的任务才能重试。",
     ),
+    "link_leads_out": (
+        "«{name}» is a link out of the folder; name the file itself if it is meant.",
+        "“{name}”是指向文件夹之外的链接；如确需导入，请直接指定该文件。",
+    ),
     "no_such_path": ("{path} is neither a file nor a folder.", "{path} 既不是文件也不是文件夹。"),
     "embedder_off": ("The settings say `embedder.kind = none`.", "设置中 `embedder.kind = none`。"),
     "embedder_not_fetched": (

@@ -100,6 +100,10 @@ async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -
     return sorted(outcomes, key=lambda outcome: outcome.name)
 
 
+_File = tuple[str, Path, bool]
+"""Name in the knowledge base, path, and whether it is a link out of the folder, to what nobody meant to bring in."""
+
+
 @asynccontextmanager
 async def _progress(kvasir: Kvasir, kb: str, ticket: Ticket, *, show: bool) -> AsyncIterator[None]:
     """A bar on a terminal's stderr while the job runs in the block."""
@@ -122,13 +126,16 @@ async def _progress(kvasir: Kvasir, kb: str, ticket: Ticket, *, show: bool) -> A
 
 
 async def _incoming(
-    settings: Settings, files: list[tuple[str, Path]], urls: list[str], outcomes: list[Outcome]
+    settings: Settings, files: list[_File], urls: list[str], outcomes: list[Outcome]
 ) -> AsyncIterator[Incoming]:
     from core import egress
     from core.ingest import Incoming, Outcome
 
-    for name, path in files:
-        yield Incoming(name, path.read_bytes, "folder", _size(path))
+    for name, path, leads_out in files:
+        if leads_out:
+            outcomes.append(Outcome(name, "failed", 0, tell("link_leads_out", name=name)))
+        else:
+            yield Incoming(name, path.read_bytes, "folder", _size(path))
     for url in urls:
         try:
             page = await egress.fetch(url, max_bytes=settings.ingest.max_file_mb << 20, timeout=60.0)
@@ -138,16 +145,18 @@ async def _incoming(
             yield Incoming(page.name, lambda data=page.data: data, url)  # type: ignore[misc]
 
 
-def _files(sources: list[str]) -> Iterator[tuple[str, Path]]:
-    """(name in the knowledge base, path) of every file; hidden and temporary ones are left out."""
+def _files(sources: list[str]) -> Iterator[_File]:
+    """Every file; hidden and temporary ones are left out."""
     for source in sources:
         if _is_url(source):
             continue
         path = Path(source).expanduser()
         if path.is_file():
-            yield path.name, path
+            yield path.name, path, False
         elif path.is_dir():
-            yield from _walk(path)
+            inside = f"{path.resolve()}{os.sep}"
+            for name, file in _walk(path):
+                yield name, file, file.is_symlink() and not f"{file.resolve()}".startswith(inside)
         else:
             raise NotFound(tell("no_such_path", path=source))
 
@@ -176,10 +185,10 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _refuse_twins(files: list[tuple[str, Path]]) -> None:
+def _refuse_twins(files: list[_File]) -> None:
     """Two files of one name would be two versions of one document."""
     seen: dict[str, Path] = {}
-    for name, path in files:
+    for name, path, _ in files:
         other = seen.setdefault(name, path)
         if other is not path and other.resolve() != path.resolve():
             raise Conflict(tell("same_name_twice", name=name, one=other, other=path))

@@ -258,3 +258,15 @@ def test_an_answer_comes_from_the_documents_chosen(stocked: Commands) -> None:
     question = ("ask", "How long is annual leave?", "--kb", "kb")
     assert stocked.json(*question, "--document", "leave.md")["answered"]
     assert not stocked.json(*question, "--folder", "yard")["answered"]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(kvasir: Commands, papers: Path, tmp_path: Path) -> None:
+    """Protection: `_files`; a folder from a stranger must not bring in what lies beside it."""
+    (tmp_path / "secret.md").write_text("# Secret\n\nThe key is under the mat.")
+    (papers / "notes.md").symlink_to(tmp_path / "secret.md")
+    (papers / "copy.md").symlink_to(papers / "leave.md")
+    found = {d["name"]: d for d in kvasir.json("ingest", papers, "--kb", "kb")["documents"]}
+    assert found["notes.md"]["status"] == "failed"
+    assert "link" in found["notes.md"]["reason"]
+    assert found["copy.md"]["status"] == "indexed"
+    assert kvasir.json("search", "key mat", "--kb", "kb", "--document", "notes.md")["passages"] == []
