@@ -71,6 +71,15 @@ CREATE TABLE blocks (             -- what a search reads, in stretches of one do
 """
 
 
+_PRAGMAS: Final = (
+    "synchronous = NORMAL",
+    "secure_delete = FAST",
+    "cache_size = -8000",
+    "wal_autocheckpoint = 2000",
+    "journal_size_limit = 67108864",
+)
+
+
 class Connections:
     """One connection for each thread that asks, all to one file."""
 
@@ -119,11 +128,12 @@ def prepare(path: Path) -> None:
 
 def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA secure_delete = FAST")
-    connection.execute("PRAGMA cache_size = -8000")
-    connection.execute("PRAGMA wal_autocheckpoint = 2000")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:  # a damaged file
+        connection.close()
+        raise
     return connection
 
 
