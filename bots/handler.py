@@ -64,8 +64,10 @@ class ChatHandler:
         try:
             if self._waiting > _WAITING:
                 raise Unavailable(tell("queue_full"))
-            conversation = await self._conversation(mention)
-            async with self._turns.turn(conversation.id, lambda ahead: answer.status(tell("queued", ahead=ahead))):
+            # The line is joined before anything is looked up, so that nobody overtakes on the way to the database.
+            line = mention.conversation_id or repr(mention.place)
+            async with self._turns.turn(line, lambda ahead: answer.status(tell("queued", ahead=ahead))):
+                conversation = await self._conversation(mention)
                 await answer.status(tell("searching"))
                 await self._answer(answer, mention, conversation)
         except KvasirError as error:
