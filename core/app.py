@@ -243,13 +243,20 @@ async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbed
         await slot.open(progress)
         return
     await slot.open(fetch=False)
-    if slot.state.ready or when == "if_ready":
+    if when == "if_ready":
         return
 
     async def later() -> None:
-        await slot.open(progress)
-        if slot.state.ready:
-            await kvasir.add_vectors()
+        try:
+            if not slot.state.ready:
+                await slot.open(progress)
+            if slot.state.ready:  # also where another process fetched it, for what came in before that
+                await kvasir.add_vectors()
+        except KvasirError as error:
+            slot.state.reason = slot.state.reason or str(error)
+            logger.warning("no vectors yet: %s", error)
+        except Exception:
+            logger.exception("the embedder could not be opened")
 
     task = asyncio.create_task(later(), name="embedder")
     stack.push_async_callback(_end, task)
@@ -257,12 +264,7 @@ async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbed
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        pass
-    except Exception:
-        logger.exception("the embedder could not be opened")
+    await asyncio.wait({task})
 
 
 def make_data_dir(settings: Settings) -> None:

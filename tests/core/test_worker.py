@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from core import registry, worker
 from core import settings as settings_module
-from core import worker
 from core.app import Kvasir
 from core.errors import Unavailable
 from core.jobs import Job
 from tests.fakes.embedder import HashEmbedder
+from tests.fakes.library import opened_library
 
 pytestmark = pytest.mark.anyio
 
@@ -41,3 +42,24 @@ async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch:
         with pytest.raises(asyncio.CancelledError):
             await service
     assert failures == 0
+
+
+async def test_what_came_in_without_vectors_gets_them_though_another_process_fetched_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: `add_vectors` also when the model stands ready at the start."""
+    async with opened_library(tmp_path, keywords_only=True) as library:
+        await library.bring("kb", {"tea.md": "# Tea\n\nTea is served at four."})
+    genuine = registry.load
+
+    async def ready(_settings: object, _progress: object = None) -> HashEmbedder:
+        return HashEmbedder()
+
+    def load(group: str, name: str) -> object:
+        return ready if group == "kvasir.embedders" else genuine(group, name)
+
+    monkeypatch.setattr(registry, "load", load)
+    async with Kvasir.open(settings_module.load(data_dir=tmp_path), embedder="background") as kvasir:
+        async with asyncio.timeout(10):
+            while not [job for job in await kvasir.jobs.list() if job.kind == "reindex"]:  # noqa: ASYNC110  as above
+                await asyncio.sleep(0.02)
