@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from core.app import Kvasir
 
 _FORMAT = 1
-_LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures"})
-"""Tables that no backup needs: logins are made anew."""
+_LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures", "platform_state"})
+"""Tables that no backup needs: logins are made anew, here and with the platforms."""
 _PAGE = 500
 _STORE_FILE = "index.db"
 

@@ -325,6 +325,32 @@ class Person:
     """Stable and unique, e.g. `user:<id>` or `slack:T1:U9`."""
     name: str
     role: Role = Role.VIEWER
+    member: bool = False
+    """Its chat platform vouches that the person belongs to the workspace; guests from elsewhere do not."""
+
+
+Trigger: TypeAlias = Literal["mention", "dm", "thread", "heard", "command"]
+"""How a question came: to us by name, in a direct message, in a thread we are in, overheard, or by a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFile:
+    """A file sent on a chat platform."""
+
+    id: str
+    """By which the platform gives its bytes."""
+    name: str
+    size: int = 0
+    """Bytes; 0 where the platform does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of a thread, as its platform tells it."""
+
+    text: str
+    author: str
+    by_us: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +372,17 @@ class Mention:
     """Id of the answer that is to be replaced."""
     filter: Filter | None = None
     """Documents it is to be answered from; None: all."""
+    trigger: Trigger = "mention"
+    alone: bool = False
+    """Only the asker will see the answer: a direct message, or one shown to nobody else."""
+    said_at: datetime | None = None
+    """When it was asked, by the platform's clock; None: now."""
+    edited: bool = False
+    """The message has changed since it was first asked."""
+    files: tuple[ChatFile, ...] = ()
+    """Sent with it."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """What the platform needs to answer it, e.g. a token of the request; kept with it, shown to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +390,55 @@ class Thumb:
     """A rating given on a platform."""
 
     answer_id: str
+    """Empty where `post` says which answer is meant."""
     person: Person
     value: Literal[-1, 0, 1]
     """0 withdraws."""
     reason: str = ""
+    place: Place | None = None
+    post: str = ""
+    """Id of our message that was rated, in `place`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A message was taken back."""
+
+    place: Place
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """A control under one of our messages was used."""
+
+    control: Literal["stop", "again", "human", "resolved", "keep"]
+    """Stop the answer; answer anew; call a human; the human has helped; keep a helper's words as an answer."""
+    place: Place
+    post: str
+    """Id of our message (for `keep`: of the helper's message)."""
+    person: Person
+    may_manage: bool = False
+    """The platform says that the person looks after this channel."""
+    text: str = ""
+    """For `keep`: the helper's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command about Kvasir itself: `kb`, `status`, `help`, …; questions come as `Mention`."""
+
+    name: str
+    arguments: str
+    place: Place
+    person: Person
+    may_manage: bool = False
+    alone: bool = False
+    """Only the person sees the reply."""
+    channel_name: str = ""
+
+
+ChatEvent: TypeAlias = "Mention | Thumb | Deleted | Press | Command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +447,9 @@ class Capabilities:
 
     max_length: int
     """Characters of one message."""
-    streaming: Literal["native", "edit", "post"]
+    streaming: Literal["native", "draft", "edit", "post"]
+    """How a text that arrives is shown: by the platform's own stream, as a draft until the answer stands, by editing
+    one message, or not before it is whole."""
     edit_interval: float
     """Seconds between two edits at least; 0 for native streaming."""
 

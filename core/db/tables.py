@@ -82,6 +82,8 @@ class KnowledgeBaseRow(Table):
     title_enhance: Mapped[bool] = mapped_column(default=True)
     top_k: Mapped[int | None]
     """Passages for an answer; None: the settings' value."""
+    expires_at: Mapped[datetime | None]
+    """Set where it holds what was sent in one conversation; it is deleted then, and listed nowhere."""
     live_generation_id: Mapped[str | None] = mapped_column(Id)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
@@ -278,3 +280,125 @@ class ApiKeyRow(Table):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
+
+
+# ---------------------------------------------------------------- chat platforms
+class InboxRow(Table):
+    """A question from a chat platform, from before it is acknowledged until its answer stands there."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        UniqueConstraint("platform", "workspace", "channel", "message"),
+        Index(None, "state", "lease_until"),
+        Index(None, "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    platform: Mapped[str] = mapped_column(String(32))
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    channel: Mapped[str] = mapped_column(String(255), default="")
+    message: Mapped[str] = mapped_column(String(255))
+    """The platform's id of the message; unique in its channel."""
+    mention: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The question as plain data; empty once there is nothing left to do with it."""
+    answer_id: Mapped[str] = mapped_column(Id, default=new_id)
+    """Id the answer is recorded under; another one after the question was edited."""
+    state: Mapped[str] = mapped_column(String(16), default="working")
+    """waiting, working, done, failed, late (too old to be answered), or withdrawn (the question was deleted)."""
+    edits: Mapped[int] = mapped_column(default=0)
+    """How often it was answered anew since its text was changed."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    fence: Mapped[int] = mapped_column(default=0)
+    """Grows with every lease; a process with an older number may write nothing."""
+    lease_until: Mapped[datetime | None]
+    said_at: Mapped[datetime]
+    """When it was asked, by the platform's clock."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class PostRow(Table):
+    """A message of ours on a platform, kept before it is first edited."""
+
+    __tablename__ = "posts"
+    __table_args__ = (UniqueConstraint("platform", "workspace", "channel", "message"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    inbox_id: Mapped[str] = mapped_column(Id, index=True)
+    number: Mapped[int] = mapped_column(default=0)
+    """Its place in the answer, from 0."""
+    platform: Mapped[str] = mapped_column(String(32))
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    channel: Mapped[str] = mapped_column(String(255), default="")
+    message: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ChannelRow(Table):
+    """What was set for a channel; an empty `channel` means the whole workspace. NULL: as the next wider place says."""
+
+    __tablename__ = "channels"
+    __table_args__ = (UniqueConstraint("platform", "workspace", "channel"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    platform: Mapped[str] = mapped_column(String(32))
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    channel: Mapped[str] = mapped_column(String(255), default="")
+    name: Mapped[str] = mapped_column(String(255), default="")
+    """As people know it."""
+    kbs: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    engine: Mapped[str | None] = mapped_column(String(64))
+    instructions: Mapped[str | None]
+    """Prompt of its own, in the place of the settings'."""
+    mode: Mapped[str | None] = mapped_column(String(16))
+    """mention, auto (also questions without a mention), or off."""
+    language: Mapped[str | None] = mapped_column(String(8))
+    feedback: Mapped[bool | None]
+    follow_ups: Mapped[bool | None]
+    """Whether a thread the bot is in is answered without a mention."""
+    managers: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Keys of people who may change this, besides the platform's own administrators."""
+    helpers: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Whom «ask a human» calls, as the platform names them."""
+    updated_by: Mapped[str] = mapped_column(String(255), default="")
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class KbGrantRow(Table):
+    """Who may ask a private knowledge base, besides those with an account."""
+
+    __tablename__ = "kb_grants"
+    __table_args__ = (UniqueConstraint("kb_id", "person"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    person: Mapped[str] = mapped_column(String(255))
+    """A person's key, e.g. `slack:T1:U9`, or `slack:T1:*` for all of a workspace."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class EscalationRow(Table):
+    """Somebody asked for a human."""
+
+    __tablename__ = "escalations"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id", ondelete="CASCADE"), unique=True)
+    person: Mapped[str] = mapped_column(String(255))
+    resolved_by: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    resolved_at: Mapped[datetime | None]
+
+
+class PlatformStateRow(Table):
+    """What a platform must remember over restarts, e.g. when it last heard anything; secrets are encrypted."""
+
+    __tablename__ = "platform_state"
+    __table_args__ = (UniqueConstraint("platform", "workspace", "key"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    platform: Mapped[str] = mapped_column(String(32))
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    key: Mapped[str] = mapped_column(String(64))
+    value: Mapped[str] = mapped_column(default="")
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)

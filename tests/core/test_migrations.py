@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -58,20 +59,29 @@ async def test_a_failed_migration_leaves_nothing_behind(database_url: str, monke
     await database.close()
 
 
-async def test_an_older_sqlite_file_is_copied_before_it_is_upgraded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Protection: `_keep_copy` (fault 93); the copy holds what was there."""
+async def test_a_filled_older_database_is_copied_and_brought_up_to_date(tmp_path: Path) -> None:
+    """Protection: `_keep_copy` (fault 93); nothing is lost on the way up, and the copy holds what was there."""
     path = tmp_path / "kvasir.db"
     database = Database(f"sqlite+aiosqlite:///{path}")
-    await migrate.upgrade(database)
-    async with database.session() as session:
-        session.add(KnowledgeBaseRow(name="kept", chunk_size=100, chunk_overlap=10))
-    monkeypatch.setattr(migrate, "newest_revision", lambda: "later")
-    await migrate.upgrade(database)
+
+    def first(connection: Connection) -> None:
+        alembic.command.upgrade(migrate._config(connection), "0001")
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(first)
+        await connection.execute(
+            text(
+                "INSERT INTO knowledge_bases (id, name, description, private, chunk_size, chunk_overlap, title_enhance,"
+                " created_at, updated_at) VALUES ('1', 'kept', '', 0, 100, 10, 1, '2026-01-01', '2026-01-01')"
+            )
+        )
+    assert (await migrate.upgrade(database)).is_newest
+    async with database.read() as session:
+        assert (await session.scalars(select(KnowledgeBaseRow.name))).all() == ["kept"]
     await database.close()
     with closing(sqlite3.connect(tmp_path / "kvasir.db.before-0001")) as copy:
         assert copy.execute("SELECT name FROM knowledge_bases").fetchall() == [("kept",)]
+        assert not copy.execute("SELECT * FROM sqlite_master WHERE name = 'inbox'").fetchall()
 
 
 async def test_a_database_of_a_newer_kvasir_is_left_alone(db: Database) -> None:
