@@ -176,8 +176,105 @@ class WebSettings(Section):
     questions_per_minute: Annotated[int, Field(ge=1, description="Questions a person may ask in a minute.")] = 30
 
 
-class ChannelSettings(Section):
+class ChannelsSettings(Section):
     default_kb: Annotated[str, Field(description="Knowledge base that answers where none is chosen.")] = ""
+    follow_ups: Annotated[
+        bool, Field(description="Answer in a thread Kvasir is in without a mention, where the channel does not say.")
+    ] = False
+    parallel: Annotated[
+        int, Field(ge=1, le=1000, description="Answers written at a time, over all chat platforms.")
+    ] = 8
+    max_age_minutes: Annotated[
+        int, Field(ge=1, description="A question found later than this gets one polite line in place of an answer.")
+    ] = 30
+    questions_per_minute: Annotated[int, Field(ge=1, description="Questions a person may ask in a minute.")] = 10
+    channel_questions_per_minute: Annotated[
+        int, Field(ge=1, description="Questions that may be asked in one channel in a minute.")
+    ] = 60
+    files_keep_hours: Annotated[
+        int, Field(ge=1, description="Files sent in a thread can be asked about for so many hours.")
+    ] = 24
+    reading_back: Annotated[
+        bool, Field(description="Read a thread's earlier messages from its platform, where Kvasir does not know them.")
+    ] = True
+    links: Annotated[
+        list[str],
+        Field(description="Hosts that links in answers may lead to besides the sources, e.g. `wiki.example.org`."),
+    ] = []
+
+
+class SlackSettings(Section):
+    bot_token: Annotated[SecretStr | None, Field(description="Token of the bot (`xoxb-…`), for one workspace.")] = None
+    app_token: Annotated[
+        SecretStr | None, Field(description="Token of the app (`xapp-…`); with it Slack is reached by Socket Mode.")
+    ] = None
+    signing_secret: Annotated[
+        SecretStr | None,
+        Field(description="Proves that a request is Slack's; for events over HTTP, which need `web.public_url`."),
+    ] = None
+    client_id: Annotated[str, Field(description="The app's client id, to be installed in many workspaces.")] = ""
+    client_secret: Annotated[SecretStr | None, Field(description="The app's client secret, with `client_id`.")] = None
+    base_url: Annotated[str, Field(description="Address of Slack's web API; empty: Slack's own.")] = ""
+    proxy: Annotated[str, Field(description="HTTP proxy on the way to Slack, e.g. `http://127.0.0.1:3128`.")] = ""
+    streaming: Annotated[bool, Field(description="Show answers by Slack's own streams, else by edits.")] = True
+
+
+class DiscordSettings(Section):
+    token: Annotated[SecretStr | None, Field(description="Token of the bot.")] = None
+    api_base: Annotated[
+        str, Field(description="Address of Discord's REST API, with its version; empty: Discord's own.")
+    ] = ""
+    message_content: Annotated[
+        bool,
+        Field(
+            description="Ask for the privileged message content intent: for answers without a mention, in threads and "
+            "in channels whose mode is `auto`."
+        ),
+    ] = False
+    proxy: Annotated[str, Field(description="HTTP proxy on the way to Discord.")] = ""
+
+
+class TelegramSettings(Section):
+    token: Annotated[SecretStr | None, Field(description="Token of the bot, from BotFather.")] = None
+    api_base: Annotated[str, Field(description="Address of a Bot API server; empty: Telegram's own.")] = ""
+    webhook: Annotated[
+        bool, Field(description="Let Telegram call `web.public_url` in place of asking it for updates.")
+    ] = False
+    webhook_secret: Annotated[
+        SecretStr | None, Field(description="Proves that a call is Telegram's; empty: one that Kvasir makes and keeps.")
+    ] = None
+    rich_messages: Annotated[
+        bool, Field(description="Send rich messages, with tables and headings, where the Bot API server knows them.")
+    ] = False
+    allowed: Annotated[
+        list[str], Field(description="Ids of the users and chats that may use the bot; empty: everybody.")
+    ] = []
+    local_files: Annotated[
+        bool, Field(description="`api_base` is a local Bot API server whose files are on this machine.")
+    ] = False
+    proxy: Annotated[
+        str,
+        Field(description="Proxy on the way to Telegram: `http://…` or `socks5://…`, with user and password in it."),
+    ] = ""
+
+
+class ScriptedSettings(Section):
+    reply: Annotated[
+        str,
+        Field(
+            description="What the `scripted` engine says; `{question}` and `{n}` are filled in. Empty: a built-in text."
+        ),
+    ] = ""
+    tokens: Annotated[
+        int, Field(ge=0, le=1_000_000, description="Its length: the reply is cut or repeated; 0: as it is.")
+    ] = 0
+    first_token_seconds: Annotated[float, Field(ge=0, description="Time until the first token.")] = 0
+    token_seconds: Annotated[float, Field(ge=0, description="Time between two tokens.")] = 0
+    fail_after: Annotated[int, Field(ge=0, description="It fails after so many tokens; 0: never.")] = 0
+    hang_after: Annotated[int, Field(ge=0, description="It falls silent after so many tokens; 0: never.")] = 0
+    seed: Annotated[
+        int, Field(ge=0, description="0: tokens come evenly; else their times vary by half, alike for the same seed.")
+    ] = 0
 
 
 class LogSettings(Section):
@@ -206,6 +303,10 @@ class Settings(BaseSettings):
         Literal["auto", "en", "zh"],
         Field(description="Language of Kvasir's own words; `auto` follows the question or the system."),
     ] = "auto"
+    secret_key: Annotated[
+        SecretStr | None,
+        Field(description="Encrypts tokens that Kvasir keeps; empty: a key of its own in the data directory."),
+    ] = None
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
     embedder: EmbedderSettings = EmbedderSettings()
@@ -215,7 +316,11 @@ class Settings(BaseSettings):
     answer: AnswerSettings = AnswerSettings()
     openai: OpenAISettings = OpenAISettings()
     web: WebSettings = WebSettings()
-    channels: ChannelSettings = ChannelSettings()
+    channels: ChannelsSettings = ChannelsSettings()
+    slack: SlackSettings = SlackSettings()
+    discord: DiscordSettings = DiscordSettings()
+    telegram: TelegramSettings = TelegramSettings()
+    scripted: ScriptedSettings = ScriptedSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +79,8 @@ def _rows(settings: Settings) -> Iterator[tuple[Field_, Any, str]]:
             value = _MASK if value and value.get_secret_value() else ""
         elif isinstance(value, dict):
             value = dict.fromkeys(value, _MASK)  # a request header may be a key
+        elif isinstance(value, str):
+            value = re.sub(r"(?<=://)[^/@]+(?=@)", _MASK, value)  # user and password of a proxy
         yield (
             field,
             value if isinstance(value, bool | int | float | str | list | dict) else str(value or ""),
