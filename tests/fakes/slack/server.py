@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from tests.fakes.slack.faults import Faults, Refusal, refusal_body
 from tests.fakes.slack.methods import METHODS, Call
 from tests.fakes.slack.people import People
 from tests.fakes.slack.world import JSON, SCOPES, Channel, Clock, Message, SlackError, Workspace, check_blocks
-
-logger = logging.getLogger(__name__)
 
 _LOGIN_PAGE = "<!DOCTYPE html><html><title>Sign in to Slack</title></html>"
 
@@ -270,16 +267,3 @@ async def _args(request: web.Request) -> JSON:
 
 def _strings(form: Mapping[str, object]) -> dict[str, str]:
     return {key: value for key, value in form.items() if isinstance(value, str)}
-
-
-async def _serve_for_ever() -> None:
-    async with SlackServer() as slack:
-        token, app_token = slack.workspace.token, slack.app_token
-        logger.info("KVASIR_SLACK__BASE_URL=%s", slack.base_url)
-        logger.info("KVASIR_SLACK__BOT_TOKEN=%s KVASIR_SLACK__APP_TOKEN=%s", token, app_token)
-        await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asyncio.run(_serve_for_ever())
