@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import insert
+from sqlalchemy.dialects import postgresql, sqlite
 
-from core.conversation import note_question, passage_json, past_turns
+from core.conversation import finished_from, note_question, passage_json, past_turns
 from core.db.session import Database
 from core.db.tables import AnswerRow, new_id
 from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
@@ -57,7 +59,6 @@ class Record:
     language: Language
     deadline: float
     """By the event loop's clock."""
-    id: str = field(default_factory=new_id)
     begun: float = field(default_factory=time.perf_counter)
     standalone: str = ""
     passages: Sequence[Passage] = ()
@@ -73,6 +74,10 @@ class Record:
     timings: dict[str, float] = field(default_factory=dict)
     checked: int = 0
     """Characters of the text that were looked through for repetition."""
+
+    @cached_property
+    def id(self) -> str:
+        return self.question.answer_id or new_id()
 
     def took(self, step: str, since: float) -> float:
         """Note how long a step took; gives the time now."""
@@ -139,6 +144,12 @@ class Answers:
         await self._keep(record)
         yield self._finished(record)
 
+    async def recorded(self, answer_id: str) -> Finished | None:
+        """The recorded answer as the event that ended it; None where there is none, or it is not complete."""
+        async with self._db.read() as session:
+            row = await session.get(AnswerRow, answer_id)
+        return finished_from(row) if row is not None and row.state == "complete" else None
+
     async def close(self) -> None:
         """Wait until everything that was asked is recorded."""
         if self._writing:
@@ -163,9 +174,11 @@ class Answers:
         with speaking(record.language):
             async with self._db.read() as session:
                 limit = max([(await kb_row(session, kb)).top_k or default for kb in question.kbs])
-                if question.conversation_id is None or not self._settings.answer.history_turns:
+                turns = self._settings.answer.history_turns
+                if not turns:
                     return limit, ()
-                return limit, await past_turns(session, question.conversation_id, self._settings.answer.history_turns)
+                own = await past_turns(session, question.conversation_id, turns) if question.conversation_id else ()
+                return limit, own or question.history[-turns:]
 
     async def _engine(self, record: Record) -> Engine:
         name = record.question.engine or self._settings.answer.engine
@@ -205,18 +218,21 @@ class Answers:
         if not engine.info.is_language_model:
             return quoting(asked, found.passages)
         room = Room(engine.info.context_size, self._sampling(engine).max_tokens, engine.count_tokens)
-        prompt = build(asked, found.passages, self._instructions(record.language), room)
+        prompt = build(asked, found.passages, self._instructions(record), room)
         if not prompt.passages:
             raise EngineUnavailable(say("engine_context", record.language, model=record.model))
         return prompt
 
-    def _instructions(self, language: Language) -> str:
+    def _instructions(self, record: Record) -> str:
+        given = record.question.instructions
+        if given and given.strip():
+            return given
         own = self._settings.answer.prompt_file
         try:
-            source = own or files("configs") / "prompts" / f"answer.{language}.md"
+            source = own or files("configs") / "prompts" / f"answer.{record.language}.md"
             return source.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(say("prompt_unreadable", language, file=own)) from error
+            raise ConfigError(say("prompt_unreadable", record.language, file=own)) from error
 
     def _sampling(self, engine: Engine) -> Sampling:
         longest = min(self._settings.answer.max_tokens, engine.info.context_size // 2)
@@ -226,7 +242,8 @@ class Answers:
     async def _said(self, record: Record, engine: Engine, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The engine's words, made safe; `record.text` grows with them."""
         outlet = Outlet(
-            frozenset(p.document for p in prompt.passages if p.document.startswith(("https://", "http://")))
+            frozenset(p.document for p in prompt.passages if p.document.startswith(("https://", "http://"))),
+            frozenset(host.lower() for host in self._settings.channels.links),
         )
         opening, tokens, record.answered = Opening(), 0, True
         sampling = self._sampling(engine)
@@ -286,7 +303,15 @@ class Answers:
     async def _write(self, record: Record) -> None:
         async with self._db.session() as session:
             connection = await session.connection()  # past the unit of work, which costs more than the statement
-            await connection.execute(insert(AnswerRow), _row(record))
+            values = _row(record)
+            if record.question.answer_id is None:
+                await connection.execute(insert(AnswerRow), values)
+            else:  # it may have been begun before, by a process that was ended
+                write = (sqlite if self._db.is_sqlite else postgresql).insert(AnswerRow).values(values)
+                unfinished = AnswerRow.state.in_(("failed", "stopped"))
+                await connection.execute(
+                    write.on_conflict_do_update(index_elements=[AnswerRow.id], set_=values, where=unfinished)
+                )
             if record.question.conversation_id is not None:
                 await note_question(session, record.question.conversation_id, visible(record.question.text).strip())
 

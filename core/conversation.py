@@ -14,7 +14,7 @@ from core.db.session import Database
 from core.db.tables import AnswerRow, ConversationRow, RatingRow, new_id, now
 from core.errors import NotFound, UserError
 from core.texts import place_of, say, tell, text_language
-from core.types import Language, Locator, Passage, PastTurn, Place, Rating, Source
+from core.types import Finished, Language, Locator, Passage, PastTurn, Place, Rating, Source
 
 LONGEST_TITLE: Final = 200
 _TITLE_FROM_QUESTION: Final = 60
@@ -237,6 +237,20 @@ def source_from(kept: Mapping[str, Any]) -> Source:
         rerank_score=kept["rerank_score"],
     )
     return Source(kept["n"], passage)
+
+
+def finished_from(row: AnswerRow) -> Finished:
+    """The event that ended a recorded answer."""
+    return Finished(
+        answer_id=row.id,
+        text=row.text,
+        answered=row.answered,
+        sources=tuple(source_from(kept) for kept in row.passages if kept["cited"]),
+        engine=row.engine,
+        standalone_question=row.standalone_question,
+        timings_ms=row.timings,
+        notice=row.notice,
+    )
 
 
 async def _own(session: AsyncSession, id: str, person: str) -> ConversationRow:

@@ -36,6 +36,8 @@ _LINK: Final = re.compile(
     r"\(\s{0,3}<?([^\s<>()`|\\]{0,1500}(?:\([^\s<>()`|\\]{0,200}\)[^\s<>()`|\\]{0,200})?)>?"
     r"(?:\s+(?:\"[^\"\n]{0,200}\"|'[^'\n]{0,200}'))?\s{0,3}\)"
 )
+_OF_HOST: Final = re.compile(r"https://([a-z0-9.-]+)(?::\d{1,5})?(?:[/?#][!-~]*)?\Z", re.IGNORECASE)
+"""An address that every reader understands alike: nothing before the host, and printable ASCII only."""
 _TOKEN: Final = re.compile(
     r"(?P<escape>\\[!-/:-@\[-`{-~])"
     r"|(?P<ticks>`+)"
@@ -67,6 +69,9 @@ class Outlet:
     """`safe_markdown` for text that arrives in pieces; the pieces that come out join to the same result."""
 
     allowed: frozenset[str]
+    """Addresses that may be linked, and shown as pictures."""
+    hosts: frozenset[str] = frozenset()
+    """Whose https addresses may be linked too, in lower case."""
     _held: str = ""
     _return: str = ""
     _fence: str = ""
@@ -169,7 +174,7 @@ class Outlet:
         if not link:
             return found[0], found.end()
         image, label, url = link[1], link[2], link[3]
-        if self._is_allowed(url):
+        if self._is_allowed(url) or (not image and self._is_of_host(url)):
             return f"{image}[{self._inline(label)}]({url})", link.end()
         said = self._inline(label)
         if image or not url or label.strip() == url:
@@ -178,12 +183,16 @@ class Outlet:
 
     def _address(self, url: str) -> str:
         """An address as it may stand: as a link where it is allowed, else as code, which leads nowhere."""
-        if self._is_allowed(url):
+        if self._is_allowed(url) or self._is_of_host(url):
             return f"<{url}>" if ":" in url else url
         return f"`{url}`"
 
     def _is_allowed(self, url: str) -> bool:
         return url in self.allowed or urldefrag(url)[0] in self.allowed
+
+    def _is_of_host(self, url: str) -> bool:
+        found = _OF_HOST.match(url) if self.hosts else None
+        return found is not None and found[1].lower() in self.hosts
 
     # ------------------------------------------------------------ what is still open
     def _settled(self, rest: str) -> int:

@@ -224,6 +224,12 @@ class Question:
     """Language of Kvasir's own words; None: that of the question."""
     platform: str = "terminal"
     filter: Filter | None = None
+    instructions: str | None = None
+    """For the language model, in the place of those of the settings."""
+    history: tuple[PastTurn, ...] = ()
+    """What was said before, oldest first, where the conversation itself knows of nothing."""
+    answer_id: str | None = None
+    """Id the answer is recorded under; None: a new one. A complete record is never overwritten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ import pytest
 
 from core.db import migrate
 from core.db.session import Database
+from core.db.tables import new_id
 from core.engines.openai import OpenAIEngine
 from core.errors import EngineUnavailable, NotFound, StoreUnavailable, TooLarge, UserError
 from core.prompt import REFUSAL_MARK
 from core.retrieve import Retrieved
-from core.settings import OpenAISettings
-from core.types import Delta, Finished, Locator, Passage, Question, Sources
+from core.settings import OpenAISettings, load
+from core.types import Delta, Finished, Locator, Passage, PastTurn, Question, Sources, Turn
 from tests.fakes.house import LEAVE, PARKING, FakeSearch, House, furnished
 from tests.fakes.llm_server import llm_server
 
@@ -114,6 +115,52 @@ async def test_a_language_model_rewrites_and_sees_the_history(house: House) -> N
     assert house.search.asked[-1][0] == "Who approves annual leave?"
     roles = [turn.role for turn in house.engine.asked[-1][0].turns]
     assert roles == ["system", "user", "assistant", "user"]
+
+
+async def test_what_was_said_before_may_come_with_the_question(house: House) -> None:
+    said = (PastTurn("Is there a car park?", "Is there a car park?", "Yes.", True),)
+    house.engine.text = lambda prompt: "It is [2]." if prompt.passages else "Is the car park free?"
+    assert (await house.finished("Is it free?", history=said)).standalone_question == "Is the car park free?"
+    texts = [turn.text for turn in house.engine.asked[-1][0].turns]
+    assert texts[1:3] == ["Is there a car park?", "Yes."]
+
+
+async def test_a_conversation_s_own_history_goes_before_what_comes_with_the_question(house: House) -> None:
+    conversation = await house.conversations.start("terminal", "ann")
+    await house.finished("How long is annual leave?", conversation_id=conversation.id)
+    said = (PastTurn("Is there a car park?", "Is there a car park?", "Yes.", True),)
+    await house.finished("Who approves it?", conversation_id=conversation.id, history=said)
+    texts = " ".join(turn.text for turn in house.engine.asked[-1][0].turns)
+    assert "How long is annual leave?" in texts
+    assert "car park" not in texts
+
+
+async def test_a_question_may_bring_its_own_instructions(house: House) -> None:
+    await house.finished(instructions="Speak like a pirate about {kbs}.")
+    assert house.engine.asked[-1][0].turns[0] == Turn("system", "Speak like a pirate about «handbook».")
+    await house.finished(instructions=" ")
+    assert "pirate" not in house.engine.asked[-1][0].turns[0].text
+
+
+async def test_an_answer_is_recorded_under_the_id_given_and_can_be_had_again(any_house: House) -> None:
+    given = new_id()
+    assert await any_house.answers.recorded(given) is None
+    finished = await any_house.finished(answer_id=given)
+    assert finished.answer_id == (await any_house.row()).id == given
+    assert await any_house.answers.recorded(given) == finished
+
+
+async def test_only_an_unfinished_record_is_written_over(any_house: House) -> None:
+    given = new_id()
+    any_house.engine.fail_after = 1
+    with pytest.raises(EngineUnavailable):
+        await any_house.ask(answer_id=given)
+    assert await any_house.answers.recorded(given) is None
+    any_house.engine.fail_after = None
+    finished = await any_house.finished(answer_id=given)
+    any_house.engine.text = "Something else [1]."
+    await any_house.ask(answer_id=given)
+    assert await any_house.answers.recorded(given) == finished
 
 
 async def test_an_engine_that_only_quotes_says_so(house: House) -> None:
@@ -218,6 +265,13 @@ async def test_a_document_s_own_address_may_be_linked(house: House) -> None:
     house.search.found = Retrieved((page,), 0.9, {}, True)
     house.engine.text = "28 days [1], see [it](https://docs.example.org/leave)."
     assert (await house.finished()).text == house.engine.text
+
+
+async def test_hosts_of_the_settings_may_be_linked(tmp_path: Path, house: House) -> None:
+    settings = load(data_dir=tmp_path, channels={"links": ["Wiki.example.org"]})
+    house.answers._settings = settings
+    house.engine.text = "[a](https://wiki.example.org/x) [b](https://evil.example/x) ![c](https://wiki.example.org/x)"
+    assert (await house.finished()).text == ("[a](https://wiki.example.org/x) b (`https://evil.example/x`) c")
 
 
 async def test_nothing_but_the_passages_is_in_the_prompt(house: House) -> None:

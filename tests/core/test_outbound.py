@@ -202,3 +202,38 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
     streamed(text, [50])
     visible(text)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("url", ["https://wiki.example.org", "https://WIKI.example.org:8443/a?b=c#d"])
+def test_an_address_of_an_allowed_host_may_be_linked_but_not_shown(url: str) -> None:
+    def out(text: str) -> str:
+        outlet = Outlet(frozenset(), frozenset({"wiki.example.org"}))
+        return outlet.feed(text) + outlet.close()
+
+    assert out(f"[it]({url})") == f"[it]({url})"
+    assert out(f"see {url} there") == f"see <{url}> there"
+    assert "](" not in out(f"![it]({url})")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://wiki.example.org/",
+        "https://wiki.example.org.evil.example/",
+        "https://evil.wiki.example.org/",
+        "https://evil.example/wiki.example.org",
+        "https://wiki.example.org@evil.example/",
+        "https://wiki.example.org:x@evil.example/",
+        "https://wiki.example.org%2eevil.example/",
+        "https://wiki.example.org\uff0fevil.example/",
+        "https:wiki.example.org",
+        "javascript://wiki.example.org/%0aalert(1)",
+    ],
+)
+def test_an_address_that_only_looks_like_an_allowed_host_leads_nowhere(url: str) -> None:
+    outlet = Outlet(frozenset(), frozenset({"wiki.example.org"}))
+    said = outlet.feed(f"[it]({url}) and <{url}> and {url} .") + outlet.close()
+    for reader in READERS:
+        children = [child for token in reader.parse(said) for child in token.children or []]
+        found = {str(child.attrs["href"]) for child in children if child.type == "link_open"}
+        assert found <= {"https://wiki.example.org"}, said  # as far as it goes, it is what it looks like
