@@ -183,14 +183,16 @@ class ChannelsSettings(Section):
     ] = False
     parallel: Annotated[
         int, Field(ge=1, le=1000, description="Answers written at a time, over all chat platforms.")
-    ] = 8
+    ] = 32
     max_age_minutes: Annotated[
         int, Field(ge=1, description="A question found later than this gets one polite line in place of an answer.")
     ] = 30
-    questions_per_minute: Annotated[int, Field(ge=1, description="Questions a person may ask in a minute.")] = 10
+    questions_per_minute: Annotated[
+        int, Field(ge=0, description="Questions a person may ask in a minute on a chat platform; 0: as many as wanted.")
+    ] = 0
     channel_questions_per_minute: Annotated[
-        int, Field(ge=1, description="Questions that may be asked in one channel in a minute.")
-    ] = 60
+        int, Field(ge=0, description="Questions that may be asked in one channel in a minute; 0: as many as wanted.")
+    ] = 0
     files_keep_hours: Annotated[
         int, Field(ge=1, description="Files sent in a thread can be asked about for so many hours.")
     ] = 24
