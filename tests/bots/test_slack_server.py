@@ -275,6 +275,24 @@ async def slack_said(slack: SlackServer) -> str:
     return message.ts
 
 
+async def test_people_can_stop_an_agent(slack: SlackServer) -> None:
+    asked = await slack_said(slack)
+    web_client, here = client(slack), {"channel_id": "C1", "thread_ts": asked}
+    assert await refused(web_client.agents_sessions_setStatus(**here, status="thinking")) == "invalid_arguments"
+    await web_client.agents_sessions_setStatus(**here, status="processing")
+    started = await web_client.chat_startStream(
+        channel="C1", thread_ts=asked, recipient_team_id="T1", recipient_user_id="U1", markdown_text="a"
+    )
+    async with slack.delivery.holding() as held:
+        await slack.people.stop(slack.channel.messages[0])
+        (stopped, _copies) = held.pop()
+    inner: JSON = dict(stopped.payload)["event"]  # type: ignore[assignment]
+    assert (inner["type"], inner["streaming_message_ts"]) == ("agent_session_stopped", [started["ts"]])
+    assert await refused(web_client.chat_stopStream(channel="C1", ts=str(started["ts"]))) == (
+        "message_not_in_streaming_state"
+    )
+
+
 async def test_limits(slack: SlackServer) -> None:
     web_client = client(slack)
     asked = await slack_said(slack)

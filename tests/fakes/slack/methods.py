@@ -227,6 +227,8 @@ def chat_stop_stream(call: Call) -> JSON:
     message.blocks = blocks
     message.metadata = dict(call.args.get("metadata") or {})
     message.streaming = "completed"
+    if status := call.args.get("session_status"):
+        _set_session(call.channel(), message.thread_ts, str(status))
     return {"channel": message.channel, "ts": message.ts, "message": message.as_json()}
 
 
@@ -247,6 +249,10 @@ def reactions_remove(call: Call) -> JSON:
         raise SlackError("no_reaction")
     users.remove(call.workspace.bot_user)
     return {}
+
+
+def reactions_get(call: Call) -> JSON:
+    return {"type": "message", "message": call.channel().find(str(call.args.get("timestamp", ""))).as_json()}
 
 
 def _page(call: Call, messages: list[Message]) -> JSON:
@@ -281,7 +287,7 @@ def conversations_history(call: Call) -> JSON:
 def conversations_info(call: Call) -> JSON:
     channel = call.channel()
     kind = {"channel": "is_channel", "group": "is_private", "im": "is_im"}[channel.kind]
-    about = {"id": channel.id, "name": channel.id.lower(), "is_private": channel.kind != "channel", kind: True}
+    about: JSON = {"id": channel.id, "name": channel.id.lower(), "is_private": channel.kind != "channel", kind: True}
     if channel.kind == "im":
         about["user"] = next(iter(channel.members - {call.workspace.bot_user}), "")
     return {"channel": about | {"is_member": call.workspace.bot_user in channel.members}}
@@ -301,8 +307,16 @@ def users_info(call: Call) -> JSON:
         raise SlackError("user_not_found")
     name = call.workspace.people[person]
     profile = {"display_name": name, "real_name": name.title()}
-    about = {"id": person, "team_id": call.workspace.id, "name": name, "real_name": name.title(), "profile": profile}
-    return {"user": about | {"is_bot": False, "deleted": False, "is_restricted": False, "locale": "en-US"}}
+    about: JSON = {
+        "id": person,
+        "team_id": call.workspace.id,
+        "name": name,
+        "real_name": name.title(),
+        "profile": profile,
+    }
+    guest = person in call.workspace.guests
+    about |= {"is_admin": person in call.workspace.admins, "is_restricted": guest, "is_ultra_restricted": False}
+    return {"user": about | {"is_bot": False, "deleted": False, "locale": "en-US"}}
 
 
 # ---------------------------------------------------------------- views, threads of agents, files
@@ -333,6 +347,20 @@ def threads_set_status(call: Call) -> JSON:
         raise SlackError("thread_not_found")
     channel.status.setdefault(root, []).append(str(call.args.get("status", "")))
     return {}
+
+
+def sessions_set_status(call: Call) -> JSON:
+    channel, root = call.channel("channel_id"), str(call.args.get("thread_ts", ""))
+    if not channel.thread(root):
+        raise SlackError("thread_not_found")
+    _set_session(channel, root, str(call.args.get("status", "")))
+    return {"status": channel.sessions[root]}
+
+
+def _set_session(channel: Channel, root: str, status: str) -> None:
+    if status not in ("active", "processing", "suspended", "closed"):
+        raise SlackError("invalid_arguments")
+    channel.sessions[root] = status
 
 
 def threads_set_suggested_prompts(call: Call) -> JSON:
@@ -368,6 +396,8 @@ METHODS: Final[dict[str, tuple[Callable[[Call], Any], str]]] = {
     "chat.stopStream": (chat_stop_stream, "chat:write"),
     "reactions.add": (reactions_add, "reactions:write"),
     "reactions.remove": (reactions_remove, "reactions:write"),
+    "reactions.get": (reactions_get, "reactions:read"),
+    "agents.sessions.setStatus": (sessions_set_status, "chat:write"),
     "conversations.replies": (conversations_replies, "channels:history"),
     "conversations.history": (conversations_history, "channels:history"),
     "conversations.info": (conversations_info, "channels:read"),
@@ -376,7 +406,7 @@ METHODS: Final[dict[str, tuple[Callable[[Call], Any], str]]] = {
     "users.info": (users_info, "users:read"),
     "views.open": (views_open, ""),
     "views.publish": (views_publish, ""),
-    "assistant.threads.setStatus": (threads_set_status, "assistant:write"),
+    "assistant.threads.setStatus": (threads_set_status, "chat:write"),
     "assistant.threads.setSuggestedPrompts": (threads_set_suggested_prompts, "assistant:write"),
     "assistant.threads.setTitle": (threads_set_title, "assistant:write"),
     "files.info": (files_info, "files:read"),

@@ -96,6 +96,17 @@ def reaction(message: Message, person: str, name: str, *, added: bool) -> JSON:
     }
 
 
+def stopped(channel: Channel, root: str, person: str, streams: list[str]) -> JSON:
+    return {
+        "type": "agent_session_stopped",
+        "user": person,
+        "channel": channel.id,
+        "thread_ts": root,
+        "streaming_message_ts": streams,
+        "event_ts": f"{time.time():.6f}",
+    }
+
+
 def home_opened(workspace: Workspace, person: str, tab: str) -> JSON:
     return {
         "type": "app_home_opened",

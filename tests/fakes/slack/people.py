@@ -71,6 +71,17 @@ class People:
     async def open_home(self, *, user: str = "U1", tab: str = "home") -> Receipt:
         return await self._event(payloads.home_opened(self.workspace, user, tab))
 
+    async def stop(self, question: Message, *, user: str = "U1") -> Receipt:
+        """Press the stop button that Slack shows while an agent is at work; streams end at once."""
+        channel = self._channel(question)
+        root = question.thread_ts or question.ts
+        assert channel.sessions.get(root) == "processing", "there is no stop button"
+        streams = [m for m in channel.answers(root) if m.streaming == "in_progress"]
+        for message in streams:
+            message.streaming = "completed"
+        inner = payloads.stopped(channel, root, user, [message.ts for message in streams])
+        return await self._event(inner)
+
     async def uninstall(self) -> Receipt:
         return await self._event({"type": "app_uninstalled", "event_ts": "1.1"})
 

@@ -137,6 +137,8 @@ class Channel:
     status: dict[str, list[str]] = field(default_factory=dict)
     """Thread -> what «is thinking…» said, oldest first; "" clears."""
     prompts: list[JSON] = field(default_factory=list)
+    sessions: dict[str, str] = field(default_factory=dict)
+    """Thread -> the agent's status there: active, processing (people see a stop button), suspended, closed."""
 
     def find(self, ts: str) -> Message:
         for message in self.messages:
@@ -167,6 +169,8 @@ class Workspace:
     bot_id: str = "BBOT"
     scopes: set[str] = field(default_factory=lambda: set(SCOPES))
     people: dict[str, str] = field(default_factory=lambda: {"U1": "ann", "U2": "bob"})
+    admins: set[str] = field(default_factory=lambda: {"U1"})
+    guests: set[str] = field(default_factory=set)
     channels: dict[str, Channel] = field(default_factory=dict)
     homes: dict[str, JSON] = field(default_factory=dict)
     """Person -> home tab."""
