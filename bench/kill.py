@@ -12,10 +12,12 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 from bench.common import write_corpus
@@ -108,4 +110,7 @@ async def _content(data: Path) -> Content:
 
 
 def originals(data: Path) -> set[str]:
-    return {path.name for path in (data / "blobs").glob("?/*")}
+    """Hashes of all that is stored, in files and in the common one."""
+    with closing(sqlite3.connect(data / "blobs" / "small.db")) as connection:
+        small = {key for (key,) in connection.execute("SELECT lower(hex(hash)) FROM originals")}
+    return small | {path.name for path in (data / "blobs").glob("?/*")}

@@ -200,6 +200,7 @@ async def _build(
     stack: AsyncExitStack, settings: Settings, db: Database, store: VectorStore, slot: EmbedderSlot
 ) -> Kvasir:
     blobs = Blobs(settings.data_dir / "blobs")
+    stack.callback(blobs.close)
     jobs = Jobs(db)
     knowledge = Knowledge(db, store, blobs, settings.splitter)
     words = system_language() if settings.language == "auto" else settings.language

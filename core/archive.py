@@ -57,7 +57,6 @@ async def backup(kvasir: Kvasir, file: Path) -> int:
 
 
 async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
-    blobs = Blobs(kvasir.settings.data_dir / "blobs")
     hashes: set[str] = set()
     async with kvasir.db.read() as session:
         counts: dict[str, int] = {}
@@ -70,9 +69,9 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
             counts[table.name] = len(lines)
         for content, live in await session.execute(select(DocumentRow.content_hash, DocumentRow.live_hash)):
             hashes |= {item for item in (content, live) if item}
-    for content_hash in sorted(hashes):
-        if blobs.has(content_hash):
-            await asyncio.to_thread(archive.write, blobs.path(content_hash), f"originals/{content_hash}")
+    with closing(Blobs(kvasir.settings.data_dir / "blobs")) as blobs:
+        for content_hash in sorted(hashes):
+            await asyncio.to_thread(_write_original, archive, blobs, content_hash)
     copy = getattr(kvasir.store, "backup", None)
     if copy is not None:
         with tempfile.TemporaryDirectory(dir=kvasir.settings.data_dir) as folder:
@@ -113,8 +112,7 @@ async def restore(settings: Settings, file: Path) -> int:
 
 
 async def _restore_everything(db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool) -> int:
-    blobs = Blobs(settings.data_dir / "blobs")
-    with _damage_told():
+    with closing(Blobs(settings.data_dir / "blobs")) as blobs, _damage_told():
         for name in archive.namelist():
             if name.startswith("originals/"):
                 await asyncio.to_thread(_restore_original, archive, name, blobs)
@@ -131,6 +129,18 @@ async def _refuse_unless_empty(db: Database) -> None:
         for table in _tables():
             if await session.scalar(select(func.count()).select_from(table)):
                 raise Conflict(tell("restore_not_empty"))
+
+
+def _write_original(archive: zipfile.ZipFile, blobs: Blobs, content_hash: str) -> None:
+    """Where it is there."""
+    original = blobs.get(content_hash)
+    if original is None:
+        return
+    name = f"originals/{content_hash}"
+    if isinstance(original.held, bytes):
+        archive.writestr(name, original.held)
+    else:
+        archive.write(original.held, name)
 
 
 def _restore_original(archive: zipfile.ZipFile, name: str, blobs: Blobs) -> None:
@@ -215,8 +225,12 @@ async def export_kb(kvasir: Kvasir, name: str, file: Path) -> int:
                 .order_by(DocumentRow.name)
             )
         )
-    blobs = Blobs(kvasir.settings.data_dir / "blobs")
-    there = [row for row in rows if blobs.has(row.content_hash)]
+    with closing(Blobs(kvasir.settings.data_dir / "blobs")) as blobs:
+        return await _write_export(base, rows, blobs, file)
+
+
+async def _write_export(base: KnowledgeBaseRow, rows: Sequence[DocumentRow], blobs: Blobs, file: Path) -> int:
+    there = [row for row in rows if await asyncio.to_thread(blobs.has, row.content_hash)]
     manifest = {
         "format": _FORMAT,
         "kvasir": version("kvasir"),
@@ -225,7 +239,7 @@ async def export_kb(kvasir: Kvasir, name: str, file: Path) -> int:
     }
     with _new_archive(file) as archive:
         for content_hash in sorted({row.content_hash for row in there}):
-            await asyncio.to_thread(archive.write, blobs.path(content_hash), f"originals/{content_hash}")
+            await asyncio.to_thread(_write_original, archive, blobs, content_hash)
         archive.writestr("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
     return len(there)
 

@@ -1,4 +1,8 @@
-"""The original bytes of documents, stored once each under the hash of their content."""
+"""The original bytes of documents, stored once each under the hash of their content.
+
+Small ones that come at hand stand together in one SQLite file, since making a file for each would cost more than all
+else that is done to a small document; larger ones, and those that stream in, are files named by their hash.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,39 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterable, Iterable
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from core.db.tables import new_id
+from core.db.wal import use_wal
 from core.errors import StorageFull, TooLarge, Unavailable
 from core.texts import tell
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+SMALL: Final = 64 << 10
+"""Bytes up to which an original is small."""
+_BUSY_SECONDS: Final = 30
+_PAGE: Final = 250
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS originals (
+    hash BLOB PRIMARY KEY,        -- sha256
+    at INTEGER NOT NULL,          -- Unix time of its being stored
+    bytes BLOB NOT NULL
+)
+"""
+_PUT: Final = (
+    "INSERT INTO originals (hash, at, bytes) VALUES (?, ?, ?)"
+    " ON CONFLICT (hash) DO UPDATE SET at = excluded.at WHERE at < excluded.at - 3600"
+)
+"""One that is there already is young again, so that no clean-up takes it from under whoever names it next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +54,27 @@ class Blob:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Original:
+    """Bytes as they were given: here where they are few, else in a file."""
+
+    content_hash: str
+    held: bytes | Path
+
+    def read_bytes(self) -> bytes:
+        return self.held if isinstance(self.held, bytes) else self.held.read_bytes()
+
+
 class Blobs:
-    """A folder of files named by hash; a name from outside never becomes a path."""
+    """A folder of originals, found by hash; a name from outside never becomes a path. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ready = False
+        self._small = _Small(folder / "small.db")
+
+    def close(self) -> None:
+        self._small.close()
 
     def path(self, content_hash: str) -> Path:
         if not _HASH.fullmatch(content_hash):
@@ -41,30 +82,53 @@ class Blobs:
         return self.folder / content_hash[:1] / content_hash
 
     def has(self, content_hash: str) -> bool:
-        return self.path(content_hash).is_file()
+        return self.path(content_hash).is_file() or bool(self._small.read([content_hash]))
+
+    def get(self, content_hash: str) -> Original | None:
+        """None where it is not there (any more)."""
+        path = self.path(content_hash)
+        if small := self._small.read([content_hash]):
+            return Original(content_hash, small[content_hash])
+        return Original(content_hash, path) if path.is_file() else None
+
+    def sources(self, content_hashes: Sequence[str]) -> list[bytes | str]:
+        """For each the bytes, where they are few, else the path of the file that has them, if any has."""
+        small = self._small.read(content_hashes)
+        return [small[one] if one in small else str(self.path(one)) for one in content_hashes]
 
     def put(self, data: bytes) -> Blob:
         """Store bytes at hand. Raises Unavailable when the disk takes no more."""
-        blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-        target = f"{self.folder}/{blob.content_hash[:1]}/{blob.content_hash}"
-        if not os.path.exists(target):  # noqa: PTH110  plain strings: a Path costs as much as writing a small file
-            partial = self._partial()
-            try:
-                descriptor = os.open(partial, _NEW_FILE, 0o600)
-                try:
-                    _write_all(descriptor, data)
-                finally:
-                    os.close(descriptor)
-                self._keep(partial, target)
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    os.unlink(partial)  # noqa: PTH108  as above
-                raise _cannot_write(error) from error
-        return blob
+        return self.put_all([data])[0]
+
+    def put_all(self, many: Sequence[bytes]) -> list[Blob]:
+        """As `put`; the small ones of a call are stored in one step."""
+        blobs = [Blob(hashlib.sha256(data).hexdigest(), len(data)) for data in many]
+        small = {blob.content_hash: data for blob, data in zip(blobs, many, strict=True) if blob.size <= SMALL}
+        if small:
+            self._prepare()
+            self._small.write(small)
+        for blob, data in zip(blobs, many, strict=True):
+            if blob.size > SMALL:
+                self._put_file(blob, data)
+        return blobs
+
+    def _put_file(self, blob: Blob, data: bytes) -> None:
+        target = self.path(blob.content_hash)
+        if target.exists():
+            return
+        partial = self._partial()
+        try:
+            with os.fdopen(os.open(partial, _NEW_FILE, 0o600), "wb", 0) as file:
+                _write_all(file.fileno(), data)
+            self._keep(partial, target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise _cannot_write(error) from error
 
     async def put_stream(self, pieces: AsyncIterable[bytes], *, limit: int, name: str) -> Blob:
         """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
-        digest, size, partial = hashlib.sha256(), 0, Path(self._partial())
+        digest, size, partial = hashlib.sha256(), 0, self._partial()
         try:
             with os.fdopen(os.open(partial, _NEW_FILE, 0o600), "wb") as file:
                 async for piece in pieces:
@@ -74,7 +138,7 @@ class Blobs:
                     digest.update(piece)
                     await asyncio.to_thread(file.write, piece)
             blob = Blob(digest.hexdigest(), size)
-            await asyncio.to_thread(self._keep, str(partial), str(self.path(blob.content_hash)))
+            await asyncio.to_thread(self._keep, partial, self.path(blob.content_hash))
         except OSError as error:
             raise _cannot_write(error) from error
         finally:
@@ -83,28 +147,114 @@ class Blobs:
 
     def remove_all_but(self, wanted: Iterable[str], *, older_than: float) -> int:
         """Delete blobs that nothing names and that were written before `older_than` (seconds since 1970)."""
-        keep, removed = set(wanted), 0
-        for path in self.folder.glob("*/*"):
+        keep = set(wanted)
+        removed = self._small.remove_all_but(keep, older_than=older_than)
+        for path in self.folder.glob("?/*"):
             if path.name not in keep and path.stat().st_mtime < older_than:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
 
-    def _partial(self) -> str:
+    def _prepare(self) -> None:
         if not self._ready:
             try:
                 (self.folder / "partial").mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise _cannot_write(error) from error
             self._ready = True
-        return f"{self.folder}/partial/{new_id()}"
 
-    def _keep(self, partial: str, target: str) -> None:
+    def _partial(self) -> Path:
+        self._prepare()
+        return self.folder / "partial" / new_id()
+
+    def _keep(self, partial: Path, target: Path) -> None:
         try:
-            os.rename(partial, target)  # noqa: PTH104  as in `put`
+            partial.rename(target)
         except FileNotFoundError:
-            Path(target).parent.mkdir(exist_ok=True)
-            Path(partial).rename(target)
+            target.parent.mkdir(exist_ok=True)
+            partial.rename(target)
+
+
+class _Small:
+    """The small originals; the file is made with the first of them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
+        """Those of them that are there. Raises Unavailable."""
+        found: dict[str, bytes] = {}
+        with self._lock, _told():
+            if self._connection is None and not self._path.exists():
+                return found
+            connection = self._open()
+            for start in range(0, len(content_hashes), _PAGE):
+                keys = [bytes.fromhex(one) for one in content_hashes[start : start + _PAGE]]
+                marks = ", ".join("?" * len(keys))
+                rows = connection.execute(f"SELECT hash, bytes FROM originals WHERE hash IN ({marks})", keys)  # noqa: S608 - marks only
+                found.update((key.hex(), data) for key, data in rows)
+        return found
+
+    def write(self, originals: Mapping[str, bytes]) -> None:
+        """All of them, or none. Raises Unavailable."""
+        moment = int(time.time())
+        rows = [(bytes.fromhex(key), moment, data) for key, data in originals.items()]
+        with self._lock, _told():
+            connection = self._open()
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(_PUT, rows)
+
+    def remove_all_but(self, wanted: set[str], *, older_than: float) -> int:
+        """As `Blobs.remove_all_but`."""
+        with self._lock, _told():
+            if self._connection is None and not self._path.exists():
+                return 0
+            connection = self._open()
+            old = connection.execute("SELECT hash FROM originals WHERE at < ?", (older_than,)).fetchall()
+            gone = [(key,) for (key,) in old if key.hex() not in wanted]
+            if gone:
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.executemany("DELETE FROM originals WHERE hash = ?", gone)
+            return len(gone)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("PRAGMA page_size = 16384")  # a few originals a page, and less to copy
+                use_wal(connection, _BUSY_SECONDS)
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(_SCHEMA)
+            except sqlite3.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turns SQLite's errors into Kvasir's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        kind = StorageFull if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL else Unavailable
+        raise kind(tell("cannot_store", reason=error)) from error
+    except OSError as error:
+        raise _cannot_write(error) from error
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

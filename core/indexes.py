@@ -155,7 +155,8 @@ class Indexes:
 
     async def _rebuild(self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow]) -> set[str]:
         """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
-        tasks = [ParseTask(str(self._blobs.path(row.live_hash or "")), row.name, spec) for row in rows]
+        sources = await asyncio.to_thread(self._blobs.sources, [row.live_hash or "" for row in rows])
+        tasks = [ParseTask(source, row.name, spec) for source, row in zip(sources, rows, strict=True)]
         results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             results[index] = result

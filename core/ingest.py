@@ -220,6 +220,8 @@ class Ingest:
     def _store_files(self, files: Sequence[Incoming]) -> tuple[dict[str, _Taken], list[Outcome]]:
         """Runs in a thread, many files a call: a thread's round trip costs more than a small file."""
         taken: dict[str, _Taken] = {}
+        read: list[tuple[str, str, bytes]] = []
+        size = 0
         refused: list[Outcome] = []
         limit = self._settings.max_file_mb << 20
         for file in files:
@@ -234,8 +236,20 @@ class Ingest:
             if (file.size or 0) > limit or len(data) > limit:
                 refused.append(Outcome(name, "failed", 0, tell("file_too_large", name=name, limit=limit >> 20)))
             else:
-                taken[name] = _Taken(self._blobs.put(data), self._media_type(data[:_HEAD], name), file.source)
-        return taken, refused
+                read.append((name, file.source, data))
+                size += len(data)
+                if size > GROUP_BYTES:
+                    taken |= self._put(read)
+                    read, size = [], 0
+        return taken | self._put(read), refused
+
+    def _put(self, files: Sequence[tuple[str, str, bytes]]) -> dict[str, _Taken]:
+        """Store (name, source, bytes) of each."""
+        blobs = self._blobs.put_all([data for _, _, data in files])
+        return {
+            name: _Taken(blob, self._media_type(data[:_HEAD], name), source)
+            for blob, (name, source, data) in zip(blobs, files, strict=True)
+        }
 
     async def _enter(self, kb: str, taken: Mapping[str, _Taken], refused: list[Outcome], claimed: bool) -> Ticket:
         """Job and documents in one step, so that no worker ever sees the one without the others."""
@@ -335,7 +349,8 @@ class Ingest:
             yield _Group(group)
 
     async def _parse(self, group: _Group, target: _Target) -> None:
-        tasks = [ParseTask(str(self._blobs.path(row.content_hash)), row.name, target[1]) for row in group.rows]
+        sources = await asyncio.to_thread(self._blobs.sources, [row.content_hash for row in group.rows])
+        tasks = [ParseTask(source, row.name, target[1]) for source, row in zip(sources, group.rows, strict=True)]
         group.results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             group.results[index] = result

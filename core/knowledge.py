@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.blobs import Blobs
+from core.blobs import Blobs, Original
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, NotFound, UserError
@@ -238,14 +238,14 @@ class Knowledge:
             generation = await session.get(GenerationRow, kb.live_generation_id) if kb.live_generation_id else None
         return await self._store.chunks(generation_of(generation), document_id) if generation else ()
 
-    async def original(self, document_id: str) -> Path:
-        """The file with the bytes as they were given."""
+    async def original(self, document_id: str) -> Original:
+        """Its bytes as they were given. Raises NotFound."""
         async with self._db.read() as session:
             row, _ = await _document_row(session, document_id)
-        path = self._blobs.path(row.content_hash)
-        if not path.is_file():
+        found = await asyncio.to_thread(self._blobs.get, row.content_hash)
+        if found is None:
             raise NotFound(tell("no_original"))
-        return path
+        return found
 
     async def delete_document(self, document_id: str) -> None:
         async with self._db.session() as session:

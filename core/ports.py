@@ -140,8 +140,8 @@ class SplitterSpec:
 
 @dataclass(frozen=True, slots=True)
 class ParseTask:
-    path: str
-    """File with the bytes."""
+    source: bytes | str
+    """The bytes, where they are few, else the path of the file that has them."""
     name: str
     """The document's name; its suffix helps to tell the kind of file."""
     splitter: SplitterSpec

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 
 from admin.deps import CallerDep, KvasirDep
 from admin.html import to_html
@@ -74,15 +74,14 @@ async def delete_document(document_id: str, caller: CallerDep, kvasir: KvasirDep
 
 
 @router.get("/documents/{document_id}/original")
-async def original(document_id: str, caller: CallerDep, kvasir: KvasirDep) -> FileResponse:
+async def original(document_id: str, caller: CallerDep, kvasir: KvasirDep) -> Response:
     """The bytes as they were given, to be kept and never shown: they may be anything."""
     document = await caller.document(document_id, Action.READ)
-    path = await kvasir.knowledge.original(document.id)
-    return FileResponse(
-        path,
-        media_type="application/octet-stream",
-        headers={"content-disposition": attachment(document.name), "content-security-policy": _DOWNLOAD_POLICY},
-    )
+    held = (await kvasir.knowledge.original(document.id)).held
+    headers = {"content-disposition": attachment(document.name), "content-security-policy": _DOWNLOAD_POLICY}
+    if isinstance(held, bytes):
+        return Response(held, media_type="application/octet-stream", headers=headers)
+    return FileResponse(held, media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/documents/{document_id}/chunks")

@@ -29,7 +29,10 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
-    rules = wire.Rules(**wire.read_message(source))
+    greeting = wire.read_message(source)
+    if greeting is None:
+        return
+    rules = wire.Rules(**greeting[0])
     isolation = confine(rules.memory_mb, rules.parent)
     _Child(rules, sink).serve(source, isolation)
 
@@ -47,8 +50,8 @@ class _Child:
         self._events.append(["ready", isolation])
         self._flush()
         while (request := wire.read_message(source)) is not None:
-            for index, item in enumerate(request):
-                self._answer(index, wire.task_of(item))
+            for index, task in enumerate(wire.tasks_of(*request)):
+                self._answer(index, task)
             tired = self._is_tired or resident_mb() > _RESTING_SHARE * self._rules.memory_mb
             self._events.append(["end", tired])
             self._flush()
@@ -72,7 +75,7 @@ class _Child:
 
     def _parse(self, index: int, task: ParseTask) -> str:
         parsed = load(
-            self._bytes(task.path),
+            task.source if isinstance(task.source, bytes) else self._bytes(task.source),
             task.name,
             ocr=self._rules.ocr,
             limit=self._rules.characters,

@@ -181,7 +181,9 @@ def _is_heavy(task: ParseTask) -> bool:
 
 
 def _size(task: ParseTask) -> int:
+    if isinstance(task.source, bytes):
+        return len(task.source)
     try:
-        return os.stat(task.path).st_size  # noqa: PTH116  # the hot path
+        return os.stat(task.source).st_size  # noqa: PTH116  # the hot path
     except OSError:
         return 0

@@ -1,8 +1,8 @@
 """What the parser processes say to each other: frames of a little JSON and a run of plain text, which costs the least.
 
-A request is a list of tasks; the answer is any number of frames, each a list of events: `[task, "chunks", [chunk, …]]`,
-`[task, "done", title, metadata, notes, error]`, `[task, "ocr"]`, and at last `["end", wants_rest]`. The texts of chunks
-stand in the run of text, one behind the other; the events have their lengths.
+A request is a list of tasks, with the bytes of small files behind it; the answer is any number of frames, each a list
+of events: `[task, "chunks", [chunk, …]]`, `[task, "done", title, metadata, notes, error]`, `[task, "ocr"]`, and at last
+`["end", wants_rest]`. The texts of chunks stand in the run of text, one behind the other; the events tell how long.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, BinaryIO, Final
 
 from core.ports import ParseTask, SplitterSpec
@@ -56,28 +56,33 @@ def rules_message(rules: Rules) -> bytes:
     return pack(asdict(rules))
 
 
-def read_message(stream: BinaryIO) -> Any:
-    """The next message of a blocking stream; None at its end."""
+def read_message(stream: BinaryIO) -> tuple[Any, bytes] | None:
+    """The next message of a blocking stream, and the bytes that came with it; None at its end."""
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
-    body = stream.read(HEAD.unpack(head)[0])
-    return json.loads(body)
+    long, rest_long = HEAD.unpack(head)
+    return json.loads(stream.read(long)), stream.read(rest_long)
 
 
 def request_message(tasks: Sequence[ParseTask]) -> bytes:
-    return pack(
-        [
-            [task.path, task.name, spec.chunk_size, spec.chunk_overlap, spec.title_enhance, spec.vocabulary]
-            for task in tasks
-            for spec in (task.splitter,)
-        ]
-    )
+    items = [[task.name, *_source_item(task.source), *astuple(task.splitter)] for task in tasks]
+    body = json.dumps(items, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    data = [task.source for task in tasks if isinstance(task.source, bytes)]
+    return b"".join((HEAD.pack(len(body), sum(map(len, data))), body, *data))
 
 
-def task_of(item: Sequence[Any]) -> ParseTask:
-    path, name, size, overlap, enhance, vocabulary = item
-    return ParseTask(path, name, SplitterSpec(size, overlap, enhance, vocabulary))
+def _source_item(source: bytes | str) -> tuple[str, int]:
+    return ("", len(source)) if isinstance(source, bytes) else (source, 0)
+
+
+def tasks_of(request: Sequence[Sequence[Any]], data: bytes) -> list[ParseTask]:
+    tasks = []
+    start = 0
+    for name, path, size, *spec in request:
+        tasks.append(ParseTask(path or data[start : start + size], name, SplitterSpec(*spec)))
+        start += size
+    return tasks
 
 
 def chunk_item(chunk: Chunk, texts: list[str]) -> list[Any]:

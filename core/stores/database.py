@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from core.db.wal import use_wal
 from core.errors import ConfigError, KvasirError, StoreUnavailable, UserError
 from core.texts import tell
 
@@ -119,7 +119,7 @@ def prepare(path: Path) -> None:
         try:
             if is_new:
                 connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-            _use_wal(connection)
+            use_wal(connection, BUSY_SECONDS)
             with writing(connection):
                 _create(connection, path)
         finally:
@@ -175,19 +175,6 @@ def meaning(path: Path) -> Iterator[None]:
         raise UserError(tell("store_bad_value")) from error
     except OSError as error:
         raise StoreUnavailable(tell("store_io", path=path, reason=error.strerror or error)) from error
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait by itself where two processes open a new file at once."""
-    until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.05)
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:

@@ -135,8 +135,10 @@ async def opened_library(
     db = Database(url or settings.database_url)
     await migrate.upgrade(db)
     store = await open_store(settings)
+    library = Library(settings, db, store, None if keywords_only else embedder or HashEmbedder())
     try:
-        yield Library(settings, db, store, None if keywords_only else embedder or HashEmbedder())
+        yield library
     finally:
+        library.blobs.close()
         await store.close()
         await db.close()

@@ -19,8 +19,9 @@ class InProcessParser:
 
     def _one(self, task: ParseTask) -> ParseResult:
         try:
-            parsed = load(Path(task.path).read_bytes(), task.name, ocr=False, limit=1_000_000)
-        except DocumentError as error:
+            data = task.source if isinstance(task.source, bytes) else Path(task.source).read_bytes()
+            parsed = load(data, task.name, ocr=False, limit=1_000_000)
+        except (DocumentError, OSError) as error:
             return ParseResult(error=str(error))
         splitter = StructuralSplitter(task.splitter, token_counter(task.splitter.vocabulary))
         return ParseResult(parsed.title, tuple(splitter.split(parsed, task.name)), parsed.metadata, parsed.notes)
