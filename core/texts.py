@@ -413,6 +413,28 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
+    # secrets that are kept
+    "vault_short_key": (
+        (
+            "The secret key has fewer than {least} characters; set KVASIR_SECRET_KEY to a longer one, e.g. from "
+            "«openssl rand -base64 32», or leave it empty for one in {file}."
+        ),
+        (
+            "密钥少于 {least} 个字符；请将 KVASIR_SECRET_KEY 设为更长的值"
+            "（例如 “openssl rand -base64 32” 的输出），或留空以使用 {file}。"
+        ),
+    ),
+    "vault_no_key": (
+        "The secret key {file} cannot be read or made ({reason}); check the folder, or set KVASIR_SECRET_KEY.",
+        "无法读取或创建密钥文件 {file}（{reason}）；请检查该文件夹，或设置 KVASIR_SECRET_KEY。",
+    ),
+    "vault_other_key": (
+        (
+            "A kept token was encrypted with another secret key; put back the former KVASIR_SECRET_KEY or {file}, "
+            "or connect the workspace again."
+        ),
+        "保存的令牌是用另一个密钥加密的；请恢复原来的 KVASIR_SECRET_KEY 或 {file}，或重新连接该工作区。",
+    ),
     # the web page's guard
     "unknown_host": (
         "This address is not one Kvasir answers to; set web.public_url to the one people use.",
