@@ -75,6 +75,26 @@ class Conversations:
                     session.add(row)
         return _conversation(row)
 
+    async def known(self, place: Place) -> bool:
+        """Whether something was asked there before."""
+        async with self._db.read() as session:
+            row = await _of_place(session, place)
+            return row is not None and row.title != ""
+
+    async def last_question(self, place: Place) -> tuple[str, Sequence[str]] | None:
+        """What was last asked in a place, standing alone, and the names of the knowledge bases that were asked."""
+        async with self._db.read() as session:
+            conversation = await _of_place(session, place)
+            if conversation is None:
+                return None
+            row = await session.scalar(
+                select(AnswerRow)
+                .where(AnswerRow.conversation_id == conversation.id, AnswerRow.state != "replaced")
+                .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
+                .limit(1)
+            )
+            return (row.standalone_question or row.question, row.kbs) if row is not None else None
+
     async def start(self, platform: str, person: str, *, kb: str | None = None) -> Conversation:
         """A new conversation of one person, on a platform that keeps them by name."""
         async with self._db.session() as session:

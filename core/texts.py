@@ -708,6 +708,112 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Too many questions are waiting; ask again in a moment.",
         "等待中的问题太多，请稍后再问。",
     ),
+    # chat platforms
+    "reading_passages": ("Reading {count} passages…", "正在阅读 {count} 段资料……"),
+    "reading_files": ("Reading {count} file(s)…", "正在读取 {count} 个文件……"),
+    "answer_stopped": ("Stopped.", "已停止。"),
+    "question_too_old": (
+        "I was away when you asked this; ask again if you still want to know.",
+        "您提问时我不在线；如仍需要答案，请再问一次。",
+    ),
+    "kb_private_here": (
+        "What is known here is private: ask me in a direct message, if you were let in.",
+        "此处的知识库是私有的；如已获授权，请私信我提问。",
+    ),
+    "quota_person": (
+        "You have asked a lot in the last minute; go on in a moment.",
+        "您在过去一分钟内提问过多，请稍后再继续。",
+    ),
+    "quota_channel": (
+        "A lot was asked in this channel in the last minute; go on in a moment.",
+        "本频道在过去一分钟内提问过多，请稍后再继续。",
+    ),
+    "not_our_message": (
+        "This message is none of my answers, or a very old one.",
+        "这条消息不是我的回答，或已过于久远。",
+    ),
+    "only_the_asker": ("Only whoever asked may do this.", "只有提问者可以这样做。"),
+    "nothing_to_stop": ("This answer is complete already.", "该回答已完成。"),
+    "still_working": ("I am still answering this.", "我仍在回答这个问题。"),
+    "thanks_up": ("Thank you! Noted as helpful.", "谢谢！已记为有帮助。"),
+    "thanks_down": ("Thank you! Noted as not helpful.", "谢谢！已记为没有帮助。"),
+    "thanks_withdrawn": ("Your rating was taken back.", "您的评价已撤回。"),
+    "rating_not_kept": ("This answer cannot be rated any more.", "该回答已无法评价。"),
+    "human_nobody": (
+        "No helpers are named for this channel; «helpers» sets them.",
+        "本频道未指定协助者；可用 helpers 命令设置。",
+    ),
+    "human_wanted": (
+        "{name} would like a human to look at this: «{question}»",
+        "{name} 希望有人来看看这个问题：“{question}”",
+    ),
+    "human_called": ("I have called the helpers of this channel.", "已通知本频道的协助者。"),
+    "human_called_before": ("The helpers were called for this already.", "已为此问题通知过协助者。"),
+    "human_not_called": (
+        "The helpers could not be called just now; try again in a moment.",
+        "暂时无法通知协助者，请稍后再试。",
+    ),
+    "human_resolved": ("Marked as solved.", "已标记为解决。"),
+    "human_resolved_before": ("This is solved already.", "该问题已解决。"),
+    "curated_empty": ("There is no question or no text to keep.", "没有可保存的问题或内容。"),
+    "curated_long": ("An answer to keep has at most {most} characters.", "要保存的回答最多 {most} 个字符。"),
+    "curated_by": ("Answered by {name} on {day}.", "由 {name} 于 {day} 回答。"),
+    "curated_no_question": ("Nothing was asked here yet.", "这里还没有人提问。"),
+    "curated_kept": ("Kept in «{kb}»; it answers the next such question.", "已存入“{kb}”，今后类似问题将据此回答。"),
+    "file_not_sent": ("«{name}» could not be fetched from the chat.", "无法从聊天平台获取“{name}”。"),
+    "chat_help": (
+        "Mention me with a question, or write to me directly; I answer from the documents I was given, with sources. "
+        "Rate answers with 👍 or 👎: it teaches me.\n"
+        "- ask QUESTION\n- kb – what can be asked here\n- status – how I answer here\n"
+        "For whoever looks after the channel:\n"
+        "- kb NAME[, NAME] – answer from these\n- model NAME, prompt TEXT\n"
+        "- mode mention|auto|off – answer mentions, also other questions, or nothing\n"
+        "- language en|zh, feedback on|off, followups on|off\n- helpers ID…, managers KEY…\n- reset\n"
+        "«default» in the place of a value sets it back.",
+        "提及我并提问，或直接给我发消息；我根据已有文档回答并注明来源。请用 👍 或 👎 评价回答，帮助我改进。\n"
+        "- ask 问题\n- kb – 此处可以问什么\n- status – 此处的回答方式\n"
+        "频道管理者还可使用：\n"
+        "- kb 名称[, 名称] – 指定知识库\n- model 名称、prompt 提示词\n"
+        "- mode mention|auto|off – 只答提及、也答其他问题，或不回答\n"
+        "- language en|zh、feedback on|off、followups on|off\n- helpers 成员…、managers 成员键…\n- reset 全部恢复默认\n"
+        "用 default 作为值可恢复默认。",
+    ),
+    "chat_reset": ("All is as it was at first here.", "此处的设置已全部恢复默认。"),
+    "chat_changed": ("Changed. Here it is now:", "已更改。当前设置："),
+    "chat_command_unknown": (
+        "There is no command «{name}»; «help» shows those there are.",
+        "没有命令“{name}”；help 可查看全部命令。",
+    ),
+    "chat_not_manager": (
+        "Only whoever looks after this channel may do this.",
+        "只有本频道的管理者可以这样做。",
+    ),
+    "chat_needs_value": (
+        "Say what «{name}» is to be; «default» sets it back.",
+        "请给出 {name} 的值；default 可恢复默认。",
+    ),
+    "chat_prompt_long": ("A prompt has at most {most} characters.", "提示词最多 {most} 个字符。"),
+    "chat_on_or_off": ("«{name}» is on or off.", "{name} 只能是 on 或 off。"),
+    "chat_on": ("on", "开"),
+    "chat_off": ("off", "关"),
+    "chat_mode_mention": ("mentions only", "仅回答提及"),
+    "chat_mode_auto": ("mentions, and other questions I can answer", "回答提及，以及其他我能回答的问题"),
+    "chat_mode_off": ("silent", "不回答"),
+    "chat_status_kbs": ("Knowledge bases: {kbs}", "知识库：{kbs}"),
+    "chat_status_model": ("Model: {model}", "模型：{model}"),
+    "chat_status_mode": ("I answer: {mode}", "回答方式：{mode}"),
+    "chat_status_follow_ups": ("In my threads without a mention: {value}", "在我参与的话题中免提及回答：{value}"),
+    "chat_status_feedback": ("Thumbs under answers: {value}", "回答下的评价按钮：{value}"),
+    "chat_status_waiting": ("Questions that wait: {count}", "等待中的问题：{count}"),
+    "control_stop": ("Stop", "停止"),
+    "control_again": ("Answer again", "重新回答"),
+    "control_human": ("Ask a human", "找人帮忙"),
+    "control_resolved": ("Solved", "已解决"),
+    "control_share": ("Share to channel", "分享到频道"),
+    "control_up": ("Helpful", "有帮助"),
+    "control_down": ("Not helpful", "没有帮助"),
+    "ask_reason_title": ("What was wrong?", "哪里不好？"),
+    "ask_reason_hint": ("It helps to make answers better (optional).", "有助于改进回答（可不填）。"),
     "terminal_stopped": ("Stopped.", "已停止。"),
     "terminal_help": (
         "/up · /down [why] rate the last answer · /kb NAME chooses a knowledge base · /new begins anew · /quit ends",

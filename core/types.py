@@ -458,6 +458,8 @@ class Capabilities:
     one message, or not before it is whole."""
     edit_interval: float
     """Seconds between two edits at least; 0 for native streaming."""
+    edit_growth: float = 1.0
+    """By which the interval grows with each edit of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
