@@ -11,12 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blobs, Original
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
+from core.db.tables import DocumentRow, GenerationRow, KbGrantRow, KnowledgeBaseRow, new_id, now
 from core.errors import Conflict, NotFound, UserError
 from core.ports import VectorStore
 from core.retrieve import LiveKb
@@ -25,7 +26,10 @@ from core.texts import tell
 from core.types import Chunk, Generation
 
 _NAME = re.compile(r"[\w][\w .-]{0,98}[\w]|[\w]")
+_PERSON = re.compile(r"(?!user:)[a-z][a-z0-9_-]{0,31}:[^\s:*]{0,100}:(?:[^\s:*]{1,100}|\*)")
+"""The key of a person on a chat platform; `*` in the place of the last part: everybody of a workspace."""
 _CHANGEABLE = frozenset({"description", "private", "chunk_size", "chunk_overlap", "title_enhance", "top_k"})
+_LASTING = KnowledgeBaseRow.expires_at.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,12 @@ class KnowledgeBase:
     embedder: str
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KbName:
+    name: str
+    private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,7 @@ class Knowledge:
         chunk_size: int | None = None,
         chunk_overlap: int | None = None,
         title_enhance: bool | None = None,
+        expires_at: datetime | None = None,
     ) -> KnowledgeBase:
         """A new, empty knowledge base. Raises UserError for a bad name or sizes, Conflict where the name is taken."""
         name = checked_kb_name(name)
@@ -112,6 +123,7 @@ class Knowledge:
             chunk_size=self._defaults.chunk_size if chunk_size is None else chunk_size,
             chunk_overlap=self._defaults.chunk_overlap if chunk_overlap is None else chunk_overlap,
             title_enhance=self._defaults.title_enhance if title_enhance is None else title_enhance,
+            expires_at=expires_at,
         )
         _check_sizes(row.chunk_size, row.chunk_overlap)
         try:
@@ -125,6 +137,30 @@ class Knowledge:
         async with self._db.read() as session:
             rows = (await session.execute(_with_counts().order_by(KnowledgeBaseRow.name))).all()
         return [_knowledge_base(*row) for row in rows]
+
+    async def names(self) -> Sequence[KbName]:
+        """What can be asked by name, without the counting that `list` does."""
+        async with self._db.read() as session:
+            rows = await session.execute(
+                select(KnowledgeBaseRow.name, KnowledgeBaseRow.private)
+                .where(KnowledgeBaseRow.expires_at.is_(None))
+                .order_by(KnowledgeBaseRow.name)
+            )
+            return [KbName(name, private) for name, private in rows]
+
+    async def has(self, name: str) -> bool:
+        """Also one that expires."""
+        async with self._db.read() as session:
+            return await session.scalar(select(KnowledgeBaseRow.id).where(KnowledgeBaseRow.name == name)) is not None
+
+    async def ensure_temporary(self, name: str, expires_at: datetime) -> None:
+        """A private knowledge base that is deleted after `expires_at`; made where it is not there, else kept longer."""
+        try:
+            await self.create(name, private=True, expires_at=expires_at)
+        except Conflict:
+            async with self._db.session() as session:
+                row = await kb_row(session, name)
+                row.expires_at = expires_at
 
     async def get(self, name: str) -> KnowledgeBase:
         """Raises NotFound with the names there are."""
@@ -159,16 +195,100 @@ class Knowledge:
     async def delete(self, name: str) -> None:
         """Remove it with its documents and its index; their bytes go with the next clean-up."""
         async with self._db.session() as session:
-            row = await kb_row(session, name)
-            generations = [
-                generation_of(item)
-                for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == row.id))
-            ]
-            await session.execute(delete(DocumentRow).where(DocumentRow.kb_id == row.id))
-            await session.execute(delete(GenerationRow).where(GenerationRow.kb_id == row.id))
-            await session.delete(row)
+            generations = await _deleted(session, await kb_row(session, name))
         for generation in generations:
             await self._store.drop_generation(generation)
+
+    # ------------------------------------------------------------ what is there for a while
+    async def has(self, name: str) -> bool:
+        """Whether it is there, temporary or not."""
+        at = KnowledgeBaseRow.expires_at
+        async with self._db.read() as session:
+            found = await session.scalar(
+                select(KnowledgeBaseRow.id).where(KnowledgeBaseRow.name == name, _LASTING | (at > now()))
+            )
+            return found is not None
+
+    async def ensure_temporary(self, name: str, *, expires_at: datetime) -> None:
+        """Make it, or keep it until then. Raises Conflict where the name is that of a lasting one."""
+        name = checked_kb_name(name)
+        row = {
+            "id": new_id(),
+            "name": name,
+            "private": True,
+            "chunk_size": self._defaults.chunk_size,
+            "chunk_overlap": self._defaults.chunk_overlap,
+            "title_enhance": self._defaults.title_enhance,
+            "expires_at": expires_at,
+        }
+        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+        async with self._db.session() as session:
+            await session.execute(
+                insert(KnowledgeBaseRow)
+                .values(row)
+                .on_conflict_do_update(index_elements=["name"], set_={"expires_at": expires_at}, where=~_LASTING)
+            )
+            if (await kb_row(session, name)).expires_at is None:
+                raise Conflict(tell("kb_exists", name=name))
+
+    async def delete_expired(self) -> int:
+        """Remove what was there for a while only, once that is over; gives the number."""
+        over = KnowledgeBaseRow.expires_at <= now()
+        async with self._db.read() as session:
+            names = list(await session.scalars(select(KnowledgeBaseRow.name).where(over)))
+        count = 0
+        for name in names:
+            async with self._db.session() as session:
+                row = await session.scalar(
+                    select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == name, over).with_for_update()
+                )
+                generations = await _deleted(session, row) if row is not None else ()
+                count += row is not None
+            for generation in generations:
+                await self._store.drop_generation(generation)
+        return count
+
+    # ------------------------------------------------------------ people of chat platforms
+    async def allow(self, kb: str, person: str) -> None:
+        """Let a person of a chat platform, or with `platform:workspace:*` a whole workspace, ask a private one.
+
+        Raises UserError where `person` cannot be such a key.
+        """
+        if not _PERSON.fullmatch(person):
+            raise UserError(tell("bad_person_key", person=person))
+        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+        async with self._db.session() as session:
+            row = await kb_row(session, kb)
+            grant = {"id": new_id(), "kb_id": row.id, "person": person, "created_at": now()}
+            await session.execute(insert(KbGrantRow).values(grant).on_conflict_do_nothing())
+
+    async def disallow(self, kb: str, person: str) -> None:
+        """Raises NotFound where the person was not allowed."""
+        async with self._db.session() as session:
+            row = await kb_row(session, kb)
+            grant = await session.scalar(select(KbGrantRow).filter_by(kb_id=row.id, person=person))
+            if grant is None:
+                raise NotFound(tell("person_not_allowed", person=person, kb=kb))
+            await session.delete(grant)
+
+    async def allowed(self, kb: str) -> Sequence[str]:
+        """Keys of those let in, in order."""
+        async with self._db.read() as session:
+            row = await kb_row(session, kb)
+            query = select(KbGrantRow.person).where(KbGrantRow.kb_id == row.id).order_by(KbGrantRow.person)
+            return list(await session.scalars(query))
+
+    async def is_granted(self, kb: str, person: str, *, member: bool = False) -> bool:
+        """Whether a person was let in; by name, or as one of a workspace, of which they must be a `member`."""
+        keys = [person, f"{person.rpartition(':')[0]}:*"] if member else [person]
+        async with self._db.read() as session:
+            found = await session.scalar(
+                select(KbGrantRow.id)
+                .join(KnowledgeBaseRow, KnowledgeBaseRow.id == KbGrantRow.kb_id)
+                .where(KnowledgeBaseRow.name == kb, KbGrantRow.person.in_(keys))
+                .limit(1)
+            )
+            return found is not None
 
     async def live(self, names: Sequence[str]) -> Sequence[LiveKb]:
         """The live index of each named knowledge base; those without one are left out. Raises NotFound."""
@@ -303,8 +423,21 @@ async def _document_row(session: AsyncSession, document_id: str) -> tuple[Docume
     return row, kb
 
 
+async def _deleted(session: AsyncSession, row: KnowledgeBaseRow) -> Sequence[Generation]:
+    """Delete the rows of a knowledge base; gives its indexes, which the store is to drop."""
+    generations = [
+        generation_of(item)
+        for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == row.id))
+    ]
+    await session.execute(delete(DocumentRow).where(DocumentRow.kb_id == row.id))
+    await session.execute(delete(GenerationRow).where(GenerationRow.kb_id == row.id))
+    await session.delete(row)
+    return generations
+
+
 async def _no_such_kb(session: AsyncSession, name: str) -> NotFound:
-    names = list(await session.scalars(select(KnowledgeBaseRow.name).order_by(KnowledgeBaseRow.name).limit(20)))
+    query = select(KnowledgeBaseRow.name).where(_LASTING).order_by(KnowledgeBaseRow.name).limit(20)
+    names = list(await session.scalars(query))
     return NotFound(tell("no_kb_of", name=name, there=", ".join(names)) if names else tell("no_kb_yet"))
 
 
@@ -351,4 +484,5 @@ def _knowledge_base(
         embedder=generation.embedder if generation else "",
         created_at=row.created_at,
         updated_at=row.updated_at,
+        expires_at=row.expires_at,
     )
