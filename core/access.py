@@ -58,10 +58,13 @@ class Identity:
     """Those of the API key; None: not by a key."""
 
 
-def may(who: Identity | Person | None, action: Action, *, private: bool, anonymous: bool) -> bool:
+def may(
+    who: Identity | Person | None, action: Action, *, private: bool, anonymous: bool, granted: bool = False
+) -> bool:
     """Whether `who` may do `action` with a knowledge base that is `private` or not; the only place that decides it.
 
-    `anonymous` says whether the settings let people without an account in.
+    `anonymous` says whether the settings let people without an account in; `granted`, whether the person was allowed to
+    ask this knowledge base. Members of a chat platform may ask what is not private; to read documents takes more.
     """
     scopes = who.scopes if isinstance(who, Identity) else None
     person = who.person if isinstance(who, Identity) else who
@@ -69,5 +72,8 @@ def may(who: Identity | Person | None, action: Action, *, private: bool, anonymo
     if scopes is not None and scope not in scopes and Scope.ADMIN not in scopes:
         return False
     if person is None or not (person.key.startswith(ACCOUNT_PREFIX) or person == OPERATOR):
-        return anonymous and not private and action in _FOR_GUESTS
+        if private:
+            return granted and action is Action.ASK
+        is_member = person is not None and person.member
+        return (is_member and action is Action.ASK) or (anonymous and action in _FOR_GUESTS)
     return _RANK[person.role] >= _RANK[role]

@@ -86,9 +86,9 @@ class Accounts:
         self._notes: set[asyncio.Task[None]] = set()
         self._clock = clock
 
-    def may(self, who: Identity | Person | None, action: Action, *, private: bool) -> bool:
+    def may(self, who: Identity | Person | None, action: Action, *, private: bool, granted: bool = False) -> bool:
         """`may` under these settings."""
-        return may(who, action, private=private, anonymous=self._web.anonymous)
+        return may(who, action, private=private, anonymous=self._web.anonymous, granted=granted)
 
     async def settle(self) -> None:
         """Wait until every time of last use is written."""

@@ -191,7 +191,7 @@ class Kvasir:
             for job in await self.jobs.list(state=state, limit=1000)
             if job.kind == "reindex"
         }
-        for kb in await self.knowledge.list():
+        for kb in await self.knowledge.list(temporary=True):
             if not kb.vectors and kb.name not in waiting and await self.indexes.needs_reindex(kb.name):
                 await self.jobs.add("reindex", {"kb": kb.name})
 

@@ -493,7 +493,7 @@ class Ingest:
     async def recover(self) -> None:
         """Put right what a killed process left: half deletions, retired indexes, and stores that disagree."""
         await self._indexes.drop_retired()
-        for base in await self._knowledge.list():
+        for base in await self._knowledge.list(temporary=True):
             await self.reconcile(base.name)
         async with self._db.read() as session:
             wanted = set(await session.scalars(select(DocumentRow.content_hash)))

@@ -50,6 +50,8 @@ class KnowledgeBase:
     embedder: str
     created_at: datetime
     updated_at: datetime
+    expires_at: datetime | None = None
+    """Set where it holds what was sent in one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,6 @@ class Knowledge:
         chunk_size: int | None = None,
         chunk_overlap: int | None = None,
         title_enhance: bool | None = None,
-        expires_at: datetime | None = None,
     ) -> KnowledgeBase:
         """A new, empty knowledge base. Raises UserError for a bad name or sizes, Conflict where the name is taken."""
         name = checked_kb_name(name)
@@ -123,7 +124,6 @@ class Knowledge:
             chunk_size=self._defaults.chunk_size if chunk_size is None else chunk_size,
             chunk_overlap=self._defaults.chunk_overlap if chunk_overlap is None else chunk_overlap,
             title_enhance=self._defaults.title_enhance if title_enhance is None else title_enhance,
-            expires_at=expires_at,
         )
         _check_sizes(row.chunk_size, row.chunk_overlap)
         try:
@@ -133,39 +133,26 @@ class Knowledge:
             raise Conflict(tell("kb_exists", name=name)) from error
         return await self.get(name)
 
-    async def list(self) -> Sequence[KnowledgeBase]:
+    async def list(self, *, temporary: bool = False) -> Sequence[KnowledgeBase]:
+        """All by name; `temporary`: also those that hold the files of one conversation."""
+        query = _with_counts().order_by(KnowledgeBaseRow.name)
         async with self._db.read() as session:
-            rows = (await session.execute(_with_counts().order_by(KnowledgeBaseRow.name))).all()
+            rows = (await session.execute(query if temporary else query.where(_LASTING))).all()
         return [_knowledge_base(*row) for row in rows]
 
     async def names(self) -> Sequence[KbName]:
         """What can be asked by name, without the counting that `list` does."""
         async with self._db.read() as session:
             rows = await session.execute(
-                select(KnowledgeBaseRow.name, KnowledgeBaseRow.private)
-                .where(KnowledgeBaseRow.expires_at.is_(None))
-                .order_by(KnowledgeBaseRow.name)
+                select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(_LASTING).order_by(KnowledgeBaseRow.name)
             )
             return [KbName(name, private) for name, private in rows]
 
-    async def has(self, name: str) -> bool:
-        """Also one that expires."""
+    async def get(self, name: str, *, temporary: bool = False) -> KnowledgeBase:
+        """Raises NotFound with the names there are; so for a temporary one that is not asked for."""
+        query = _with_counts().where(KnowledgeBaseRow.name == name)
         async with self._db.read() as session:
-            return await session.scalar(select(KnowledgeBaseRow.id).where(KnowledgeBaseRow.name == name)) is not None
-
-    async def ensure_temporary(self, name: str, expires_at: datetime) -> None:
-        """A private knowledge base that is deleted after `expires_at`; made where it is not there, else kept longer."""
-        try:
-            await self.create(name, private=True, expires_at=expires_at)
-        except Conflict:
-            async with self._db.session() as session:
-                row = await kb_row(session, name)
-                row.expires_at = expires_at
-
-    async def get(self, name: str) -> KnowledgeBase:
-        """Raises NotFound with the names there are."""
-        async with self._db.read() as session:
-            row = (await session.execute(_with_counts().where(KnowledgeBaseRow.name == name))).one_or_none()
+            row = (await session.execute(query if temporary else query.where(_LASTING))).one_or_none()
             if row is None:
                 raise await _no_such_kb(session, name)
         return _knowledge_base(*row)
@@ -209,7 +196,7 @@ class Knowledge:
             )
             return found is not None
 
-    async def ensure_temporary(self, name: str, *, expires_at: datetime) -> None:
+    async def ensure_temporary(self, name: str, expires_at: datetime) -> None:
         """Make it, or keep it until then. Raises Conflict where the name is that of a lasting one."""
         name = checked_kb_name(name)
         row = {

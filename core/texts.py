@@ -204,6 +204,23 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "kb_created": ("The knowledge base «{name}» was created.", "已创建知识库“{name}”。"),
     "kb_delete_sure": ("Delete «{name}» with its {documents} documents?", "要删除“{name}”及其 {documents} 份文档吗？"),
     "kb_was_deleted": ("«{name}» was deleted.", "已删除“{name}”。"),
+    "bad_person_key": (
+        (
+            "«{person}» is nobody's key on a chat platform; it looks like slack:T1:U9, or slack:T1:* for everybody in "
+            "a workspace."
+        ),
+        "“{person}” 不是聊天平台上的人员标识；应形如 slack:T1:U9，或用 slack:T1:* 表示整个工作区的成员。",
+    ),
+    "person_not_allowed": (
+        "«{person}» was not let in to «{kb}»; «kvasir kb show {kb}» lists who is.",
+        "“{person}”本来就未获准使用“{kb}”；用 “kvasir kb show {kb}” 查看名单。",
+    ),
+    "kb_now_allowed": ("May ask «{kb}» now: {people}.", "现可提问“{kb}”：{people}。"),
+    "kb_no_longer_allowed": ("May no longer ask «{kb}»: {people}.", "不再可提问“{kb}”：{people}。"),
+    "kb_not_private": (
+        "«{kb}» is not private, so everybody who may ask at all can ask it; nothing needs allowing.",
+        "“{kb}”不是私有知识库，凡可提问者都能使用，无需另行授权。",
+    ),
     "reindexed": (
         "{kb}: {documents} documents, {chunks} chunks, {search}.",
         "{kb}：{documents} 份文档，{chunks} 个分块，{search}。",

@@ -275,10 +275,45 @@ def kb_show(name: Name, as_json: AsJson = False) -> None:
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             found = await kvasir.knowledge.get(name)
+            allowed = await kvasir.knowledge.allowed(name)
         if as_json:
-            print_json(_kb_json(found))
+            print_json({**_kb_json(found), "allowed": list(allowed)})
         else:
-            print_table(("setting", "value"), list(_kb_json(found).items()))
+            print_table(("setting", "value"), [*_kb_json(found).items(), ("allowed", ", ".join(allowed))])
+
+    run(work)
+
+
+People = Annotated[
+    list[str], typer.Argument(metavar="PERSON...", help="Keys, e.g. slack:T1:U9, or slack:T1:* for a whole workspace.")
+]
+
+
+@kb.command("allow")
+def kb_allow(name: Name, people: People) -> None:
+    """Let people of chat platforms ask a private knowledge base."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            found = await kvasir.knowledge.get(name)
+            for person in people:
+                await kvasir.knowledge.allow(name, person)
+        told("kb_now_allowed", kb=name, people=", ".join(people))
+        if not found.private:
+            err.print(plain(tell("kb_not_private", kb=name)), style="yellow")
+
+    run(work)
+
+
+@kb.command("disallow")
+def kb_disallow(name: Name, people: People) -> None:
+    """Take back what «kvasir kb allow» gave."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            for person in people:
+                await kvasir.knowledge.disallow(name, person)
+        told("kb_no_longer_allowed", kb=name, people=", ".join(people))
 
     run(work)
 

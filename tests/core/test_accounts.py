@@ -355,6 +355,29 @@ def test_guests_ask_and_read_what_is_not_private_where_the_settings_let_them() -
         assert allowed == (anonymous and not private and action in (Action.ASK, Action.READ))
 
 
+def test_members_of_a_chat_platform_ask_what_is_not_private_and_read_no_documents() -> None:
+    member = Person("slack:T:U", "Ann", Role.OWNER, member=True)
+    for action, private in product(Action, (False, True)):
+        assert may(member, action, private=private, anonymous=False) == (action is Action.ASK and not private), action
+        allowed = may(member, action, private=private, anonymous=True)
+        assert allowed == (not private and action in (Action.ASK, Action.READ)), action
+
+
+@pytest.mark.parametrize("person", [Person("slack:T:U", "Ann"), Person("slack:T:U", "Ann", member=True), None])
+def test_whoever_was_let_in_to_what_is_private_may_ask_it_and_nothing_else(person: Person | None) -> None:
+    for action, anonymous in product(Action, (False, True)):
+        assert may(person, action, private=True, anonymous=anonymous, granted=True) == (action is Action.ASK)
+    for action in Action:
+        allowed = may(person, action, private=False, anonymous=False, granted=True)
+        assert allowed == may(person, action, private=False, anonymous=False), action
+
+
+def test_a_grant_gives_an_account_and_its_keys_nothing_more() -> None:
+    viewer = Person("user:2", "y", Role.VIEWER)
+    assert not may(viewer, Action.WRITE, private=True, anonymous=True, granted=True)
+    assert not may(Identity(viewer, frozenset({Scope.READ})), Action.ASK, private=True, anonymous=True, granted=True)
+
+
 def test_a_key_does_no_more_than_its_scopes_and_its_user() -> None:
     owner = Person("user:1", "x", Role.OWNER)
     assert may(Identity(owner, frozenset({Scope.ASK})), Action.ASK, private=True, anonymous=False)

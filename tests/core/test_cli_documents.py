@@ -270,3 +270,22 @@ def test_a_link_out_of_the_folder_is_not_followed(kvasir: Commands, papers: Path
     assert "link" in found["notes.md"]["reason"]
     assert found["copy.md"]["status"] == "indexed"
     assert kvasir.json("search", "key mat", "--kb", "kb", "--document", "notes.md")["passages"] == []
+
+
+def test_people_of_chat_platforms_are_let_in_and_out(kvasir: Commands) -> None:
+    kvasir("kb", "create", "hr", "--private")
+    assert "slack:T1:U9, slack:T2:*" in kvasir("kb", "allow", "hr", "slack:T1:U9", "slack:T2:*")
+    assert kvasir.err == ""
+    assert kvasir.json("kb", "show", "hr")["allowed"] == ["slack:T1:U9", "slack:T2:*"]
+    assert "slack:T1:U9, slack:T2:*" in kvasir("kb", "show", "hr")
+    kvasir("kb", "disallow", "hr", "slack:T2:*")
+    assert kvasir.json("kb", "show", "hr")["allowed"] == ["slack:T1:U9"]
+    assert "slack:T2:*" in kvasir.fails("kb", "disallow", "hr", "slack:T2:*")
+    assert "slack:T1:U9" in kvasir.fails("kb", "allow", "hr", "U9")
+    assert "nowhere" in kvasir.fails("kb", "allow", "nowhere", "slack:T1:U9")
+
+
+def test_letting_people_in_to_what_is_open_is_said_to_be_needless(kvasir: Commands) -> None:
+    kvasir("kb", "create", "open")
+    kvasir("kb", "allow", "open", "slack:T1:U9")
+    assert "not private" in kvasir.err

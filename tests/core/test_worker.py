@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from core import registry, worker
 from core import settings as settings_module
 from core.app import Kvasir
+from core.db.tables import now
 from core.errors import Unavailable
 from core.jobs import Job
 from tests.fakes.embedder import HashEmbedder
@@ -42,6 +44,21 @@ async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch:
         with pytest.raises(asyncio.CancelledError):
             await service
     assert failures == 0
+
+
+async def test_what_was_kept_long_enough_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_TIDY_SECONDS", 0.01)
+    async with Kvasir.open(settings_module.load(data_dir=tmp_path), embedder=HashEmbedder()) as kvasir:
+        await kvasir.knowledge.create("kb")
+        service = asyncio.create_task(worker.serve(kvasir, None))
+        await kvasir.knowledge.ensure_temporary("thread-1", now() - timedelta(seconds=1))
+        async with asyncio.timeout(10):
+            while len(await kvasir.knowledge.list(temporary=True)) > 1:  # noqa: ASYNC110  as above
+                await asyncio.sleep(0.01)
+        service.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await service
+        assert [kb.name for kb in await kvasir.knowledge.list()] == ["kb"]
 
 
 async def test_what_came_in_without_vectors_gets_them_though_another_process_fetched_the_model(
