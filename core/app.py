@@ -14,6 +14,7 @@ from core import registry
 from core.accounts import Accounts
 from core.answer import Answers
 from core.blobs import Blobs
+from core.channels import Channels
 from core.conversation import Conversations
 from core.db.session import Database
 from core.embedders.cache import CachedEmbedder
@@ -30,6 +31,7 @@ from core.retrieve import Retriever
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.texts import system_language, tell
+from core.vault import Vault
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +129,8 @@ class Kvasir:
     conversations: Conversations
     feedback: Feedback
     accounts: Accounts
+    channels: Channels
+    vault: Vault
     jobs: Jobs
     engines: Engines
     embedder: EmbedderSlot
@@ -232,6 +236,8 @@ async def _build(
         conversations=conversations,
         feedback=Feedback(db),
         accounts=accounts,
+        channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
+        vault=Vault(settings.data_dir, settings.secret_key),
         jobs=jobs,
         engines=engines,
         embedder=slot,

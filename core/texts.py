@@ -430,6 +430,42 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
+    # channels
+    "channel_no_setting": (
+        "A channel has no setting «{name}»; there are: {there}.",
+        "频道没有设置 “{name}”；可用：{there}。",
+    ),
+    "channel_no_engine": (
+        "There is no engine «{name}»; there are: {there}.",
+        "没有名为 “{name}” 的引擎；可用：{there}。",
+    ),
+    "channel_no_mode": ("There is no mode «{name}»; there are: {there}.", "没有模式 “{name}”；可用：{there}。"),
+    "channel_no_language": (
+        "Kvasir does not speak «{name}»; there are: {there}.",
+        "不支持语言 “{name}”；可用：{there}。",
+    ),
+    "channel_bad_person": (
+        "«{person}» names nobody; give keys or ids without spaces.",
+        "“{person}” 不是有效的人员标识；请给出不含空格的标识。",
+    ),
+    "channel_many_people": ("At most {most} people can be named.", "最多可指定 {most} 人。"),
+    "channel_bad_place": (
+        "«{place}» is no place; say PLATFORM, PLATFORM:WORKSPACE or PLATFORM:WORKSPACE:CHANNEL, e.g. slack:T1:C9.",
+        "“{place}” 不是有效的位置；请写 平台、平台:工作区 或 平台:工作区:频道，例如 slack:T1:C9。",
+    ),
+    "channel_no_platform": ("There is no platform «{name}»; there are: {there}.", "没有平台 “{name}”；可用：{there}。"),
+    "channel_nothing_to_set": ("Say what to set; --help lists it.", "请说明要设置什么；用 --help 查看。"),
+    "channel_not_set": (
+        "Nothing is set for «{place}»; «kvasir channel list» shows what is.",
+        "“{place}” 没有任何设置；用 “kvasir channel list” 查看已有设置。",
+    ),
+    "channel_was_set": ("{place}: {values}.", "{place}：{values}。"),
+    "channel_was_unbound": ("All that was set for «{place}» is forgotten.", "已清除 “{place}” 的全部设置。"),
+    "channel_private_kb": (
+        ("«{kb}» is private: it answers only in direct messages, and only those whom «kvasir kb allow» let in."),
+        "“{kb}”是私有知识库：仅在私信中回答，且仅限经 “kvasir kb allow” 授权的人。",
+    ),
+    "prompt_file_unreadable": ("The file {file} cannot be read: {reason}.", "无法读取文件 {file}：{reason}。"),
     # secrets that are kept
     "vault_short_key": (
         (
@@ -779,21 +815,26 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "curated_kept": ("Kept in «{kb}»; it answers the next such question.", "已存入“{kb}”，今后类似问题将据此回答。"),
     "file_not_sent": ("«{name}» could not be fetched from the chat.", "无法从聊天平台获取“{name}”。"),
     "chat_help": (
-        "Mention me with a question, or write to me directly; I answer from the documents I was given, with sources. "
-        "Rate answers with 👍 or 👎: it teaches me.\n"
-        "- ask QUESTION\n- kb – what can be asked here\n- status – how I answer here\n"
-        "For whoever looks after the channel:\n"
-        "- kb NAME[, NAME] – answer from these\n- model NAME, prompt TEXT\n"
-        "- mode mention|auto|off – answer mentions, also other questions, or nothing\n"
-        "- language en|zh, feedback on|off, followups on|off\n- helpers ID…, managers KEY…\n- reset\n"
-        "«default» in the place of a value sets it back.",
-        "提及我并提问，或直接给我发消息；我根据已有文档回答并注明来源。请用 👍 或 👎 评价回答，帮助我改进。\n"
-        "- ask 问题\n- kb – 此处可以问什么\n- status – 此处的回答方式\n"
-        "频道管理者还可使用：\n"
-        "- kb 名称[, 名称] – 指定知识库\n- model 名称、prompt 提示词\n"
-        "- mode mention|auto|off – 只答提及、也答其他问题，或不回答\n"
-        "- language en|zh、feedback on|off、followups on|off\n- helpers 成员…、managers 成员键…\n- reset 全部恢复默认\n"
-        "用 default 作为值可恢复默认。",
+        (
+            "Mention me with a question, or write to me directly; I answer from the documents I was given, with "
+            "sources. Rate answers with 👍 or 👎: it teaches me.\n"
+            "- ask QUESTION\n- kb – what can be asked here\n- status – how I answer here\n"
+            "For whoever looks after the channel:\n"
+            "- kb NAME[, NAME] – answer from these\n- model NAME, prompt TEXT\n"
+            "- mode mention|auto|off – answer mentions, also other questions, or nothing\n"
+            "- language en|zh, feedback on|off, followups on|off\n- helpers ID…, managers KEY…\n- reset\n"
+            "«default» in the place of a value sets it back."
+        ),
+        (
+            "提及我并提问，或直接给我发消息；我根据已有文档回答并注明来源。请用 👍 或 👎 评价回答，帮助我改进。\n"
+            "- ask 问题\n- kb – 此处可以问什么\n- status – 此处的回答方式\n"
+            "频道管理者还可使用：\n"
+            "- kb 名称[, 名称] – 指定知识库\n- model 名称、prompt 提示词\n"
+            "- mode mention|auto|off – 只答提及、也答其他问题，或不回答\n"
+            "- language en|zh、feedback on|off、followups on|off\n"
+            "- helpers 成员…、managers 成员键…\n- reset 全部恢复默认\n"
+            "用 default 作为值可恢复默认。"
+        ),
     ),
     "chat_reset": ("All is as it was at first here.", "此处的设置已全部恢复默认。"),
     "chat_changed": ("Changed. Here it is now:", "已更改。当前设置："),
