@@ -242,6 +242,15 @@ class TelegramSettings(Section):
     webhook: Annotated[
         bool, Field(description="Let Telegram call `web.public_url` in place of asking it for updates.")
     ] = False
+    webhook_port: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=65535,
+            description="Where calls of Telegram arrive, on `web.host`; a proxy leads `/hooks/telegram` of "
+            "`web.public_url` there.",
+        ),
+    ] = 8411
     webhook_secret: Annotated[
         SecretStr | None, Field(description="Proves that a call is Telegram's; empty: one that Kvasir makes and keeps.")
     ] = None

@@ -337,6 +337,60 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_fetch": ("Fetching the embedding model", "正在下载嵌入模型"),
     "model_build": ("Building the embedding model", "正在构建嵌入模型"),
     "model_load": ("Loading the embedding model", "正在加载嵌入模型"),
+    # Slack
+    "slack_home_kbs": ("What can be asked here", "此处可以问什么"),
+    "slack_prompt": ("What is «{kb}» about?", "“{kb}”讲了什么？"),
+    "slack_shared": ("Shared by {who}", "由 {who} 分享"),
+    "ask_reason_send": ("Send", "发送"),
+    "ask_reason_close": ("Cancel", "取消"),
+    "slack_check_settings": ("Slack: settings", "Slack：设置"),
+    "slack_check_off": (
+        "Slack is off: set KVASIR_SLACK__BOT_TOKEN (xoxb-…) and KVASIR_SLACK__APP_TOKEN (xapp-…); bots/slack/README.md "
+        "has the steps.",
+        "Slack 未启用：请设置 KVASIR_SLACK__BOT_TOKEN（xoxb-…）和 KVASIR_SLACK__APP_TOKEN（xapp-…）；步骤见 bots/slack/README.md。",
+    ),
+    "slack_check_bot": ("Slack: bot token", "Slack：机器人令牌"),
+    "slack_check_bot_kind": (
+        "KVASIR_SLACK__BOT_TOKEN is no bot token: it begins with xoxb- and stands under «OAuth & Permissions».",
+        "KVASIR_SLACK__BOT_TOKEN 不是机器人令牌：它以 xoxb- 开头，见“OAuth & Permissions”。",
+    ),
+    "slack_check_team": ("It is that of the workspace «{team}».", "属于工作区“{team}”。"),
+    "slack_check_refused": (
+        "Slack refuses it ({error}): install the app to the workspace again and copy the new token.",
+        "Slack 拒绝了它（{error}）：请将应用重新安装到工作区，并复制新令牌。",
+    ),
+    "slack_check_rights": ("Slack: rights", "Slack：权限"),
+    "slack_check_scopes": (
+        "These scopes are missing: {scopes}. Paste bots/slack/manifest.json as the app's manifest and install it again.",
+        "缺少以下权限：{scopes}。请将 bots/slack/manifest.json 粘贴为应用清单并重新安装。",
+    ),
+    "slack_check_time": ("Slack: clock", "Slack：时钟"),
+    "slack_check_clock": (
+        "This machine's clock is {seconds} s off; Slack's signatures hold for 300 s only. Set the clock.",
+        "本机时钟相差 {seconds} 秒；Slack 的签名仅在 300 秒内有效，请校准时钟。",
+    ),
+    "slack_check_socket": ("Slack: Socket Mode", "Slack：Socket Mode"),
+    "slack_check_app_kind": (
+        "KVASIR_SLACK__APP_TOKEN is no app-level token: it begins with xapp- and is made under «Basic Information».",
+        "KVASIR_SLACK__APP_TOKEN 不是应用级令牌：它以 xapp- 开头，在“Basic Information”中创建。",
+    ),
+    "slack_check_socket_refused": (
+        "Slack opens no connection ({error}): the app-level token needs the scope connections:write, and Socket Mode must "
+        "be on.",
+        "Slack 未建立连接（{error}）：应用级令牌需要 connections:write 权限，并需启用 Socket Mode。",
+    ),
+    "slack_check_events": ("Slack: events", "Slack：事件"),
+    "slack_check_http": ("They come by HTTP, to web.public_url.", "通过 HTTP 发送到 web.public_url。"),
+    "slack_check_no_url": (
+        "Without an app-level token events come by HTTP, and Slack must reach this machine: set KVASIR_WEB__PUBLIC_URL "
+        "to its https:// address.",
+        "没有应用级令牌时事件通过 HTTP 到达，Slack 必须能访问本机：请将 KVASIR_WEB__PUBLIC_URL 设为其 https:// 地址。",
+    ),
+    "slack_check_install": ("Slack: installation in many workspaces", "Slack：安装到多个工作区"),
+    "slack_check_oauth": (
+        "It needs KVASIR_SLACK__CLIENT_SECRET, KVASIR_SLACK__SIGNING_SECRET and KVASIR_WEB__PUBLIC_URL too.",
+        "还需要 KVASIR_SLACK__CLIENT_SECRET、KVASIR_SLACK__SIGNING_SECRET 和 KVASIR_WEB__PUBLIC_URL。",
+    ),
     # kvasir doctor
     "doctor_settings": ("Settings", "设置"),
     "doctor_start": ("Start", "启动"),
@@ -813,6 +867,28 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "curated_by": ("Answered by {name} on {day}.", "由 {name} 于 {day} 回答。"),
     "curated_no_question": ("Nothing was asked here yet.", "这里还没有人提问。"),
     "curated_kept": ("Kept in «{kb}»; it answers the next such question.", "已存入“{kb}”，今后类似问题将据此回答。"),
+    "telegram_bad_token": (
+        "telegram.token is no token of a bot; BotFather gives one such as 123456:ABC-…",
+        "telegram.token 不是机器人令牌；请向 BotFather 获取，形如 123456:ABC-…",
+    ),
+    "telegram_bad_proxy": (
+        "telegram.proxy cannot be used; give http://host:port or socks5://host:port.",
+        "telegram.proxy 无法使用；请填写 http://主机:端口 或 socks5://主机:端口。",
+    ),
+    "telegram_no_public_url": (
+        "telegram.webhook needs web.public_url, the https address at which Telegram reaches Kvasir.",
+        "telegram.webhook 需要 web.public_url，即 Telegram 访问 Kvasir 的 https 地址。",
+    ),
+    "telegram_file_too_big": (
+        "Telegram gives bots no files above 20 MB; «{name}» is larger. A local Bot API server gives all.",
+        "Telegram 不向机器人提供超过 20 MB 的文件，“{name}”过大；可改用本地 Bot API 服务器。",
+    ),
+    "telegram_menu_ask": ("Ask a question", "提问"),
+    "telegram_menu_kb": ("What can be asked here; kb NAME chooses", "此处可问的内容；kb 名称 可选择"),
+    "telegram_menu_status": ("How I answer here", "此处的回答方式"),
+    "telegram_menu_help": ("What I can do", "使用说明"),
+    "telegram_menu_stop": ("Stop the answer that is being written", "停止正在生成的回答"),
+    "telegram_menu_keep": ("Keep the message you reply to as an answer", "将所回复的消息存为标准答案"),
     "file_not_sent": ("«{name}» could not be fetched from the chat.", "无法从聊天平台获取“{name}”。"),
     "chat_help": (
         (
