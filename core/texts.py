@@ -345,9 +345,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "ask_reason_close": ("Cancel", "取消"),
     "slack_check_settings": ("Slack: settings", "Slack：设置"),
     "slack_check_off": (
-        "Slack is off: set KVASIR_SLACK__BOT_TOKEN (xoxb-…) and KVASIR_SLACK__APP_TOKEN (xapp-…); bots/slack/README.md "
-        "has the steps.",
-        "Slack 未启用：请设置 KVASIR_SLACK__BOT_TOKEN（xoxb-…）和 KVASIR_SLACK__APP_TOKEN（xapp-…）；步骤见 bots/slack/README.md。",
+        "Slack is off: set KVASIR_SLACK__BOT_TOKEN and KVASIR_SLACK__APP_TOKEN; bots/slack/README.md has the steps.",
+        "Slack 未启用：请设置 KVASIR_SLACK__BOT_TOKEN 和 KVASIR_SLACK__APP_TOKEN；步骤见 bots/slack/README.md。",
     ),
     "slack_check_bot": ("Slack: bot token", "Slack：机器人令牌"),
     "slack_check_bot_kind": (
@@ -361,7 +360,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "slack_check_rights": ("Slack: rights", "Slack：权限"),
     "slack_check_scopes": (
-        "These scopes are missing: {scopes}. Paste bots/slack/manifest.json as the app's manifest and install it again.",
+        "These scopes are missing: {scopes}. Paste bots/slack/manifest.json as the app's manifest and install again.",
         "缺少以下权限：{scopes}。请将 bots/slack/manifest.json 粘贴为应用清单并重新安装。",
     ),
     "slack_check_time": ("Slack: clock", "Slack：时钟"),
@@ -375,15 +374,13 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "KVASIR_SLACK__APP_TOKEN 不是应用级令牌：它以 xapp- 开头，在“Basic Information”中创建。",
     ),
     "slack_check_socket_refused": (
-        "Slack opens no connection ({error}): the app-level token needs the scope connections:write, and Socket Mode must "
-        "be on.",
+        "Slack opens no connection ({error}): Socket Mode must be on, and the token needs connections:write.",
         "Slack 未建立连接（{error}）：应用级令牌需要 connections:write 权限，并需启用 Socket Mode。",
     ),
     "slack_check_events": ("Slack: events", "Slack：事件"),
     "slack_check_http": ("They come by HTTP, to web.public_url.", "通过 HTTP 发送到 web.public_url。"),
     "slack_check_no_url": (
-        "Without an app-level token events come by HTTP, and Slack must reach this machine: set KVASIR_WEB__PUBLIC_URL "
-        "to its https:// address.",
+        "Without an app-level token, Slack must reach this machine: set KVASIR_WEB__PUBLIC_URL to its https:// address.",
         "没有应用级令牌时事件通过 HTTP 到达，Slack 必须能访问本机：请将 KVASIR_WEB__PUBLIC_URL 设为其 https:// 地址。",
     ),
     "slack_check_install": ("Slack: installation in many workspaces", "Slack：安装到多个工作区"),
