@@ -10,10 +10,11 @@ import socket
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from core import registry
 from core.app import Kvasir
 from core.errors import KvasirError
 from core.settings import Settings, unknown_variables
@@ -31,6 +32,10 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+Check = Callable[[Settings], AsyncIterator[Finding]]
+"""What a chat platform looks at; it changes nothing."""
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
@@ -52,6 +57,22 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(tell("doctor_start"), False, str(error))
     except TimeoutError:
         yield Finding(tell("doctor_start"), False, tell("doctor_slow", seconds=int(_TIMEOUT)))
+
+
+async def examine_platform(settings: Settings, name: str) -> AsyncIterator[Finding]:
+    """The findings of a chat platform's own check, found under `kvasir.checks`: tokens, rights, events, the clock.
+
+    Raises ConfigError where there is no such platform.
+    """
+    check: Check = registry.load("kvasir.checks", name)
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            async for finding in check(settings):
+                yield finding
+    except KvasirError as error:
+        yield Finding(name, False, str(error))
+    except TimeoutError:
+        yield Finding(name, False, tell("doctor_slow", seconds=int(_TIMEOUT)))
 
 
 async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:

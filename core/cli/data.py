@@ -90,13 +90,19 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kv
     run(work)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    platform: Annotated[
+        str, typer.Argument(metavar="[PLATFORM]", help="Look at a chat platform alone: slack, discord, or telegram.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Look whether everything is in order, and say what to do where it is not (status 1)."""
 
     async def work(settings: Settings) -> list[Finding]:
-        from core.doctor import examine
+        from core.doctor import examine, examine_platform
 
-        return [finding async for finding in examine(settings)]
+        found = examine_platform(settings, platform) if platform else examine(settings)
+        return [finding async for finding in found]
 
     found = run(work)
     if as_json:
