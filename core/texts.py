@@ -380,7 +380,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "slack_check_events": ("Slack: events", "Slack：事件"),
     "slack_check_http": ("They come by HTTP, to web.public_url.", "通过 HTTP 发送到 web.public_url。"),
     "slack_check_no_url": (
-        "Without an app-level token, Slack must reach this machine: set KVASIR_WEB__PUBLIC_URL to its https:// address.",
+        "Without an app-level token, Slack must reach this machine: set KVASIR_WEB__PUBLIC_URL (https://…).",
         "没有应用级令牌时事件通过 HTTP 到达，Slack 必须能访问本机：请将 KVASIR_WEB__PUBLIC_URL 设为其 https:// 地址。",
     ),
     "slack_check_install": ("Slack: installation in many workspaces", "Slack：安装到多个工作区"),
