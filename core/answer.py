@@ -254,6 +254,8 @@ class Answers:
                 if safe:
                     record.text += safe
                     yield safe
+                if engine.info.is_scripted:
+                    continue
                 tokens += engine.count_tokens(piece)
                 if engine.info.is_language_model and tokens > 2 * sampling.max_tokens:
                     record.notice = say("length_notice", record.language)

@@ -78,8 +78,7 @@ class Conversations:
     async def known(self, place: Place) -> bool:
         """Whether something was asked there before."""
         async with self._db.read() as session:
-            row = await _of_place(session, place)
-            return row is not None and row.title != ""
+            return await _of_place(session, place) is not None
 
     async def last_question(self, place: Place) -> tuple[str, Sequence[str]] | None:
         """What was last asked in a place, standing alone, and the names of the knowledge bases that were asked."""

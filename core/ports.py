@@ -101,6 +101,8 @@ class EngineInfo:
     is_language_model: bool
     """False: it can only quote; it cannot rewrite a question or follow a prompt."""
     context_size: int
+    is_scripted: bool = False
+    """What it says was written beforehand: it is neither too long nor repeating itself by mistake."""
 
 
 class Engine(Protocol):

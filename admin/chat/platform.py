@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, Protocol
 
 from admin.html import to_html
@@ -12,7 +12,7 @@ from admin.schemas import SourceOut
 from admin.stream import event
 from core.errors import KvasirError
 from core.texts import place_of, spoken, tell
-from core.types import Capabilities, Finished, Language, Mention, Source, Thumb
+from core.types import Capabilities, Finished, Language, Mention, Source
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +72,6 @@ class WebPlatform:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self._open: dict[str, WebAnswer] = {}
-
-    async def events(self) -> AsyncIterator[Mention | Thumb]:
-        """None: each question comes with the request that waits for its answer, see `ask`."""
-        none: tuple[Mention, ...] = ()
-        for mention in none:
-            yield mention
 
     async def open_answer(self, mention: Mention) -> WebAnswer:
         return self._open[mention.message_id]

@@ -11,7 +11,8 @@ from typing import cast
 import pytest
 
 from core.access import Action, may
-from core.app import Kvasir
+from core.app import EmbedderState, Kvasir
+from core.channels import Channels
 from core.db import migrate
 from core.db.session import Database
 from core.feedback import Feedback
@@ -25,13 +26,24 @@ class FakeKnowledge:
 
     there: dict[str, bool] = field(default_factory=lambda: {"handbook": False})
 
-    async def list(self) -> Sequence[SimpleNamespace]:
+    granted: set[tuple[str, str]] = field(default_factory=set)
+    """(knowledge base, key of a person)."""
+    files: list[str] = field(default_factory=list)
+    """Names of those that hold the files of a thread."""
+
+    async def names(self) -> Sequence[SimpleNamespace]:
         return [SimpleNamespace(name=name, private=private) for name, private in self.there.items()]
+
+    async def is_granted(self, kb: str, person: str, *, member: bool = True) -> bool:
+        return (kb, person) in self.granted
+
+    async def has(self, name: str) -> bool:
+        return name in self.files
 
 
 class FakeAccounts:
-    def may(self, who: Person, action: Action, *, private: bool) -> bool:
-        return may(who, action, private=private, anonymous=True)
+    def may(self, who: Person, action: Action, *, private: bool, granted: bool = False) -> bool:
+        return may(who, action, private=private, anonymous=True, granted=granted)
 
 
 @dataclass
@@ -56,6 +68,9 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         feedback=Feedback(db),
         knowledge=knowledge,
         accounts=FakeAccounts(),
+        channels=Channels(db, house.settings.channels),
+        embedder_state=EmbedderState(ready=True),
+        db=db,
     )
     yield Front(cast(Kvasir, kvasir), house, knowledge)
     await house.answers.close()

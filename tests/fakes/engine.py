@@ -22,6 +22,7 @@ class FakeEngine:
     """Pieces after which it breaks down."""
     is_language_model: bool = True
     context_size: int = 8192
+    is_scripted: bool = False
     asked: list[tuple[Prompt, Sampling]] = field(default_factory=list)
     running: int = 0
     """Streams that are open now."""
@@ -33,7 +34,7 @@ class FakeEngine:
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo("fake", "fake-1", self.is_language_model, self.context_size)
+        return EngineInfo("fake", "fake-1", self.is_language_model, self.context_size, self.is_scripted)
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str, None]:
         self.asked.append((prompt, sampling))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from core.types import Capabilities, Finished, Mention, Source, Thumb
+from core.types import Capabilities, Finished, Mention, Source
 
 
 @dataclass
@@ -42,15 +42,9 @@ CAPABILITIES = Capabilities(max_length=10_000, streaming="native", edit_interval
 
 @dataclass
 class FakePlatform:
-    said: Sequence[Mention | Thumb] = ()
-    """What people say, in order."""
     answers: list[FakeAnswer] = field(default_factory=list)
     name: str = "fake"
     capabilities: Capabilities = CAPABILITIES
-
-    async def events(self) -> AsyncIterator[Mention | Thumb]:
-        for event in self.said:
-            yield event
 
     async def open_answer(self, mention: Mention) -> FakeAnswer:
         answer = FakeAnswer(mention)

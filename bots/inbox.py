@@ -1,0 +1,312 @@
+"""The durable inbox: a question is kept before its platform hears that it arrived, and stays until its answer stands.
+
+What is promised to people is one visible answer for each question. A question is taken in at most once (its key is
+unique), worked on at least once (a lease that is not renewed is taken over), and answered in messages whose ids are
+kept before they are edited: whoever takes over edits those. A worker whose lease was taken over can write nothing
+more, since each of its writes names its fencing number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from core.db.session import Database
+from core.db.tables import InboxRow, PostRow, UtcDateTime, new_id, now
+from core.types import ChatFile, Mention, Person, Place, Role
+
+LEASE: Final = timedelta(seconds=20)
+BEAT_SECONDS: Final = 5.0
+_SURE_SECONDS: Final = LEASE.total_seconds() - 3
+MOST_ATTEMPTS: Final = 20
+"""A question that was taken up so often and never finished is given up."""
+MOST_EDITS: Final = 1
+_KEPT: Final = timedelta(days=90)
+
+
+class LeaseLost(Exception):
+    """Another process goes on with this question: stop without writing."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A question this process has to answer."""
+
+    id: str
+    mention: Mention
+    answer_id: str
+    fence: int
+    attempts: int
+    posts: list[str]
+    """Ids of our messages that answer it, in order."""
+    held_until: float = field(default_factory=lambda: time.monotonic() + _SURE_SECONDS)
+    """By this machine's monotonic clock; until then it is surely ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What a message of ours belongs to."""
+
+    inbox_id: str
+    answer_id: str
+    state: str
+    mention: Mention
+
+
+class Inbox:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._insert = sqlite.insert if db.is_sqlite else postgresql.insert
+
+    # ------------------------------------------------------------ in
+    async def take_in(self, mention: Mention, *, waiting: bool = False, state: str = "") -> Item | None:
+        """Keep a question, and take it up at once unless it is `waiting`; None: it was here before.
+
+        `state` keeps it as one that there is nothing to do for. Raises Unavailable; nothing was kept then.
+        """
+        item = Item(new_id(), mention, new_id(), 0 if waiting or state else 1, 1, [])
+        values = {
+            "id": item.id,
+            **_key(mention.place, mention.message_id),
+            "mention": to_json(mention),
+            "answer_id": item.answer_id,
+            "state": state or ("waiting" if waiting else "working"),
+            "fence": item.fence,
+            "attempts": item.fence,
+            "lease_until": now() + LEASE if item.fence else None,
+            "said_at": mention.said_at or now(),
+            "edits": 0,
+        }
+        async with self._db.session() as session:
+            connection = await session.connection()  # past the unit of work, which costs more than the statement
+            done = await connection.execute(self._insert(InboxRow).values(values).on_conflict_do_nothing())
+            return item if done.rowcount else None
+
+    async def reopen(self, mention: Mention, *, edited: bool) -> Item | None:
+        """Take a question up once more, with the messages it has: its text was changed, or another answer is wanted.
+
+        None where that was done often enough, its text is the same, or it was withdrawn.
+        """
+        async with self._db.session() as session:
+            row = await _by_message(session, mention.place, mention.message_id, lock=True)
+            if row is None or row.state == "withdrawn":
+                return None
+            if edited and (row.edits >= MOST_EDITS or row.mention.get("text") == mention.text):
+                return None
+            row.edits += edited
+            row.mention, row.answer_id, row.attempts = to_json(mention), new_id(), 0
+            return await _taken_up(session, row)
+
+    async def withdraw(self, place: Place, message_id: str) -> Sequence[str] | None:
+        """The question was deleted: it will not be answered; gives our messages for it, None if it was not here.
+
+        A question that comes after its own deletion is known already.
+        """
+        async with self._db.session() as session:
+            row = await _by_message(session, place, message_id, lock=True)
+            if row is None:
+                return None
+            row.state, row.fence, row.lease_until, row.mention = "withdrawn", row.fence + 1, None, {}
+            row.finished_at = row.finished_at or now()
+            return await _posts(session, row.id)
+
+    # ------------------------------------------------------------ work
+    async def take_over(self, platform: str, *, everything: bool = False, most: int = 200) -> Sequence[Item]:
+        """Questions that wait or whose worker is gone, oldest first; `everything`: there is no other worker."""
+        free = or_(InboxRow.state == "waiting", and_(InboxRow.state == "working", InboxRow.lease_until < now()))
+        if everything:
+            free = InboxRow.state.in_(("waiting", "working"))
+        async with self._db.session() as session:
+            rows = list(
+                await session.scalars(
+                    select(InboxRow)
+                    .where(InboxRow.platform == platform, free)
+                    .order_by(InboxRow.created_at, InboxRow.id)
+                    .limit(most)
+                    .with_for_update(skip_locked=True)
+                )
+            )
+            items = []
+            for row in rows:
+                if row.attempts >= MOST_ATTEMPTS:
+                    row.state, row.finished_at, row.lease_until = "failed", now(), None
+                else:
+                    items.append(await _taken_up(session, row))
+            return items
+
+    async def keep(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Renew the leases; gives those that another process has taken over."""
+        if not items:
+            return ()
+        until = time.monotonic() + _SURE_SECONDS
+        async with self._db.session() as session:
+            held = await session.scalars(
+                update(InboxRow)
+                .where(
+                    tuple_(InboxRow.id, InboxRow.fence).in_([(item.id, item.fence) for item in items]),
+                    InboxRow.state == "working",
+                )
+                .values(lease_until=now() + LEASE)
+                .returning(InboxRow.id)
+            )
+            ids = set(held)
+        for item in items:
+            if item.id in ids:
+                item.held_until = until
+        return [item for item in items if item.id not in ids]
+
+    async def add_post(self, item: Item, post: str) -> None:
+        """Remember a message of ours, before it is ever edited. Raises LeaseLost."""
+        row = {
+            "id": new_id(),
+            "inbox_id": item.id,
+            "number": len(item.posts),
+            **_key(item.mention.place, post),
+        }
+        columns = [PostRow.__table__.c[name] for name in row]
+        values = [literal(value, column.type) for value, column in zip(row.values(), columns, strict=True)]
+        held = exists().where(*_held(item))
+        async with self._db.session() as session:
+            connection = await session.connection()
+            done = await connection.execute(
+                insert(PostRow).from_select(
+                    [*row, "created_at"], select(*values, literal(now(), UtcDateTime())).where(held)
+                )
+            )
+            if not done.rowcount:
+                raise LeaseLost(item.id)
+        item.posts.append(post)
+
+    async def drop_post(self, item: Item, post: str) -> None:
+        """Forget a message that is not there any more."""
+        async with self._db.session() as session:
+            await session.execute(delete(PostRow).where(PostRow.inbox_id == item.id, PostRow.message == post))
+        item.posts.remove(post)
+
+    async def finish(self, item: Item, state: str) -> None:
+        """It is done, failed, or late. Raises LeaseLost."""
+        await self._write(item, state=state, finished_at=now(), lease_until=None)
+
+    async def release(self, item: Item) -> None:
+        """Give it back unanswered, for whoever comes next."""
+        await self._write(item, state="waiting", lease_until=None, attempts=max(0, item.attempts - 1))
+
+    async def check(self, item: Item) -> None:
+        """Raises LeaseLost where this process was away for so long that another may have gone on with the question."""
+        if time.monotonic() < item.held_until:
+            return
+        async with self._db.read() as session:
+            if not await session.scalar(select(exists().where(*_held(item)))):
+                raise LeaseLost(item.id)
+
+    async def forget_old(self) -> None:
+        """Remove what was finished long ago; thumbs under such old messages are not heard any more."""
+        old = select(InboxRow.id).where(
+            InboxRow.created_at < now() - _KEPT, InboxRow.state.not_in(("waiting", "working"))
+        )
+        async with self._db.session() as session:
+            await session.execute(delete(PostRow).where(PostRow.inbox_id.in_(old)))
+            await session.execute(delete(InboxRow).where(InboxRow.id.in_(old)))
+
+    # ------------------------------------------------------------ looked up
+    async def posted(self, place: Place, post: str) -> Posted | None:
+        """What a message of ours answers; None: it is not ours."""
+        async with self._db.read() as session:
+            row = await session.scalar(
+                select(InboxRow)
+                .join(PostRow, PostRow.inbox_id == InboxRow.id)
+                .where(
+                    PostRow.platform == place.platform,
+                    PostRow.workspace == place.workspace,
+                    PostRow.channel == place.channel,
+                    PostRow.message == post,
+                )
+            )
+            if row is None or not row.mention:
+                return None
+            return Posted(row.id, row.answer_id, row.state, from_json(row.mention))
+
+    async def of(self, place: Place, message_id: str) -> Posted | None:
+        """The question that was asked by a message, whatever became of it."""
+        async with self._db.read() as session:
+            row = await _by_message(session, place, message_id, lock=False)
+            if row is None:
+                return None
+            mention = from_json(row.mention) if row.mention else Mention(place, message_id, Person("", ""), "")
+            return Posted(row.id, row.answer_id, row.state, mention)
+
+    async def posts_of(self, inbox_id: str) -> Sequence[str]:
+        async with self._db.read() as session:
+            return await _posts(session, inbox_id)
+
+    async def waiting(self) -> int:
+        """How many questions are not answered yet, on all platforms."""
+        async with self._db.read() as session:
+            count = select(func.count()).where(InboxRow.state.in_(("waiting", "working")))
+            return await session.scalar(count) or 0
+
+    async def _write(self, item: Item, **values: Any) -> None:
+        async with self._db.session() as session:
+            connection: AsyncConnection = await session.connection()
+            done = await connection.execute(update(InboxRow).where(*_held(item)).values(**values))
+            if not done.rowcount:
+                raise LeaseLost(item.id)
+
+
+async def _taken_up(session: AsyncSession, row: InboxRow) -> Item:
+    row.state, row.fence, row.attempts = "working", row.fence + 1, row.attempts + 1
+    row.lease_until, row.finished_at = now() + LEASE, None
+    posts = await _posts(session, row.id)
+    return Item(row.id, from_json(row.mention), row.answer_id, row.fence, row.attempts, posts)
+
+
+async def _by_message(session: AsyncSession, place: Place, message: str, *, lock: bool) -> InboxRow | None:
+    query = select(InboxRow).filter_by(**_key(place, message))
+    row: InboxRow | None = await session.scalar(query.with_for_update() if lock else query)
+    return row
+
+
+async def _posts(session: AsyncSession, inbox_id: str) -> list[str]:
+    return list(
+        await session.scalars(select(PostRow.message).where(PostRow.inbox_id == inbox_id).order_by(PostRow.number))
+    )
+
+
+def _held(item: Item) -> tuple[Any, ...]:
+    return InboxRow.id == item.id, InboxRow.fence == item.fence, InboxRow.state == "working"
+
+
+def _key(place: Place, message: str) -> dict[str, str]:
+    return {
+        "platform": place.platform,
+        "workspace": place.workspace,
+        "channel": place.channel,
+        "message": message,
+    }
+
+
+def to_json(mention: Mention) -> dict[str, Any]:
+    """A mention of a chat platform as JSON; `from_json` gives the same again."""
+    values = asdict(replace(mention, said_at=None, filter=None))
+    return values | {"said_at": mention.said_at.isoformat() if mention.said_at else None}
+
+
+def from_json(kept: dict[str, Any]) -> Mention:
+    person = kept["person"]
+    return Mention(
+        **{
+            **kept,
+            "place": Place(**kept["place"]),
+            "person": Person(**{**person, "role": Role(person["role"])}),
+            "kbs": tuple(kept["kbs"]),
+            "files": tuple(ChatFile(**file) for file in kept["files"]),
+            "said_at": datetime.fromisoformat(kept["said_at"]) if kept["said_at"] else None,
+        }
+    )

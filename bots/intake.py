@@ -1,0 +1,345 @@
+"""Takes in what people do on one chat platform, and sees each question through to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+from bots.commands import Commands
+from bots.errors import DeliveryError
+from bots.files import ThreadFiles
+from bots.helping import Helping
+from bots.inbox import Inbox, Item, LeaseLost, Posted
+from bots.platform import Controls, Messenger
+from bots.questions import looks_like_question
+from bots.quota import Quota
+from bots.streaming import ChatAnswer
+from bots.tempo import Tempos
+from core.db.tables import now
+from core.errors import KvasirError
+from core.texts import speaking, tell
+from core.types import ChatEvent, Command, Deleted, Mention, Person, Place, Press, Said, Thumb
+
+if TYPE_CHECKING:
+    from bots.handler import ChatHandler
+    from core.app import Kvasir
+    from core.channels import ChannelSettings
+
+logger = logging.getLogger(__name__)
+
+_MOST_AT_ONCE: Final = 2000
+"""Questions in this process's hands; more wait in the inbox."""
+_READ_BACK: Final = 20
+"""Messages of a thread that are read from its platform."""
+_STOP_SECONDS: Final = 30.0
+
+
+@dataclass(slots=True)
+class _Work:
+    """An answer being written."""
+
+    item: Item
+    task: asyncio.Task[None] | None = None
+    speaking: asyncio.Task[None] | None = None
+    """What generates it; cancelled to stop it."""
+    why: Literal["", "stop", "withdrawn", "anew"] = ""
+    """Why it was ended from outside."""
+
+
+class Intake:
+    """The port `Intake` of one messenger; owns the work that it begins until `close`."""
+
+    def __init__(self, kvasir: Kvasir, handler: ChatHandler, messenger: Messenger, inbox: Inbox) -> None:
+        self._kvasir = kvasir
+        self._handler = handler
+        self._messenger = messenger
+        self._inbox = inbox
+        self._tempos = Tempos()
+        self._commands = Commands(kvasir, inbox)
+        self._files = ThreadFiles(kvasir, messenger)
+        self._helping = Helping(kvasir, messenger)
+        self._working: dict[str, _Work] = {}
+        """By the id of the question."""
+        self._quota = Quota()
+
+    # ------------------------------------------------------------ the port
+    async def take(self, event: ChatEvent) -> str:
+        match event:
+            case Mention():
+                with speaking(self._handler.language(event)):
+                    return await self._mention(event)
+            case Deleted():
+                await self._deleted(event)
+                return ""
+            case Thumb() | Press() | Command():
+                channel = await self._kvasir.channels.get(event.place) if event.place else None
+                language = (channel.language if channel else None) or self._kvasir.settings.language
+                with speaking("en" if language == "auto" else language):
+                    try:
+                        return await self._other(event)
+                    except KvasirError as error:
+                        return str(error)
+
+    async def thread_of(self, place: Place, post: str) -> str | None:
+        posted = await self._inbox.posted(place, post)
+        return posted.mention.place.thread if posted else None
+
+    async def _other(self, event: Thumb | Press | Command) -> str:
+        match event:
+            case Thumb():
+                return await self._thumb(event)
+            case Press():
+                return await self._press(event)
+            case Command():
+                return await self._commands.run(event)
+
+    # ------------------------------------------------------------ questions
+    async def _mention(self, mention: Mention) -> str:
+        channel = await self._kvasir.channels.get(mention.place)
+        if not await self._is_for_us(mention, channel):
+            return ""
+        if mention.edited and (await self._edited(mention)):
+            return ""
+        sentence, state = self._quota_says(mention)
+        waiting = len(self._working) >= _MOST_AT_ONCE
+        item = await self._inbox.take_in(mention, waiting=waiting, state=state)
+        if item is None:
+            return ""
+        if not state:
+            self._quota.count(mention)
+            if not waiting:
+                self._begin(item)
+        return sentence
+
+    async def _is_for_us(self, mention: Mention, channel: ChannelSettings) -> bool:
+        """Whether this is to be answered where it was said. Direct messages and commands always are."""
+        if mention.trigger in ("dm", "command"):
+            return True
+        if channel.mode == "off":
+            return False
+        if mention.trigger == "thread" and channel.follow_ups and await self._kvasir.conversations.known(mention.place):
+            return True
+        if mention.trigger in ("heard", "thread"):
+            return channel.mode == "auto" and looks_like_question(mention.text)
+        return True
+
+    def _quota_says(self, mention: Mention) -> tuple[str, str]:
+        """What to say to somebody who asks too much (once a minute), and the state such a question is kept in."""
+        limits = self._kvasir.settings.channels
+        full = self._quota.full(mention, limits.questions_per_minute, limits.channel_questions_per_minute)
+        if not full:
+            return "", ""
+        return (tell(f"quota_{full}") if self._quota.may_tell(mention) else ""), "failed"
+
+    async def _edited(self, mention: Mention) -> bool:
+        """Whether the question was here before; if so, it is answered anew where that is due."""
+        held = self._held(mention.place, mention.message_id)
+        if held is not None and held.mention.text != mention.text:
+            await self._stop(held.id, "anew")
+        before = await self._inbox.of(mention.place, mention.message_id)
+        if before is None:
+            return False
+        if mention.text.strip():
+            recorded = await self._kvasir.answers.recorded(before.answer_id)
+            again = replace(mention, regenerate=before.answer_id if recorded else None)
+            item = await self._inbox.reopen(again, edited=True)
+            if item is not None:
+                self._begin(item)
+        return True
+
+    def _held(self, place: Place, message_id: str) -> Item | None:
+        for work in self._working.values():
+            mention = work.item.mention
+            if mention.message_id == message_id and replace(mention.place, thread="") == replace(place, thread=""):
+                return work.item
+        return None
+
+    async def _deleted(self, event: Deleted) -> None:
+        held = self._held(event.place, event.message_id)
+        if held is not None:
+            await self._stop(held.id, "withdrawn")
+        posts = await self._inbox.withdraw(event.place, event.message_id)
+        gone = Mention(event.place, event.message_id, Person("", ""), "")
+        if posts is None:  # it may come yet
+            await self._inbox.take_in(gone, state="withdrawn")
+            return
+        surface = self._messenger.surface(gone)
+        for post in posts:
+            try:
+                await surface.delete(post)
+            except DeliveryError as error:
+                logger.info("an answer to a deleted question stays: %s", error)
+
+    # ------------------------------------------------------------ work
+    def _begin(self, item: Item) -> None:
+        work = self._working[item.id] = _Work(item)
+        work.task = asyncio.create_task(self._see_through(work), name=f"answer-{item.id}")
+
+    async def _see_through(self, work: _Work) -> None:
+        """Answer a question; whatever happens, its row says how it stands."""
+        item = work.item
+        try:
+            with speaking(self._handler.language(item.mention)):
+                await self._answer(work)
+        except LeaseLost:
+            logger.info("question %s was taken over by another process", item.id)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(item))
+            raise
+        except Exception:
+            logger.exception("question %s could not be answered on %s", item.id, self._messenger.name)
+            await self._finish(item, "failed")
+        finally:
+            if self._working.get(item.id) is work:
+                del self._working[item.id]
+
+    async def _answer(self, work: _Work) -> None:
+        item = work.item
+        mention = item.mention
+        surface = self._messenger.surface(mention)
+        can = surface.capabilities
+        channel = await self._kvasir.channels.get(mention.place)
+        answer = ChatAnswer(
+            surface,
+            self._inbox,
+            item,
+            self._tempos.of(surface.tempo, can.edit_interval, can.edit_growth),
+            quiet=mention.trigger == "heard",
+            controls=Controls(
+                rate=channel.feedback,
+                again=True,
+                human=bool(channel.helpers),
+                share=mention.alone and mention.trigger == "command",
+            ),
+        )
+        answer.begin()
+        speaking_task = work.speaking = asyncio.create_task(self._speak(answer, item), name=f"speak-{item.id}")
+        try:
+            await asyncio.wait({speaking_task})
+            if not speaking_task.cancelled():
+                speaking_task.result()
+            elif work.why == "stop":
+                await answer.stopped()
+            elif work.why == "withdrawn":
+                await answer.withdraw()
+            if work.why not in ("withdrawn", "anew"):
+                await self._finish(item, "failed" if answer.failed else "done")
+        finally:
+            speaking_task.cancel()
+            await asyncio.gather(speaking_task, return_exceptions=True)
+            await answer.close()
+
+    async def _speak(self, answer: ChatAnswer, item: Item) -> None:
+        mention = item.mention
+        if item.attempts > 1 and (finished := await self._kvasir.answers.recorded(item.answer_id)):
+            await answer.finish(finished)
+            return
+        oldest = now() - timedelta(minutes=self._kvasir.settings.channels.max_age_minutes)
+        if mention.said_at is not None and mention.said_at < oldest:
+            await answer.fail(tell("question_too_old"))
+            return
+        await self._handler.answer(
+            answer,
+            mention,
+            answer_id=item.answer_id,
+            read_back=self._read_back if self._kvasir.settings.channels.reading_back else None,
+            files=self._files.of,
+        )
+
+    async def _read_back(self, mention: Mention) -> Sequence[Said]:
+        try:
+            return await self._messenger.history(mention, _READ_BACK)
+        except DeliveryError as error:
+            logger.info("the thread could not be read back: %s", error)
+            return ()
+
+    async def _stop(self, inbox_id: str, why: Literal["stop", "withdrawn", "anew"]) -> bool:
+        """End an answer that is being written here, and wait until it has come to rest; False: there is none."""
+        work = self._working.get(inbox_id)
+        if work is None or work.task is None:
+            return False
+        work.why = why
+        if work.speaking is not None:
+            work.speaking.cancel()
+        await asyncio.wait({work.task}, timeout=_STOP_SECONDS)
+        return True
+
+    async def _finish(self, item: Item, state: str) -> None:
+        try:
+            await self._inbox.finish(item, state)
+        except LeaseLost:
+            logger.info("question %s was taken over by another process", item.id)
+
+    async def _give_back(self, item: Item) -> None:
+        with contextlib.suppress(LeaseLost):
+            await self._inbox.release(item)
+
+    # ------------------------------------------------------------ over time
+    async def take_over(self, *, everything: bool = False) -> None:
+        """Go on with questions that nobody works on."""
+        room = _MOST_AT_ONCE - len(self._working)
+        if room > 0:
+            items = await self._inbox.take_over(self._messenger.name, everything=everything, most=min(room, 200))
+            for item in items:
+                self._begin(item)
+
+    async def keep_leases(self) -> None:
+        """Renew the leases of what is being answered; leave what another process has taken over."""
+        for item in await self._inbox.keep([work.item for work in self._working.values()]):
+            work = self._working.get(item.id)
+            if work is not None and work.item is item and work.task is not None:
+                work.task.cancel()
+
+    async def close(self, grace: float) -> None:
+        """Let answers come to their end for so many seconds; the rest is given back to the inbox."""
+        tasks = {work.task for work in self._working.values() if work.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------ thumbs and controls
+    async def _thumb(self, thumb: Thumb) -> str:
+        if thumb.place is not None:
+            posted = await self._inbox.posted(thumb.place, thumb.post) if thumb.post else None
+            if thumb.post and posted is None and not thumb.answer_id:
+                return ""
+            if not (await self._kvasir.channels.get(thumb.place)).feedback:
+                return ""
+            thumb = replace(thumb, answer_id=thumb.answer_id or (posted.answer_id if posted else ""))
+        if not await self._handler.on_thumb(thumb):
+            return tell("rating_not_kept")
+        return tell({1: "thanks_up", -1: "thanks_down", 0: "thanks_withdrawn"}[thumb.value])
+
+    async def _press(self, press: Press) -> str:
+        if press.control == "keep":
+            return await self._helping.keep(press)
+        posted = await self._inbox.posted(press.place, press.post)
+        if posted is None:
+            return tell("not_our_message")
+        match press.control:
+            case "human":
+                return await self._helping.call(press, posted)
+            case "resolved":
+                return await self._helping.resolve(press, posted)
+        if press.person.key != posted.mention.person.key and not press.may_manage:
+            return tell("only_the_asker")
+        if press.control == "stop":
+            return "" if await self._stop(posted.inbox_id, "stop") else tell("nothing_to_stop")
+        return await self._again(posted)
+
+    async def _again(self, posted: Posted) -> str:
+        if posted.inbox_id in self._working or posted.state == "working":
+            return tell("still_working")
+        recorded = await self._kvasir.answers.recorded(posted.answer_id)
+        mention = replace(posted.mention, regenerate=posted.answer_id if recorded else None, said_at=now())
+        item = await self._inbox.reopen(mention, edited=False)
+        if item is not None:
+            self._begin(item)
+        return ""

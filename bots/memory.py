@@ -1,0 +1,72 @@
+"""What a platform must remember over restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from core.db.session import Database
+from core.db.tables import PlatformStateRow, new_id, now
+
+if TYPE_CHECKING:
+    from core.vault import Vault
+
+
+class Memory:
+    """Texts by (workspace, key) of one platform; secrets are kept encrypted."""
+
+    def __init__(self, db: Database, vault: Vault, platform: str) -> None:
+        self._db = db
+        self._vault = vault
+        self._platform = platform
+
+    async def get(self, key: str, workspace: str = "") -> str | None:
+        async with self._db.read() as session:
+            value: str | None = await session.scalar(
+                select(PlatformStateRow.value).filter_by(platform=self._platform, workspace=workspace, key=key)
+            )
+            return value
+
+    async def all(self, key: str) -> Mapping[str, str]:
+        """The value of each workspace that has one."""
+        async with self._db.read() as session:
+            rows = await session.execute(
+                select(PlatformStateRow.workspace, PlatformStateRow.value).filter_by(platform=self._platform, key=key)
+            )
+            return dict(rows.tuples().all())
+
+    async def put(self, key: str, value: str, workspace: str = "") -> None:
+        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+        row = {
+            "id": new_id(),
+            "platform": self._platform,
+            "workspace": workspace,
+            "key": key,
+            "value": value,
+            "updated_at": now(),
+        }
+        async with self._db.session() as session:
+            await session.execute(
+                insert(PlatformStateRow)
+                .values(row)
+                .on_conflict_do_update(
+                    index_elements=["platform", "workspace", "key"], set_={"value": value, "updated_at": now()}
+                )
+            )
+
+    async def forget(self, key: str, workspace: str = "") -> None:
+        async with self._db.session() as session:
+            await session.execute(
+                delete(PlatformStateRow).filter_by(platform=self._platform, workspace=workspace, key=key)
+            )
+
+    async def get_secret(self, key: str, workspace: str = "") -> str | None:
+        """Raises ConfigError where it was encrypted with another key."""
+        kept = await self.get(key, workspace)
+        return self._vault.decrypt(kept) if kept is not None else None
+
+    async def put_secret(self, key: str, value: str, workspace: str = "") -> None:
+        await self.put(key, self._vault.encrypt(value), workspace)

@@ -1,0 +1,56 @@
+"""How many questions a person, and a channel, asked in the last minute."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final, Literal
+
+from core.types import Mention
+
+_MINUTE: Final = 60.0
+_MANY: Final = 10_000
+
+
+class Quota:
+    """Counts in this process; what several processes let in together is at most their sum."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, deque[float]] = {}
+        self._told: dict[str, float] = {}
+
+    def full(self, mention: Mention, person: int, channel: int) -> Literal["", "person", "channel"]:
+        """Whose quota is used up; a quota of 0 never is."""
+        if person and len(self._recent(mention.person.key)) >= person:
+            return "person"
+        if channel and len(self._recent(_channel(mention))) >= channel:
+            return "channel"
+        return ""
+
+    def count(self, mention: Mention) -> None:
+        now = time.monotonic()
+        self._recent(mention.person.key).append(now)
+        self._recent(_channel(mention)).append(now)
+
+    def may_tell(self, mention: Mention) -> bool:
+        """Whether the person was not told within the last minute; they are told now."""
+        now, key = time.monotonic(), mention.person.key
+        if now - self._told.get(key, -_MINUTE) < _MINUTE:
+            return False
+        self._told[key] = now
+        return True
+
+    def _recent(self, key: str) -> deque[float]:
+        since = time.monotonic() - _MINUTE
+        if len(self._asked) > _MANY:
+            self._asked = {name: times for name, times in self._asked.items() if times and times[-1] > since}
+            self._told = {name: at for name, at in self._told.items() if at > since}
+        times = self._asked.setdefault(key, deque())
+        while times and times[0] < since:
+            times.popleft()
+        return times
+
+
+def _channel(mention: Mention) -> str:
+    place = mention.place
+    return f"{place.platform}\n{place.workspace}\n{place.channel}"

@@ -1,0 +1,61 @@
+"""How often a place may be written to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+_LONGEST_INTERVAL: Final = 30.0
+_IDLE: Final = 600.0
+
+
+class Tempo:
+    """One budget of edits, shared by all answers that use it. Times are the event loop's, in seconds.
+
+    No library: those on PyPI limit rates, but know neither «the platform says wait» nor «this one must not wait».
+    """
+
+    def __init__(self, interval: float, growth: float = 1.0) -> None:
+        self._interval = interval
+        self._growth = growth
+        self._next = 0.0
+        self._frozen = 0.0
+        self.used = 0.0
+
+    def wait(self, edits: int) -> float:
+        """How long an answer that was edited so many times must wait for its next one; each wait is a bit longer."""
+        now = asyncio.get_running_loop().time()
+        longer = min(self._interval * (self._growth**edits - 1), _LONGEST_INTERVAL) if edits else 0.0
+        return max(self._next + longer, self._frozen, now) - now
+
+    def frozen(self) -> float:
+        """How long nothing at all may be sent."""
+        return max(0.0, self._frozen - asyncio.get_running_loop().time())
+
+    def took(self) -> None:
+        """Something was sent."""
+        self.used = asyncio.get_running_loop().time()
+        self._next = max(self.used, self._next) + self._interval
+
+    def freeze(self, seconds: float) -> None:
+        self.used = asyncio.get_running_loop().time()
+        self._frozen = max(self._frozen, self.used + seconds)
+
+
+class Tempos:
+    """The budgets of one platform by name; those long unused are forgotten."""
+
+    def __init__(self) -> None:
+        self._tempos: dict[str, Tempo] = {}
+
+    def of(self, name: str, interval: float, growth: float = 1.0) -> Tempo:
+        tempo = self._tempos.get(name)
+        if tempo is None:
+            self._forget()
+            tempo = self._tempos[name] = Tempo(interval, growth)
+        return tempo
+
+    def _forget(self) -> None:
+        if len(self._tempos) % 1000 == 999:
+            since = asyncio.get_running_loop().time() - _IDLE
+            self._tempos = {name: tempo for name, tempo in self._tempos.items() if tempo.used > since}
