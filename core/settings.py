@@ -214,6 +214,15 @@ class SlackSettings(Section):
         SecretStr | None,
         Field(description="Proves that a request is Slack's; for events over HTTP, which need `web.public_url`."),
     ] = None
+    events_port: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=65535,
+            description="Where events of Slack arrive without `app_token`, on `web.host`; a proxy leads `/hooks/slack` "
+            "of `web.public_url` there.",
+        ),
+    ] = 8412
     client_id: Annotated[str, Field(description="The app's client id, to be installed in many workspaces.")] = ""
     client_secret: Annotated[SecretStr | None, Field(description="The app's client secret, with `client_id`.")] = None
     base_url: Annotated[str, Field(description="Address of Slack's web API; empty: Slack's own.")] = ""
