@@ -19,6 +19,7 @@ from core.passwords import Passwords
 from core.settings import load
 from core.types import Role
 from tests.admin.handler import EchoHandler
+from tests.databases import put_sqlite
 
 HERE = "http://127.0.0.1:8410"
 PASSWORD = "correct horse battery"
@@ -70,6 +71,7 @@ def open_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenSite:
     @asynccontextmanager
     async def opened(**given: Any) -> AsyncIterator[Site]:
         given.setdefault("embedder", {"kind": "none"})
+        await put_sqlite(tmp_path / "data" / "kvasir.db")
         async with Kvasir.open(load(data_dir=tmp_path / "data", **given)) as kvasir:
             handler = EchoHandler(kvasir)
             made = Site(kvasir, create_app(kvasir, handler), handler)

@@ -13,10 +13,10 @@ import pytest
 from core.access import Action, may
 from core.app import EmbedderState, Kvasir
 from core.channels import Channels
-from core.db import migrate
 from core.db.session import Database
 from core.feedback import Feedback
 from core.types import Person
+from tests.databases import put_sqlite
 from tests.fakes.house import House, furnished
 
 
@@ -57,8 +57,7 @@ class Front:
 
 @pytest.fixture
 async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    db = Database(f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}")
-    await migrate.upgrade(db)
+    db = Database(await put_sqlite(tmp_path / "kvasir.db"))
     house = await furnished(db, tmp_path)
     knowledge = FakeKnowledge()
     kvasir = SimpleNamespace(

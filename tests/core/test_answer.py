@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from core.db import migrate
 from core.db.session import Database
 from core.db.tables import new_id
 from core.engines.openai import OpenAIEngine
@@ -17,6 +16,7 @@ from core.prompt import REFUSAL_MARK
 from core.retrieve import Retrieved
 from core.settings import OpenAISettings, load
 from core.types import Delta, Finished, Locator, Passage, PastTurn, Question, Sources, Turn
+from tests.databases import put_sqlite
 from tests.fakes.house import LEAVE, PARKING, FakeSearch, House, furnished
 from tests.fakes.llm_server import llm_server
 
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    db = Database(f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}")
-    await migrate.upgrade(db)
+    db = Database(await put_sqlite(tmp_path / "kvasir.db"))
     yield await furnished(db, tmp_path)
     await db.close()
 

@@ -96,11 +96,11 @@ def on(folder: Path, url: str) -> Settings:
 
 # ---------------------------------------------------------------- everything
 async def test_a_backup_comes_back_the_same_on_any_database(
-    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, database_url: str
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, empty_database_url: str
 ) -> None:
     """Protection: fault 95; a backup of SQLite comes back on PostgreSQL too."""
     file, before = backed_up
-    settings = on(tmp_path / "second", database_url)
+    settings = on(tmp_path / "second", empty_database_url)
     assert await archive.restore(settings, file) == len(FILES)
     async with opened(settings) as kvasir:
         assert before["kb"][3] == len(FILES)

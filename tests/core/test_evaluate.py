@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.answer import Answers
-from core.db import migrate
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow
 from core.engines.extractive import ExtractiveEngine
@@ -19,6 +18,7 @@ from core.ports import Engine
 from core.retrieve import Retriever
 from core.settings import RetrievalSettings, load
 from tests.core.library import CHINESE, ENGLISH, library
+from tests.databases import put_sqlite
 
 pytestmark = pytest.mark.anyio
 
@@ -28,8 +28,7 @@ KEYS = ["n", "recall@1", "recall@5", "recall@10", "mrr@10", "answer_contains", "
 @pytest.fixture
 async def parts(tmp_path: Path) -> AsyncIterator[tuple[Retriever, Answers]]:
     """A retriever and answers over a small knowledge base `both`."""
-    db = Database(f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}")
-    await migrate.upgrade(db)
+    db = Database(await put_sqlite(tmp_path / "kvasir.db"))
     async with db.session() as session:
         session.add(KnowledgeBaseRow(name="both", chunk_size=200, chunk_overlap=40, top_k=None))
     async with library(tmp_path) as shelf:

