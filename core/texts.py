@@ -748,6 +748,15 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The language model's provider refused to answer this (content filter); ask in other words.",
         "语言模型服务商拒绝回答（内容过滤），请换一种说法提问。",
     ),
+    # the scripted engine
+    "scripted_reply": (
+        "This is a scripted reply to «{question}»; of {n} passages it cites the first [1].",
+        "这是对“{question}”的预设回复；共有 {n} 段资料，引用第一段 [1]。",
+    ),
+    "scripted_failed": (
+        "The scripted engine failed, as its settings want it to.",
+        "预设引擎已按设置中断。",
+    ),
     # answers
     "refusal": (
         "I found nothing about this in {kbs}. Try other words, or name the thing you mean.",

@@ -10,9 +10,10 @@ from pydantic import SecretStr
 
 from core.engines.extractive import ExtractiveEngine
 from core.engines.openai import OpenAIEngine
+from core.engines.scripted import ScriptedEngine
 from core.errors import EngineUnavailable
 from core.ports import Engine
-from core.settings import OpenAISettings
+from core.settings import OpenAISettings, ScriptedSettings
 from core.types import Locator, Passage, Prompt, Sampling, Turn
 from tests.fakes.engine import FakeEngine
 from tests.fakes.llm_server import llm_server
@@ -83,6 +84,12 @@ class TestFake(EngineContract):
     @pytest.fixture
     async def engine(self) -> Engine:
         return FakeEngine(TEXT)
+
+
+class TestScripted(EngineContract):
+    @pytest.fixture
+    async def engine(self) -> Engine:
+        return ScriptedEngine(ScriptedSettings(reply=TEXT))
 
 
 class TestExtractive(EngineContract):
