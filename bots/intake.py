@@ -322,7 +322,7 @@ class Intake:
             return await self._helping.keep(press)
         posted = await self._inbox.posted(press.place, press.post)
         if posted is None:
-            return tell("not_our_message")
+            return await self._stop_unposted(press) if press.control == "stop" else tell("not_our_message")
         match press.control:
             case "human":
                 return await self._helping.call(press, posted)
@@ -333,6 +333,21 @@ class Intake:
         if press.control == "stop":
             return "" if await self._stop(posted.inbox_id, "stop") else tell("nothing_to_stop")
         return await self._again(posted)
+
+    async def _stop_unposted(self, press: Press) -> str:
+        """Stop an answer named by its question (drafts are no messages); without a name, the person's newest here."""
+        if press.post:
+            held = self._held(press.place, press.post)
+        else:
+            mine = (work.item for work in self._working.values() if work.item.mention.person.key == press.person.key)
+            here = [item for item in mine if replace(item.mention.place, thread="") == replace(press.place, thread="")]
+            held = here[-1] if here else None
+        if held is None:
+            return tell("nothing_to_stop")
+        if held.mention.person.key != press.person.key and not press.may_manage:
+            return tell("only_the_asker")
+        await self._stop(held.id, "stop")
+        return ""
 
     async def _again(self, posted: Posted) -> str:
         if posted.inbox_id in self._working or posted.state == "working":
