@@ -889,6 +889,61 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Telegram gives bots no files above 20 MB; «{name}» is larger. A local Bot API server gives all.",
         "Telegram 不向机器人提供超过 20 MB 的文件，“{name}”过大；可改用本地 Bot API 服务器。",
     ),
+    "telegram_check_token": ("token", "令牌"),
+    "telegram_check_off": (
+        "Telegram is off: set KVASIR_TELEGRAM__TOKEN to the token that BotFather gives.",
+        "Telegram 未启用：请将 KVASIR_TELEGRAM__TOKEN 设为 BotFather 提供的令牌。",
+    ),
+    "telegram_check_refused": (
+        "Telegram refuses the token ({error}); take the current one from BotFather: /mybots, API Token.",
+        "Telegram 拒绝了该令牌（{error}）；请在 BotFather 的 /mybots 中查看当前的 API Token。",
+    ),
+    "telegram_check_reach": ("connection", "连接"),
+    "telegram_check_unreachable": (
+        "The Bot API does not answer ({error}); where Telegram is blocked, set telegram.proxy.",
+        "Bot API 没有响应（{error}）；如 Telegram 被屏蔽，请设置 telegram.proxy。",
+    ),
+    "telegram_check_bot": ("the bot is @{name}", "机器人为 @{name}"),
+    "telegram_check_groups": ("groups", "群组"),
+    "telegram_check_no_groups": (
+        "The bot cannot be added to groups; allow it at BotFather: /setjoingroups.",
+        "机器人无法加入群组；请在 BotFather 用 /setjoingroups 允许。",
+    ),
+    "telegram_check_privacy": (
+        "privacy mode is on: mentions, replies and commands arrive, which is enough; reactions need an administrator",
+        "隐私模式已开启：可收到提及、回复和命令，已足够；接收表情回应需要管理员权限",
+    ),
+    "telegram_check_reads_all": (
+        "privacy mode is off: the bot reads everything said in its groups, which only the mode «auto» needs",
+        "隐私模式已关闭：机器人会收到群内所有消息，仅 auto 模式需要",
+    ),
+    "telegram_check_guests": ("guest mode", "访客模式"),
+    "telegram_check_guest": (
+        "on: the bot answers where it is mentioned as a guest",
+        "已开启：在未加入的聊天中被提及也会回答",
+    ),
+    "telegram_check_no_guest": ("off; BotFather can turn it on", "未开启；可在 BotFather 中开启"),
+    "telegram_check_updates": ("updates", "更新"),
+    "telegram_check_polling": ("by polling; no webhook stands in the way", "长轮询；没有其他 webhook"),
+    "telegram_check_other_hook": (
+        "A webhook is set to {url}; Kvasir removes it when it starts, so another program there hears nothing more.",
+        "已设置 webhook {url}；Kvasir 启动时会将其移除，使用它的其他程序将不再收到消息。",
+    ),
+    "telegram_check_hook": ("Telegram calls {url}", "Telegram 会调用 {url}"),
+    "telegram_check_hook_unset": (
+        "Telegram does not call {url} yet; that is set when Kvasir starts.",
+        "Telegram 尚未调用 {url}；将在 Kvasir 启动时设置。",
+    ),
+    "telegram_check_hook_error": (
+        "Telegram cannot deliver: {error}; {count} updates wait. Look at the proxy in front of telegram.webhook_port.",
+        "Telegram 无法投递：{error}；有 {count} 条更新在等待。请检查 telegram.webhook_port 前的代理。",
+    ),
+    "telegram_check_allowed": ("who may ask", "可提问者"),
+    "telegram_check_everybody": (
+        "everybody who finds the bot; telegram.allowed limits that to users and chats",
+        "任何找到机器人的人；可用 telegram.allowed 限定用户和聊天",
+    ),
+    "telegram_check_some": ("only those in telegram.allowed", "仅 telegram.allowed 中的用户和聊天"),
     "telegram_menu_ask": ("Ask a question", "提问"),
     "telegram_menu_kb": ("What can be asked here; kb NAME chooses", "此处可问的内容；kb 名称 可选择"),
     "telegram_menu_status": ("How I answer here", "此处的回答方式"),
