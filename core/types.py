@@ -422,7 +422,7 @@ class Press:
     """Stop the answer; answer anew; call a human; the human has helped; keep a helper's words as an answer."""
     place: Place
     post: str
-    """Id of our message (for `keep`: of the helper's message; for `stop`: or of the question, or empty for the newest)."""
+    """Id of our message; for `keep`, of the helper's; for `stop`, also of the question, or empty for the newest."""
     person: Person
     may_manage: bool = False
     """The platform says that the person looks after this channel."""
