@@ -1,0 +1,34 @@
+"""The buttons under our messages. A press names the message it is under, so the buttons themselves need no ids."""
+
+from __future__ import annotations
+
+from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup
+
+from bots.platform import Controls
+from core.texts import tell
+
+
+def keyboard(controls: Controls) -> InlineKeyboardMarkup | None:
+    """What can be pressed; None where nothing can."""
+    rows = []
+    if controls.stop:
+        rows.append([_button(tell("control_stop"), "stop")])
+    if controls.rate:
+        rows.append([_button("👍", "up"), _button("👎", "down")])
+    rest = []
+    if controls.again:
+        rest.append(_button(tell("control_again"), "again"))
+    if controls.human:
+        rest.append(_button(tell("control_human"), "human"))
+    if rest:
+        rows.append(rest)
+    return InlineKeyboardMarkup(inline_keyboard=rows) if rows else None
+
+
+def solved(post: str) -> InlineKeyboardMarkup:
+    """Under a call for help: the answer it is about stands in another message."""
+    return InlineKeyboardMarkup(inline_keyboard=[[_button(tell("control_resolved"), f"resolved:{post}")]])
+
+
+def _button(label: str, data: str) -> InlineKeyboardButton:
+    return InlineKeyboardButton(text=label, callback_data=data)

@@ -1,0 +1,310 @@
+"""Telegram as a chat platform: listens to it, and knows what it takes to answer there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from aiogram.methods import (
+    AnswerCallbackQuery,
+    DeleteWebhook,
+    GetFile,
+    GetMe,
+    SendMessage,
+    SendRichMessage,
+    SetMyCommands,
+)
+from aiogram.types import BotCommand, InputRichMessage, MessageEntity, ReplyParameters, User
+
+from bots.errors import DeliveryError, Gone, Refused
+from bots.memory import Memory
+from bots.platform import Intake
+from bots.rendering import telegram
+from bots.telegram import events
+from bots.telegram.client import Client
+from bots.telegram.events import QUOTED, QUOTED_BY, Me
+from bots.telegram.keyboard import solved
+from bots.telegram.managers import Managers
+from bots.telegram.polling import persistently, poll
+from bots.telegram.surface import LONGEST, NO_PREVIEW, TelegramSurface, entities_of
+from bots.telegram.webhook import listen
+from core.errors import ConfigError, KvasirError, NotFound, TooLarge, Unavailable
+from core.texts import say, tell
+from core.types import ChatEvent, ChatFile, Command, Language, Mention, Place, Press, Said, Thumb
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 10_000
+_LONGEST_TOAST: Final = 200
+_ALERT: Final = 60
+"""Sentences longer than this are shown until they are read."""
+_COMMANDS: Final = ("ask", "kb", "status", "help", "stop", "keep")
+_LANGUAGES: Final[tuple[tuple[Language, str | None], ...]] = (("en", None), ("zh", "zh"))
+
+
+class Telegram:
+    """The port `Messenger`."""
+
+    name = events.NAME
+
+    def __init__(self, kvasir: Kvasir) -> None:
+        """Raises ConfigError where the settings cannot be used."""
+        self._settings = kvasir.settings
+        if self._settings.telegram.webhook and not self._settings.web.public_url:
+            raise ConfigError(tell("telegram_no_public_url"))
+        self._client = Client(kvasir.settings.telegram)
+        self._memory = Memory(kvasir.db, kvasir.vault, self.name)
+        self._managers = Managers(self._client)
+        self._me = Me(self._client.bot.id, "")
+        self._rich = False
+        """Rich messages are wanted, and the Bot API server knows them."""
+        self._threads: OrderedDict[tuple[int, int], str] = OrderedDict()
+        """Of messages seen lately, by chat and number: a reply to one belongs to the same conversation."""
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        """Updates that were dealt with."""
+
+    # ------------------------------------------------------------ the port
+    async def run(self, intake: Intake) -> None:
+        refused: Refused | None = None
+        async with self._client.connected(), asyncio.TaskGroup() as errands:
+            try:
+                await self._introduce()
+                take = partial(self._take, intake, errands)
+                if self._settings.telegram.webhook:
+                    await listen(self._client, self._settings, self._memory, take)
+                else:
+                    await persistently(self._client, DeleteWebhook())
+                    await poll(self._client, events.UPDATES, take)
+            except Refused as error:  # out of the group as it is, not as a group of errors
+                refused = error
+        if refused is not None:
+            raise refused
+
+    def surface(self, mention: Mention) -> TelegramSurface:
+        return TelegramSurface(self._client, mention, rich=self._rich)
+
+    async def history(self, mention: Mention, limit: int) -> Sequence[Said]:  # noqa: ARG002  there is one at most
+        """The message that was replied to; no bot can read more."""
+        quoted = mention.extra.get(QUOTED)
+        return [Said(quoted, mention.extra.get(QUOTED_BY, ""))] if quoted else ()
+
+    async def download(self, mention: Mention, file: ChatFile, most: int) -> bytes:  # noqa: ARG002  files need no place
+        try:
+            found = await self._client.call(GetFile(file_id=file.id))
+            if not found.file_path:
+                raise NotFound(tell("file_not_sent", name=file.name))
+            return await self._client.read(found.file_path, most)
+        except Refused as error:
+            if "too big" in str(error):
+                raise TooLarge(tell("telegram_file_too_big", name=file.name)) from error
+            raise NotFound(tell("file_not_sent", name=file.name)) from error
+        except TooLarge as error:
+            raise TooLarge(tell("file_too_large", name=file.name, limit=most // 1_000_000)) from error
+        except DeliveryError as error:
+            raise Unavailable(tell("file_not_sent", name=file.name)) from error
+
+    async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
+        if place.channel == events.GUESTS:
+            raise Refused("nobody can be called where the bot is a guest")
+        words, entities = _naming(people, text)
+        await self._client.call(
+            SendMessage(
+                chat_id=int(place.channel),
+                text=words,
+                entities=entities,
+                reply_parameters=ReplyParameters(message_id=int(post), allow_sending_without_reply=True),
+                reply_markup=solved(post),
+                link_preview_options=NO_PREVIEW,
+            )
+        )
+
+    # ------------------------------------------------------------ at the start
+    async def _introduce(self) -> None:
+        """Who we are, what our server can, and the menu of commands."""
+        me = await persistently(self._client, GetMe())
+        self._me = Me(me.id, me.username or "")
+        logger.info("on Telegram as @%s", self._me.username)
+        if not me.can_read_all_group_messages:
+            logger.info("privacy mode is on: in groups only mentions, replies and commands arrive")
+        if self._settings.telegram.rich_messages:
+            self._rich = await self._knows_rich_messages()
+        for language, code in _LANGUAGES:
+            menu = [BotCommand(command=name, description=say(f"telegram_menu_{name}", language)) for name in _COMMANDS]
+            try:
+                await self._client.call(SetMyCommands(commands=menu, language_code=code))
+            except DeliveryError as error:
+                logger.warning("the menu of commands could not be set: %s", error)
+
+    async def _knows_rich_messages(self) -> bool:
+        """Asked by a message to ourselves, which is never sent: who knows them refuses the chat, not the method."""
+        nowhere = SendRichMessage(chat_id=self._me.id, rich_message=InputRichMessage(markdown="?"))
+        try:
+            await persistently(self._client, nowhere)
+        except Refused as error:
+            if "method not found" in str(error).lower():
+                logger.warning("this Bot API server knows no rich messages; going on without")
+                return False
+        except DeliveryError:
+            pass
+        return True
+
+    # ------------------------------------------------------------ what comes
+    async def _take(self, intake: Intake, errands: asyncio.TaskGroup, update: Mapping[str, Any]) -> None:
+        """Deal with an update. Raises Unavailable where it could not be kept; it must come again then."""
+        number = int(update["update_id"])
+        if number in self._seen:
+            return
+        allowed = self._settings.telegram.allowed
+        if allowed and events.ids_of(update).isdisjoint(allowed):
+            logger.info("an update of somebody who is not in telegram.allowed was passed over")
+            return
+        try:
+            await self._translated(intake, errands, update)
+        except Unavailable:
+            raise
+        except Exception:  # one update that we do not understand must not stop all others
+            logger.exception("update %s of Telegram was passed over", number)
+        _remember(self._seen, number, None)
+
+    async def _translated(self, intake: Intake, errands: asyncio.TaskGroup, update: Mapping[str, Any]) -> None:
+        match update:
+            case {"message": message} | {"guest_message": message}:
+                await self._said(intake, errands, message, edited=False)
+            case {"edited_message": message}:
+                await self._said(intake, errands, message, edited=True)
+            case {"callback_query": query}:
+                event = events.pressed(query)
+                if isinstance(event, Thumb):
+                    self._later(errands, self._toast(query, await intake.take(event)))
+                else:
+                    self._later(errands, self._pressed(intake, query, event))
+            case {"message_reaction": reaction}:
+                thumb = events.reacted(reaction)
+                if thumb is not None:
+                    await intake.take(thumb)
+            case {"stopped_message_generation": generation}:
+                self._later(errands, self._dealt_with(intake, events.stopped(generation)))
+
+    async def _said(
+        self, intake: Intake, errands: asyncio.TaskGroup, message: Mapping[str, Any], *, edited: bool
+    ) -> None:
+        thread = await self._thread(intake, message)
+        event = events.said(message, self._me, thread=thread, edited=edited)
+        if event is None:
+            return
+        if not isinstance(event, Mention):
+            self._later(errands, self._about_us(intake, event, message))
+            return
+        key = (message["chat"]["id"], message["message_id"])
+        _remember(self._threads, key, event.place.thread)
+        sentence = await intake.take(event)
+        if sentence:
+            self._later(errands, self._say(message, sentence))
+
+    async def _thread(self, intake: Intake, message: Mapping[str, Any]) -> str:
+        """The conversation of what a message answers; empty where it answers nothing that is known."""
+        chat = message["chat"]["id"]
+        if (post := events.replied_post(message, self._me)) is not None:
+            found = await intake.thread_of(events.place_of(chat), post)
+            if found is not None:
+                return found
+        replied = message.get("reply_to_message") or {}
+        return self._threads.get((chat, replied.get("message_id", 0)), "")
+
+    def _later(self, errands: asyncio.TaskGroup, errand: Coroutine[Any, Any, None]) -> None:
+        """Do it beside what comes next; it is not worth stopping for."""
+        errands.create_task(_logged(errand))
+
+    # ------------------------------------------------------------ what we say to one person
+    async def _about_us(self, intake: Intake, event: ChatEvent, message: Mapping[str, Any]) -> None:
+        if isinstance(event, Command | Press) and not event.may_manage:
+            event = replace(event, may_manage=await self._manages(event))
+        sentence = await intake.take(event)
+        if sentence:
+            await self._say(message, sentence)
+
+    async def _pressed(self, intake: Intake, query: Mapping[str, Any], event: Press | None) -> None:
+        sentence = ""
+        if event is not None:
+            if not event.may_manage and event.place.channel != events.GUESTS:
+                event = replace(event, may_manage=await self._manages(event))
+            sentence = await self._sentence(intake, event)
+        await self._toast(query, sentence)
+
+    async def _manages(self, event: Command | Press) -> bool:
+        user = int(event.person.key.rpartition(":")[2])
+        return await self._managers.is_manager(int(event.place.channel), user)
+
+    async def _dealt_with(self, intake: Intake, event: ChatEvent) -> None:
+        await intake.take(event)
+
+    async def _sentence(self, intake: Intake, event: ChatEvent) -> str:
+        try:
+            return await intake.take(event)
+        except KvasirError as error:
+            return str(error)
+
+    async def _toast(self, query: Mapping[str, Any], sentence: str) -> None:
+        """What a press brought; without an answer the button would go on spinning."""
+        words = " ".join(sentence.split())[:_LONGEST_TOAST]
+        answer = AnswerCallbackQuery(callback_query_id=query["id"], text=words or None, show_alert=len(words) > _ALERT)
+        try:
+            await self._client.call(answer)
+        except Gone as error:
+            logger.info("a press was answered too late: %s", error)
+
+    async def _say(self, message: Mapping[str, Any], markdown: str) -> None:
+        """A sentence of ours below what somebody said."""
+        part = telegram.plain(markdown)
+        await self._client.call(
+            SendMessage(
+                chat_id=message["chat"]["id"],
+                text=part.text,
+                entities=entities_of(part),
+                message_thread_id=message["message_thread_id"] if message.get("is_topic_message") else None,
+                reply_parameters=ReplyParameters(message_id=message["message_id"], allow_sending_without_reply=True),
+                link_preview_options=NO_PREVIEW,
+            )
+        )
+
+
+async def _logged(errand: Coroutine[Any, Any, None]) -> None:
+    try:
+        await errand
+    except (DeliveryError, KvasirError) as error:
+        logger.info("not said on Telegram: %s", error)
+    except Exception:
+        logger.exception("something could not be said on Telegram")
+
+
+def _remember(known: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    """The newest entries of many."""
+    known[key] = value
+    if len(known) > _REMEMBERED:
+        known.popitem(last=False)
+
+
+def _naming(people: Sequence[str], text: str) -> tuple[str, list[MessageEntity]]:
+    """The text behind the names of people, each of whom it notifies: by @name, or by number."""
+    words, entities = "", []
+    for person in people:
+        name = person.removeprefix(f"{events.NAME}:")
+        if name.isdigit():
+            entities.append(
+                MessageEntity(
+                    type="text_mention",
+                    offset=len(words),
+                    length=len(name) + 1,
+                    user=User(id=int(name), is_bot=False, first_name=name),
+                )
+            )
+        words += f"@{name.removeprefix('@')} "
+    return (words + text)[:LONGEST], entities

@@ -1,0 +1,154 @@
+"""One answer in one chat: its messages, or its draft until it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiogram.methods import (
+    AnswerGuestQuery,
+    DeleteMessage,
+    EditMessageText,
+    SendChatAction,
+    SendMessage,
+    SendMessageDraft,
+    SendRichMessage,
+    SendRichMessageDraft,
+)
+from aiogram.types import (
+    InlineQueryResultArticle,
+    InputRichMessage,
+    InputTextMessageContent,
+    LinkPreviewOptions,
+    MessageEntity,
+    ReplyParameters,
+)
+
+from bots.errors import Gone, Refused
+from bots.platform import Controls, Stream
+from bots.rendering import telegram
+from bots.rendering.parts import Part
+from bots.telegram.client import Client, NotModified
+from bots.telegram.events import GUEST, GUESTS, TOPIC, inline_of, inline_post
+from bots.telegram.keyboard import keyboard
+from core.types import Capabilities, Finished, Mention
+
+LONGEST: Final = 4096
+"""UTF-16 units of one message."""
+IN_PRIVATE: Final = Capabilities(max_length=LONGEST, streaming="draft", edit_interval=0.3)
+IN_GROUP: Final = Capabilities(max_length=LONGEST, streaming="edit", edit_interval=3.2, edit_growth=1.6)
+"""Telegram lets a bot write 20 times a minute in a group, edits included."""
+AS_GUEST: Final = Capabilities(max_length=LONGEST, streaming="edit", edit_interval=3.2, edit_growth=1.6)
+NO_PREVIEW: Final = LinkPreviewOptions(is_disabled=True)
+
+
+class TelegramSurface:
+    """The port `Surface`. A post's id is the message's number, or `inline:…` for what was written as a guest."""
+
+    repeatable = False
+
+    def __init__(self, client: Client, mention: Mention, *, rich: bool) -> None:
+        self._client = client
+        self._mention = mention
+        self._rich = rich
+        place = mention.place
+        self._guest = mention.extra.get(GUEST, "") if place.channel == GUESTS else ""
+        self._chat = 0 if place.channel == GUESTS else int(place.channel)
+        self._topic = int(mention.extra[TOPIC]) if TOPIC in mention.extra else None
+        self.tempo = place.channel
+        self.capabilities = AS_GUEST if self._guest else IN_PRIVATE if self._chat > 0 else IN_GROUP
+
+    # ------------------------------------------------------------ what is shown
+    def preview(self, text: str, status: str) -> Part:
+        return telegram.preview(text, status)
+
+    def whole(self, finished: Finished) -> Sequence[Part]:
+        return telegram.whole(finished)
+
+    def plain(self, text: str) -> Part:
+        return telegram.plain(text)
+
+    # ------------------------------------------------------------ signs of life
+    async def working(self, part: Part) -> None:
+        where: dict[str, Any] = {"chat_id": self._chat, "message_thread_id": self._topic}
+        if self._guest:
+            return
+        if self._chat < 0:
+            await self._client.call(SendChatAction(action="typing", **where))
+            return
+        draft: dict[str, Any] = {"draft_id": int(self._mention.message_id), "can_stop": True}
+        if self._rich:
+            rich = InputRichMessage(markdown=part.text)
+            await self._client.call(SendRichMessageDraft(rich_message=rich, **draft, **where))
+        else:
+            await self._client.call(SendMessageDraft(text=part.text, entities=entities_of(part), **draft, **where))
+
+    async def stream(self, status: str) -> Stream | None:  # noqa: ARG002  drafts are no stream: they do not stay
+        return None
+
+    # ------------------------------------------------------------ messages
+    async def send(self, part: Part, controls: Controls, key: str) -> str:  # noqa: ARG002  Telegram knows no such keys
+        if self._guest:
+            return await self._send_as_guest(part, controls)
+        reply = ReplyParameters(message_id=int(self._mention.message_id), allow_sending_without_reply=True)
+        given = {
+            **self._content(part),
+            "chat_id": self._chat,
+            "message_thread_id": self._topic,
+            "reply_parameters": reply,
+            "reply_markup": keyboard(controls),
+        }
+        sent = await self._client.call(SendRichMessage(**given) if self._rich else SendMessage(**given))
+        return str(sent.message_id)
+
+    async def _send_as_guest(self, part: Part, controls: Controls) -> str:
+        content = InputTextMessageContent(
+            message_text=part.text, entities=entities_of(part), link_preview_options=NO_PREVIEW
+        )
+        result = InlineQueryResultArticle(
+            id="answer", title="Kvasir", input_message_content=content, reply_markup=keyboard(controls)
+        )
+        sent = await self._client.call(AnswerGuestQuery(guest_query_id=self._guest, result=result))
+        return inline_post(sent.inline_message_id)
+
+    async def edit(self, post: str, part: Part, controls: Controls) -> None:
+        change = EditMessageText(**self._content(part), **self._named(post), reply_markup=keyboard(controls))
+        try:
+            await self._client.call(change)
+        except NotModified:
+            return
+
+    async def delete(self, post: str) -> None:
+        named = self._named(post)
+        if "chat_id" not in named:
+            raise Refused("what was written as a guest cannot be deleted")
+        try:
+            await self._client.call(DeleteMessage(**named))
+        except Gone:
+            return
+
+    async def find(self, known: Sequence[str]) -> str | None:  # noqa: ARG002  no bot can read what was said
+        return None
+
+    def _named(self, post: str) -> dict[str, Any]:
+        inline = inline_of(post)
+        return {"inline_message_id": inline} if inline else {"chat_id": self._chat, "message_id": int(post)}
+
+    def _content(self, part: Part) -> dict[str, Any]:
+        if self._rich:
+            return {"rich_message": InputRichMessage(markdown=part.text)}
+        return {"text": part.text, "entities": entities_of(part), "link_preview_options": NO_PREVIEW}
+
+
+def entities_of(part: Part) -> list[MessageEntity] | None:
+    """How its text is shown, in Telegram's form."""
+    return [
+        MessageEntity(
+            type=entity.type,
+            offset=entity.offset,
+            length=entity.length,
+            url=entity.url or None,
+            language=entity.language or None,
+        )
+        for entity in part.entities
+    ] or None
