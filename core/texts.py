@@ -341,6 +341,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "slack_home_kbs": ("What can be asked here", "此处可以问什么"),
     "slack_prompt": ("What is «{kb}» about?", "“{kb}”讲了什么？"),
     "slack_shared": ("Shared by {who}", "由 {who} 分享"),
+    "slack_installed": (
+        "Kvasir is installed in «{team}». Mention it in a channel, or write to it directly.",
+        "Kvasir 已安装到“{team}”。请在频道中提及它，或直接给它发消息。",
+    ),
+    "slack_not_installed": (
+        "The installation came to nothing ({reason}). Begin it again.",
+        "安装未完成（{reason}），请重新开始。",
+    ),
     "ask_reason_send": ("Send", "发送"),
     "ask_reason_close": ("Cancel", "取消"),
     "slack_check_settings": ("Slack: settings", "Slack：设置"),
