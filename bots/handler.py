@@ -56,7 +56,7 @@ class ChatHandler:
         feedback = self._kvasir.feedback
         try:
             if thumb.value == 0:
-                await feedback.withdraw(thumb.answer_id, thumb.person.key)
+                await feedback.withdraw(thumb.answer_id, thumb.person.key, thumb.was)
             else:
                 await feedback.rate(thumb.answer_id, thumb.person.key, thumb.value, thumb.reason)
             return True

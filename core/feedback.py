@@ -69,13 +69,13 @@ class Feedback:
             raise UserError(tell("reason_long", most=LONGEST_REASON))
         return rating_from(await self._put(answer_id, person, value, reason))
 
-    async def withdraw(self, answer_id: str, person: str) -> None:
-        """Take a vote back; nothing happens where there is none."""
+    async def withdraw(self, answer_id: str, person: str, was: int = 0) -> None:
+        """Take a vote back, or only one that `was` 1 or -1; nothing happens where there is none."""
         async with self._db.session() as session:
             row = await session.scalar(
                 select(RatingRow).where(RatingRow.answer_id == answer_id, RatingRow.person == person)
             )
-            if row is not None:
+            if row is not None and was in (0, row.value):
                 row.value, row.reason, row.updated_at = 0, "", now()
 
     async def rating(self, answer_id: str, person: str) -> Rating | None:

@@ -401,6 +401,8 @@ class Thumb:
     value: Literal[-1, 0, 1]
     """0 withdraws."""
     reason: str = ""
+    was: Literal[-1, 0, 1] = 0
+    """Where `value` is 0: withdraw only this vote, e.g. when a reaction was removed; 0: whatever it was."""
     place: Place | None = None
     post: str = ""
     """Id of our message that was rated, in `place`."""

@@ -314,6 +314,8 @@ async def test_one_vote_a_person_the_last_one_counts(desk: Desk) -> None:
     for person, value in ((ANN, 1), (BOB, -1), (ANN, -1), (BOB, 0), (ANN, 1)):
         assert await desk.intake.take(Thumb("", person, value, place=PLACE, post=post))  # type: ignore[arg-type]
     assert await desk.front.kvasir.feedback.totals() == (1, 0)
+    await desk.intake.take(Thumb("", ANN, 0, place=PLACE, post=post, was=-1))  # an older reaction goes
+    assert await desk.front.kvasir.feedback.totals() == (1, 0)
     assert await desk.intake.take(Thumb("", ANN, -1, place=PLACE, post="somebody else's")) == ""
     assert await desk.front.kvasir.feedback.totals() == (1, 0)
 
