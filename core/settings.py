@@ -124,8 +124,8 @@ class AnswerSettings(Section):
     engine: Annotated[
         str,
         Field(
-            description="What writes answers: `extractive` quotes, `openai` asks a language model, `scripted` says a text "
-            "that is set."
+            description="What writes answers: `extractive` quotes, `openai` asks a language model, `scripted` says a "
+            "text that is set."
         ),
     ] = "extractive"
     top_k: Annotated[int, Field(ge=1, le=50, description="Passages an answer may draw on.")] = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -170,7 +171,7 @@ def _change(at: str, changes: dict[str, Any], prompt: Path | None, called: str |
     run(work)
 
 
-async def _private(kvasir: Kvasir, names: list[str]) -> list[str]:
+async def _private(kvasir: Kvasir, names: Sequence[str]) -> list[str]:
     return [kb.name for kb in await kvasir.knowledge.names() if kb.private and kb.name in names]
 
 

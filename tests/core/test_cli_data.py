@@ -35,6 +35,15 @@ def test_every_value_is_shown_with_where_it_came_from(
     file = tmp_path / "mine.toml"
     file.write_text('[answer]\ntop_k = 7\n[openai]\napi_key = "hush-hush"\nheaders = { x-key = "hush-hush" }\n')
     Path(".env").write_text("KVASIR_ANSWER__SENTENCES=3\n")
+    for name in (
+        "SECRET_KEY",
+        "SLACK__BOT_TOKEN",
+        "SLACK__CLIENT_SECRET",
+        "DISCORD__TOKEN",
+        "TELEGRAM__WEBHOOK_SECRET",
+    ):
+        monkeypatch.setenv(f"KVASIR_{name}", "hush-hush")
+    monkeypatch.setenv("KVASIR_TELEGRAM__PROXY", "socks5://me:hush-hush@proxy:1080")
     monkeypatch.setenv("KVASIR_WEB__PORT", "1234")
     monkeypatch.setenv("KVASIR_DATABASE__URL", "postgresql://me:hush-hush@host/db")
     monkeypatch.setenv("KVASIR_WEBB__PORT", "1")
