@@ -8,16 +8,16 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import alembic.command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from core.db.session import Database
 from core.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Revision:
 
 
 def _config(connection: Connection | None = None) -> Config:
+    from alembic.config import Config  # late: a database that is up to date needs none of it, and it takes a while
+
     config = Config()
     config.set_main_option("script_location", "core.db:migrations")
     config.set_main_option("path_separator", "os")
@@ -45,10 +47,11 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def newest_revision() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
+    """The revision that the last of our migrations makes; their files are named for it."""
+    names = [path.name for path in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*_*.py")]
+    if not names:
         raise ConfigError("This installation has no database migrations; install Kvasir again.")
-    return head
+    return max(names).partition("_")[0]
 
 
 async def revision(db: Database) -> Revision:
@@ -57,10 +60,17 @@ async def revision(db: Database) -> Revision:
         if db.is_sqlite and db.url.database:  # the driver leaves a thread behind where a file cannot be opened
             sqlite3.connect(db.url.database).close()
         async with db.engine.connect() as connection:
-            current = await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+            current = await connection.run_sync(_current_revision)
     except (DatabaseError, sqlite3.Error, OSError) as error:
         raise _unusable(db, error) from error
     return Revision(current, newest_revision())
+
+
+def _current_revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 async def upgrade(db: Database) -> Revision:
@@ -85,10 +95,14 @@ async def upgrade(db: Database) -> Revision:
 
 
 def _upgrade(connection: Connection) -> None:
+    import alembic.command
+
     alembic.command.upgrade(_config(connection), "head")
 
 
 def _refuse_newer(current: str) -> None:
+    from alembic.script import ScriptDirectory
+
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current not in known:
         raise ConfigError(

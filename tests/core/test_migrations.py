@@ -10,6 +10,7 @@ import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select, text
 
 from core.db import migrate
@@ -26,6 +27,10 @@ async def test_the_migrations_make_exactly_the_tables(db: Database) -> None:
 
     async with db.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+def test_the_newest_revision_is_the_one_that_alembic_would_go_to() -> None:
+    assert migrate.newest_revision() == ScriptDirectory.from_config(migrate._config()).get_current_head()
 
 
 async def test_upgrading_twice_does_nothing_the_second_time(db: Database) -> None:
