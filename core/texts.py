@@ -952,6 +952,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "任何找到机器人的人；可用 telegram.allowed 限定用户和聊天",
     ),
     "telegram_check_some": ("only those in telegram.allowed", "仅 telegram.allowed 中的用户和聊天"),
+    "telegram_guest_cut": (
+        "The answer is longer than a guest may write; write to me directly for all of it.",
+        "回答超出了访客消息的长度；请私信我查看全文。",
+    ),
     "telegram_menu_ask": ("Ask a question", "提问"),
     "telegram_menu_kb": ("What can be asked here; kb NAME chooses", "此处可问的内容；kb 名称 可选择"),
     "telegram_menu_status": ("How I answer here", "此处的回答方式"),
