@@ -34,7 +34,7 @@ from bots.telegram.polling import persistently, poll
 from bots.telegram.surface import LONGEST, NO_PREVIEW, TelegramSurface, entities_of
 from bots.telegram.webhook import listen
 from core.errors import ConfigError, KvasirError, NotFound, TooLarge, Unavailable
-from core.texts import say, tell
+from core.texts import say, spoken, tell
 from core.types import ChatEvent, ChatFile, Command, Language, Mention, Place, Press, Said, Thumb
 
 if TYPE_CHECKING:
@@ -263,17 +263,20 @@ class Telegram:
 
     async def _say(self, message: Mapping[str, Any], markdown: str) -> None:
         """A sentence of ours below what somebody said."""
-        part = telegram.plain(markdown)
-        await self._client.call(
-            SendMessage(
-                chat_id=message["chat"]["id"],
-                text=part.text,
-                entities=entities_of(part),
-                message_thread_id=message["message_thread_id"] if message.get("is_topic_message") else None,
-                reply_parameters=ReplyParameters(message_id=message["message_id"], allow_sending_without_reply=True),
-                link_preview_options=NO_PREVIEW,
+        topic = message["message_thread_id"] if message.get("is_topic_message") else None
+        for part in telegram.render(markdown, language=spoken()).parts:
+            await self._client.call(
+                SendMessage(
+                    chat_id=message["chat"]["id"],
+                    text=part.text,
+                    entities=entities_of(part),
+                    message_thread_id=topic,
+                    reply_parameters=ReplyParameters(
+                        message_id=message["message_id"], allow_sending_without_reply=True
+                    ),
+                    link_preview_options=NO_PREVIEW,
+                )
             )
-        )
 
 
 async def _logged(errand: Coroutine[Any, Any, None]) -> None:

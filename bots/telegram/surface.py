@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiogram.methods import (
@@ -27,10 +28,11 @@ from aiogram.types import (
 from bots.errors import Gone, Refused
 from bots.platform import Controls, Stream
 from bots.rendering import telegram
-from bots.rendering.parts import Part
+from bots.rendering.parts import Part, utf16_units
 from bots.telegram.client import Client, NotModified
 from bots.telegram.events import GUEST, GUESTS, TOPIC, inline_of, inline_post
 from bots.telegram.keyboard import keyboard
+from core.texts import spoken, tell
 from core.types import Capabilities, Finished, Mention
 
 LONGEST: Final = 4096
@@ -63,7 +65,10 @@ class TelegramSurface:
         return telegram.preview(text, status)
 
     def whole(self, finished: Finished) -> Sequence[Part]:
-        return telegram.whole(finished)
+        told = telegram.render(finished.text, sources=finished.sources, notice=finished.notice, language=spoken())
+        if self._guest and len(told.parts) > 1:  # a guest may write one message
+            return [shortened(told.parts[0], tell("telegram_guest_cut"))]
+        return told.parts
 
     def plain(self, text: str) -> Part:
         return telegram.plain(text)
@@ -138,6 +143,19 @@ class TelegramSurface:
         if self._rich:
             return {"rich_message": InputRichMessage(markdown=part.text)}
         return {"text": part.text, "entities": entities_of(part), "link_preview_options": NO_PREVIEW}
+
+
+def shortened(part: Part, notice: str) -> Part:
+    """The beginning of a part that goes on elsewhere, and what is said about that."""
+    room = LONGEST - utf16_units(notice) - 4
+    raw = part.text.encode("utf-16-le")[: 2 * room].decode("utf-16-le", "ignore").rstrip()
+    size = utf16_units(raw)
+    kept = [
+        replace(entity, length=min(entity.length, size - entity.offset))
+        for entity in part.entities
+        if entity.offset < size
+    ]
+    return Part(f"{raw}…\n\n{notice}", tuple(kept))
 
 
 def entities_of(part: Part) -> list[MessageEntity] | None:
