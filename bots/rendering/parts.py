@@ -39,4 +39,4 @@ class Rendered:
 
 def utf16_units(text: str) -> int:
     """Length as Discord and Telegram count it."""
-    return len(text) + sum(character > "\uffff" for character in text) if not text.isascii() else len(text)
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
