@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from bots.rendering.addresses import APART, without_addresses
+from bots.rendering.addresses import parted, without_addresses
 from bots.rendering.blocks import Runs, blocks_of
 from bots.rendering.commonmark import Signs, alone, write
 from bots.rendering.compose import CUT, Dialect, composed, plainly, previewed
 from bots.rendering.parts import Part, Rendered, utf16_units
+from bots.rendering.slack import PINGED
 from bots.rendering.tables import aligned
 from core.types import Language, Source
 
