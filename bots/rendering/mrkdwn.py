@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from bots.rendering.addresses import parted, without_addresses
+from bots.rendering.addresses import APART, parted, without_addresses
 from bots.rendering.blocks import Runs, blocks_of
 from bots.rendering.commonmark import Signs, alone, write
 from bots.rendering.compose import CUT, Dialect, composed, plainly, previewed
