@@ -246,6 +246,13 @@ class DiscordSettings(Section):
             "in channels whose mode is `auto`."
         ),
     ] = False
+    threads: Annotated[
+        bool,
+        Field(
+            description="Answer a mention in a thread of its own, where the bot may open one; else as a reply in the "
+            "channel."
+        ),
+    ] = True
     proxy: Annotated[str, Field(description="HTTP proxy on the way to Discord.")] = ""
 
 

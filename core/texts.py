@@ -337,6 +337,85 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_fetch": ("Fetching the embedding model", "正在下载嵌入模型"),
     "model_build": ("Building the embedding model", "正在构建嵌入模型"),
     "model_load": ("Loading the embedding model", "正在加载嵌入模型"),
+    # Discord
+    "discord_token_refused": (
+        "Discord does not know this token (any more); make a new one under «Bot» in the developer portal.",
+        "Discord 不接受该令牌（或已失效）；请在开发者门户的 “Bot” 页重新生成。",
+    ),
+    "discord_intent_off": (
+        (
+            "The message content intent is not switched on for this bot: switch it on under «Bot» in the developer "
+            "portal, or take discord.message_content out of the settings."
+        ),
+        "该机器人未开启消息内容权限：请在开发者门户的 “Bot” 页开启，或从设置中去掉 discord.message_content。",
+    ),
+    "discord_shared_by": ("Shared by {name}", "由 {name} 分享"),
+    "discord_shared": ("Shown to the channel.", "已分享到频道。"),
+    "discord_not_shared": (
+        "It could not be shown here; I may not write in this channel.",
+        "无法分享到此处；我没有在本频道发言的权限。",
+    ),
+    "discord_command_kvasir": ("Ask, and set how I answer here", "提问，并设置此处的回答方式"),
+    "discord_command_ask": ("Ask a question; only you see the answer", "提问；回答仅您可见"),
+    "discord_command_help": ("What I can do", "使用说明"),
+    "discord_command_status": ("How I answer here", "此处的回答方式"),
+    "discord_command_kb": ("What can be asked here, or choose it", "查看或选择此处可问的知识库"),
+    "discord_command_set": ("Change how I answer here", "更改此处的回答方式"),
+    "discord_command_reset": ("Set everything back here", "全部恢复默认"),
+    "discord_option_question": ("What would you like to know?", "您想知道什么？"),
+    "discord_option_kbs": ("Knowledge bases to answer from, with commas between", "用于回答的知识库，以逗号分隔"),
+    "discord_option_what": ("What to change", "要更改的项目"),
+    "discord_option_value": ("Its new value; «default» sets it back", "新的值；default 恢复默认"),
+    "discord_menu_ask": ("Ask Kvasir about this", "就此提问 Kvasir"),
+    "discord_menu_keep": ("Keep as answer", "存为标准答案"),
+    "discord_check_token": ("Discord: token", "Discord：令牌"),
+    "discord_check_off": (
+        "Discord is off. Put the bot's token into the settings (discord.token, or KVASIR_DISCORD__TOKEN).",
+        "Discord 未启用。请在设置中填写机器人令牌（discord.token 或 KVASIR_DISCORD__TOKEN）。",
+    ),
+    "discord_check_unreachable": (
+        "Discord cannot be reached ({reason}); look at the network, discord.proxy and discord.api_base.",
+        "无法连接 Discord（{reason}）；请检查网络、discord.proxy 和 discord.api_base。",
+    ),
+    "discord_check_bot": ("It is that of the bot «{name}».", "属于机器人“{name}”。"),
+    "discord_check_intent": ("Discord: message content", "Discord：消息内容"),
+    "discord_check_no_intent": (
+        "Not asked for, and not needed for mentions, replies, threads and direct messages.",
+        "未申请；提及、回复、话题和私信均不需要。",
+    ),
+    "discord_check_servers": ("Discord: servers", "Discord：服务器"),
+    "discord_check_no_server": (
+        "The bot is on no server yet; add it with {url}",
+        "机器人尚未加入任何服务器；请通过 {url} 添加",
+    ),
+    "discord_check_some_servers": ("{count} server(s).", "{count} 个服务器。"),
+    "discord_check_endpoint": (
+        (
+            "Commands and buttons go to an interactions endpoint URL; clear it under «General Information» in the "
+            "developer portal, or they never reach Kvasir."
+        ),
+        "命令和按钮被发往 Interactions Endpoint URL；请在开发者门户的 “General Information” 中清空该项。",
+    ),
+    "discord_check_commands": ("Discord: commands", "Discord：命令"),
+    "discord_check_no_commands": (
+        "Not registered yet; «kvasir up bots» does that when it first connects.",
+        "尚未注册；“kvasir up bots” 首次连接时会完成。",
+    ),
+    "discord_check_some_commands": ("{count} registered.", "已注册 {count} 个。"),
+    "discord_check_sessions": ("Discord: connections", "Discord：连接"),
+    "discord_check_few_sessions": (
+        (
+            "Only {left} of {total} connections are left; more are given in {minutes} min. Something makes the bot "
+            "connect again and again."
+        ),
+        "今日连接次数仅剩 {left}/{total}，{minutes} 分钟后恢复；机器人可能在反复重连。",
+    ),
+    "discord_check_enough_sessions": ("{left} of {total} are left for today.", "今日剩余 {left}/{total}。"),
+    "discord_check_clock": ("Discord: clock", "Discord：时钟"),
+    "discord_check_skew": (
+        "This machine's clock is {seconds} s off; set it by a time server.",
+        "本机时钟偏差 {seconds} 秒；请与时间服务器同步。",
+    ),
     # Slack
     "slack_home_kbs": ("What can be asked here", "此处可以问什么"),
     "slack_prompt": ("What is «{kb}» about?", "“{kb}”讲了什么？"),
@@ -1011,6 +1090,20 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "chat_status_mode": ("I answer: {mode}", "回答方式：{mode}"),
     "chat_status_follow_ups": ("In my threads without a mention: {value}", "在我参与的话题中免提及回答：{value}"),
     "chat_status_feedback": ("Thumbs under answers: {value}", "回答下的评价按钮：{value}"),
+    "chat_status_askers": ("I answer only: {people}", "只回答：{people}"),
+    "chat_status_digest": ("Summary: {digest}", "摘要：{digest}"),
+    "not_among_askers": ("In this channel I answer only some people.", "在本频道我只回答部分成员。"),
+    "channel_no_digest": ("There is no digest «{name}»; there are: {there}.", "没有摘要周期“{name}”；可用：{there}。"),
+    "digest_title_daily": ("What was asked here since yesterday", "昨天以来的提问"),
+    "digest_title_weekly": ("What was asked here this week", "本周的提问"),
+    "digest_counts": (
+        "{asked} questions · {answered} answered · 👍 {up} · 👎 {down}",
+        "提问 {asked} 个 · 已回答 {answered} 个 · 👍 {up} · 👎 {down}",
+    ),
+    "digest_unanswered": (
+        "I found nothing about these; documents on them would help:",
+        "以下问题没有找到资料，补充相关文档会有帮助：",
+    ),
     "chat_status_waiting": ("Questions that wait: {count}", "等待中的问题：{count}"),
     "control_stop": ("Stop", "停止"),
     "control_again": ("Answer again", "重新回答"),
