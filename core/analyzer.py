@@ -81,6 +81,11 @@ def token_text(text: str) -> str:
     return " ".join(tokens(text))
 
 
+def ascii_word_text(word: str) -> str:
+    """The tokens of what stands between white space in ASCII text, with a space before each."""
+    return _TEXTS[word]
+
+
 def query_tokens(text: str) -> list[str]:
     """The distinct tokens of a question, in order; words that only ask are left out, unless nothing else is there."""
     found = [token for token in dict.fromkeys(tokens(_without_asking(text))) if token not in FUNCTION_WORDS]

@@ -12,6 +12,7 @@ _CANDIDATE: Final = re.compile(
     r"""[\n.!?．。！？；｡…]"""
     r"""(?:(?<=\n)[ \t\r\n]*|(?<=[.!?．])([.!?．]*)[”’"')\]»」』）*_]*|[。！？；｡…]*[”’」』）】》〉"')\]]*)"""
 )
+LINE_END: Final = re.compile(r"\n[ \t\r\n]*")
 _SPACE: Final = re.compile(r"\s+")
 _FULL: Final = frozenset("。！？；｡…")
 _LAST_WORD: Final = re.compile(r"[^\s(\[\"'“‘]*\Z")
@@ -63,6 +64,34 @@ def starts(text: str) -> list[int]:
     return found
 
 
+_PLAIN: Final = re.compile(r"([A-Za-z0-9]{2,})[.!?]+[\"')\]*_]*\Z")
+
+
+def can_end(word: str) -> str:
+    """The sort of an ASCII word, as it stands between blanks: what it says of the sentences around it.
+
+    `n`: none ends with it; `e`: one does where the next word begins one; `l`: that needs a closer look. Capital: it
+    begins with a capital or a digit, so that a sentence may begin with it. `o` and `O`: as `n` and `l`, beginning with
+    anything but a letter or a digit.
+    """
+    first = word[:1]
+    if not first.isalnum():
+        return "O" if "." in word or "!" in word or "?" in word else "o"
+    sort = "n"
+    if "." in word or "!" in word or "?" in word:
+        plain = _PLAIN.match(word)
+        is_plain = plain and not plain[1].isdigit() and plain[1].lower() not in _NEVER_PLAIN
+        sort = "e" if is_plain else "l"
+    return sort if first.islower() else sort.upper()
+
+
+def ends_at_word(text: str, start: int, stop: int) -> bool:
+    """Whether a sentence ends with the ASCII word that stands there."""
+    return any(
+        _is_plain(text, *match.span()) or _mark_ends(text, match) for match in _CANDIDATE.finditer(text, start, stop)
+    )
+
+
 def sentences(text: str) -> list[tuple[int, int]]:
     """(start, end) of each sentence, in order, without the white space around it; no other character is left out."""
     spans: list[tuple[int, int]] = []
@@ -88,7 +117,7 @@ def _ends(text: str) -> Iterator[int]:
         first, end = match.span()
         char = text[first]
         if char == "\n":
-            if _line_ends(text, line, match):
+            if ends_at_line(text, line, match):
                 yield end
             line = end
         elif char in _FULL or _is_plain(text, first, end) or _mark_ends(text, match):
@@ -143,7 +172,7 @@ def _is_initials(word: str) -> bool:
     )
 
 
-def _line_ends(text: str, line: int, match: re.Match[str]) -> bool:
+def ends_at_line(text: str, line: int, match: re.Match[str]) -> bool:
     """Whether a line's end is a sentence's end: at blank lines, around headings, list items and table rows."""
     if match.group().count("\n") > 1:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 from typing import Any, BinaryIO, Final
@@ -18,6 +19,8 @@ from core.texts import say
 
 logger = logging.getLogger(__name__)
 
+_COLLECTED_AFTER: Final = 20_000
+"""Objects made before garbage is looked for; a small document makes a thousand."""
 _RESTING_SHARE: Final = 0.4
 """Share of its memory limit above which a child asks to be replaced."""
 
@@ -34,6 +37,8 @@ def main() -> None:
         return
     rules = wire.Rules(**greeting[0])
     isolation = confine(rules.memory_mb, rules.parent)
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER)
     _Child(rules, sink).serve(source, isolation)
 
 
@@ -83,16 +88,18 @@ class _Child:
             ocr_seconds=0.8 * self._rules.ocr_seconds,
             ocr_begins=functools.partial(self._ocr_begins, index),
         )
-        items: list[list[Any]] = []
-        for chunk in _splitter(task.splitter).split(parsed, task.name):
-            items.append(wire.chunk_item(chunk, self._texts))
-            self._size += len(chunk.text) + len(chunk.tokens) + 100
-            if self._size > wire.FRAME_TARGET:
-                self._events.append([index, "chunks", items])
-                self._flush()
-                items = []
-        if items:
-            self._events.append([index, "chunks", items])
+        for run in _splitter(task.splitter).runs(parsed, task.name):
+            place = (run.headings, run.prefix, run.place.kind, run.place.label)
+            numbers: list[int] = []
+            for piece in run.pieces:
+                wire.chunk_parts(piece, numbers, self._texts)
+                self._size += len(piece[0]) + len(piece[1]) + 60
+                if self._size > wire.FRAME_TARGET:
+                    self._events.append([index, "chunks", *place, numbers])
+                    self._flush()
+                    numbers = []
+            if numbers:
+                self._events.append([index, "chunks", *place, numbers])
         self._events.append([index, "done", parsed.title, parsed.metadata, parsed.notes, ""])
         return ""
 

@@ -198,8 +198,8 @@ class _Conversation:
             index, kind = event[0], event[1]
             if type(index) is not int or not 0 <= index < self._tasks or index in self.answer.results:
                 raise wire.Nonsense("no such task")
-            if kind == "chunks" and len(event) == 3:
-                self._take_chunks(index, event[2], frame)
+            if kind == "chunks" and len(event) == 7:
+                self._take_chunks(index, event[2:], frame)
             elif kind == "done" and len(event) == 6:
                 self._take_result(index, event[2:])
             elif kind == "ocr" and self._ocr:
@@ -207,16 +207,13 @@ class _Conversation:
             else:
                 raise wire.Nonsense("no such event")
 
-    def _take_chunks(self, index: int, items: object, frame: wire.Frame) -> None:
-        if type(items) is not list:
-            raise wire.Nonsense("no chunks")
+    def _take_chunks(self, index: int, values: list[Any], frame: wire.Frame) -> None:
         chunks = self._chunks.setdefault(index, [])
-        for item in items:
-            chunk = frame.chunk(item, len(chunks))
-            self._left -= len(chunk.text)
-            chunks.append(chunk)
+        fresh = frame.chunks(values, len(chunks))
+        self._left -= sum([len(chunk.text) for chunk in fresh]) + 16 * len(fresh)
         if self._left < 0:
             raise wire.Nonsense("too much text")
+        chunks += fresh
 
     def _take_result(self, index: int, values: list[Any]) -> None:
         title, metadata, notes, error = values

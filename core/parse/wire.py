@@ -1,8 +1,10 @@
 """What the parser processes say to each other: frames of a little JSON and a run of plain text, which costs the least.
 
 A request is a list of tasks, with the bytes of small files behind it; the answer is any number of frames, each a list
-of events: `[task, "chunks", [chunk, …]]`, `[task, "done", title, metadata, notes, error]`, `[task, "ocr"]`, and at last
-`["end", wants_rest]`. The texts of chunks stand in the run of text, one behind the other; the events tell how long.
+of events: `[task, "chunks", headings, prefix, kind, label, numbers]` for chunks under one heading path,
+`[task, "done", title, metadata, notes, error]`, `[task, "ocr"]`, and at last `["end", wants_rest]`. Of each chunk its
+text, search tokens and content hash stand in the run of text, and four numbers in `numbers`: how long text and tokens
+are, and the locator's two (-1 for none).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any, BinaryIO, Final
 
 from core.ports import ParseTask, SplitterSpec
+from core.splitters.structural import RunPiece
 from core.types import Chunk, Language, Locator, Metadata
 
 HEAD: Final = struct.Struct(">II")
@@ -25,6 +28,10 @@ _KINDS: Final = frozenset({"", "page", "slide", "sheet", "rows", "lines", "cell"
 
 
 _NOWHERE: Final = Locator()
+HASH_LONG: Final = 40
+"""Characters of a content hash."""
+_LONGEST_PREFIX: Final = 4000
+_LARGEST: Final = 1 << 40
 
 
 class Nonsense(ValueError):
@@ -85,20 +92,11 @@ def tasks_of(request: Sequence[Sequence[Any]], data: bytes) -> list[ParseTask]:
     return tasks
 
 
-def chunk_item(chunk: Chunk, texts: list[str]) -> list[Any]:
-    """The chunk as a list, its texts added to `texts`.
-
-    Of `embed_text` only what stands before the text goes along, where that is all there is to it.
-    """
-    text, embedded = chunk.text, chunk.embed_text
-    is_prefixed = embedded.endswith(text)
-    rest = embedded[: len(embedded) - len(text)] if is_prefixed else embedded
-    where = chunk.locator
-    texts += (text, chunk.tokens, rest)
-    return [
-        *(len(text), len(chunk.tokens), len(rest), is_prefixed, chunk.content_hash, chunk.headings),
-        *(where.kind, where.label, where.first, where.last),
-    ]
+def chunk_parts(piece: RunPiece, numbers: list[int], texts: list[str]) -> None:
+    """Add a chunk to the numbers and to the texts of a message."""
+    text, tokens, content_hash, first, last = piece
+    texts += (text, tokens, content_hash)
+    numbers += (len(text), len(tokens), -1 if first is None else first, -1 if last is None else last)
 
 
 class Frame:
@@ -119,42 +117,44 @@ class Frame:
             _refuse_bad_characters(self.events)
         self._at = 0
 
-    def chunk(self, item: object, number: int) -> Chunk:
-        """Raises Nonsense for anything but what `chunk_item` makes."""
-        if type(item) is not list or len(item) != 10:
-            raise Nonsense("no chunk")
-        long, tokens_long, rest_long, is_prefixed, content_hash, headings, kind, label, first, last = item
-        if type(content_hash) is not str or len(content_hash) > 128 or type(headings) is not list:
-            raise Nonsense("no chunk")
-        for heading in headings:
-            if type(heading) is not str:
-                raise Nonsense("no heading")
-        is_whole = type(long) is type(tokens_long) is type(rest_long) is int
-        if not is_whole or long < 0 or tokens_long < 0 or rest_long < 0:
-            raise Nonsense("no text of that length")
-        start = self._at
-        middle = start + long
-        behind = middle + tokens_long
-        end = self._at = behind + rest_long
+    def chunks(self, values: Sequence[Any], number: int) -> list[Chunk]:
+        """Those of a "chunks" event, counted from `number` on. Raises Nonsense for anything but what a child makes."""
+        headings, prefix, kind, label, numbers = values
+        if type(headings) is not list or not all(type(heading) is str for heading in headings):
+            raise Nonsense("no headings")
+        if type(prefix) is not str or len(prefix) > _LONGEST_PREFIX:
+            raise Nonsense("no prefix")
+        if kind not in _KINDS or type(label) is not str:
+            raise Nonsense("no locator")
+        if type(numbers) is not list or set(map(type, numbers)) != {int} or len(numbers) % 4:
+            raise Nonsense("no numbers")
+        longs, tokens_longs, firsts, lasts = (numbers[column::4] for column in range(4))
+        if min(longs) < 0 or min(tokens_longs) < 0 or min(numbers) < -1 or max(numbers) > _LARGEST:
+            raise Nonsense("no numbers that can be")
+        at = self._at
         everything = self._text
-        if end > len(everything):
+        self._at += sum(longs) + sum(tokens_longs) + HASH_LONG * len(longs)
+        if self._at > len(everything):
             raise Nonsense("no text of that length")
-        text, rest = everything[start:middle], everything[behind:end]
-        embedded = rest + text if is_prefixed is True else rest
-        locator = _locator(kind, label, first, last)
-        return Chunk(number, text, everything[middle:behind], content_hash, tuple(headings), locator, embedded)
+        path = tuple(headings)
+        place = Locator(kind, label) if kind or label else _NOWHERE
+        found = []
+        for long, tokens_long, first, last in zip(longs, tokens_longs, firsts, lasts, strict=True):
+            middle = at + long
+            behind = middle + tokens_long
+            text = everything[at:middle]
+            at = behind + HASH_LONG
+            if first != place.first or last != place.last:
+                place = _place(kind, label, first, last)
+            found.append(
+                Chunk(number, text, everything[middle:behind], everything[behind:at], path, place, prefix + text)
+            )
+            number += 1
+        return found
 
 
-def _locator(kind: Any, label: object, first: Any, last: Any) -> Locator:
-    if kind == "" and label == "" and first is last is None:
-        return _NOWHERE
-    if kind not in _KINDS or type(label) is not str or not _is_number(first) or not _is_number(last):
-        raise Nonsense("no locator")
-    return Locator(kind, label, first, last)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value < 1 << 40)
+def _place(kind: Any, label: str, first: int, last: int) -> Locator:
+    return Locator(kind, label, None if first < 0 else first, None if last < 0 else last)
 
 
 def text_of(value: object, longest: int = 2000) -> str:

@@ -37,6 +37,9 @@ _CACHED_WORD_LENGTH = 48
 class TokenCounter(Protocol):
     """Tells how many tokens a text has, special tokens not counted."""
 
+    is_blind_to_digits: bool
+    """Whether it takes all digits for alike."""
+
     @property
     def name(self) -> str:
         """Part of an index's fingerprint: equal names count equally."""
@@ -45,6 +48,9 @@ class TokenCounter(Protocol):
 
     def each(self, texts: Sequence[str]) -> list[int]:
         """The tokens of every one of them."""
+
+    def is_sum(self, text: str, /) -> bool:
+        """Whether this text has as many tokens as its words together, each counted by itself."""
 
 
 def token_counter(vocabulary: str) -> TokenCounter:
@@ -86,6 +92,8 @@ def _open_counter(path: Path, *_version: int) -> TokenCounter:
 
 
 class _LibraryCounter:
+    is_blind_to_digits = False
+
     def __init__(self, name: str, count: Callable[[str], int]) -> None:
         self.name = name
         self._count = count
@@ -95,6 +103,9 @@ class _LibraryCounter:
 
     def each(self, texts: Sequence[str]) -> list[int]:
         return list(map(self._count, texts))
+
+    def is_sum(self, _text: str) -> bool:
+        return False
 
 
 class _WordCounter:
@@ -111,6 +122,7 @@ class _WordCounter:
         self.name = name
         self._words = _Words(word)
         self._whole = whole
+        self.is_blind_to_digits = whole is None
         self._added = added
         suspicious = _NOT_WHITESPACE_TO_BERT + "".join(token[:1] for token in added)
         self._find_suspicious = re.compile(f"[{re.escape(suspicious)}]").search
@@ -131,6 +143,9 @@ class _WordCounter:
             return list(map(self, texts))
         known = self._words.__getitem__
         return [sum(map(known, text.split())) for text in texts]
+
+    def is_sum(self, text: str) -> bool:
+        return text.isascii() and (self._whole is None or not self._find_suspicious(text))
 
     def _must_be_whole(self, text: str) -> bool:
         return any(mark in text for mark in (*self._added, *_NOT_WHITESPACE_TO_BERT))

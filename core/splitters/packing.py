@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -11,6 +13,7 @@ from core.types import Locator, Section
 
 _COUNTED = ("lines", "rows", "sheet")
 """Locators that number the lines of a section, where it has as many lines as numbers."""
+_LINE_END = re.compile("\n")
 _UNFINISHED_IF_NOT = (".", "!", "?", "。", "！", "？", ":", "：", "…", '"', "”", "|", "```")
 
 
@@ -19,7 +22,7 @@ def pack(cutter: Cutter, size: int, overlap: int) -> Iterator[list[Piece]]:
     waiting = cutter.coarse()
     waiting.reverse()
     left = sum(piece.tokens for piece in waiting)
-    wanted = _even_size(left, size, overlap)
+    wanted = even_size(left, size, overlap)
     current: list[Piece] = []
     used = 0
     is_new = False
@@ -38,7 +41,7 @@ def pack(cutter: Cutter, size: int, overlap: int) -> Iterator[list[Piece]]:
             yield current
             current = _tail(cutter, current, overlap)
             used = sum(part.tokens for part in current)
-            wanted = _even_size(used + left, size, overlap)
+            wanted = even_size(used + left, size, overlap)
             is_new = False
             waiting.append(piece)
         else:
@@ -61,12 +64,12 @@ def render(sections: Sequence[Section], pieces: Sequence[Piece]) -> tuple[str, L
         if lead:
             part = f"{lead}\n{part}"
         text = f"{text}{_gap(text)}{part}" if text else part
-        place = _place(section, start, end)
-        locator = place if locator is None else _span(locator, place)
+        where = _place(section, start, end)
+        locator = where if locator is None else _span(locator, where)
     return text, locator or Locator()
 
 
-def _even_size(total: int, size: int, overlap: int) -> int:
+def even_size(total: int, size: int, overlap: int) -> int:
     """The size at which the last chunk is about as long as the others."""
     if total <= size:
         return size
@@ -113,20 +116,39 @@ def _gap(text: str) -> str:
     return "\n\n" if text.endswith(_UNFINISHED_IF_NOT) else "\n"
 
 
+class Lines:
+    """Tells where stretches of one section stand."""
+
+    def __init__(self, section: Section) -> None:
+        self._place = section.locator.first, section.locator.last
+        first = _first_line(section)
+        self._first = first or 0
+        self._ends = [] if first is None else [match.start() for match in _LINE_END.finditer(section.text)]
+
+    def between(self, start: int, stop: int) -> tuple[int | None, int | None]:
+        """The numbers of the locator of what begins and ends there, without white space around it."""
+        if not self._ends:
+            return self._place
+        return self._first + bisect_left(self._ends, start), self._first + bisect_left(self._ends, stop)
+
+
+def _first_line(section: Section) -> int | None:
+    """Its number; None where the locator does not number lines."""
+    where = section.locator
+    if where.kind not in _COUNTED or where.first is None or where.last is None:
+        return None
+    return where.first if _line_ends(section.text) == where.last - where.first else None
+
+
 def _place(section: Section, start: int, end: int) -> Locator:
     where = section.locator
     text = section.text
-    if (
-        where.kind not in _COUNTED
-        or where.first is None
-        or where.last is None
-        or (start == 0 and end == len(text))
-        or _line_ends(text) != where.last - where.first
-    ):
+    number = _first_line(section)
+    if number is None or (start == 0 and end == len(text)):
         return where
     while text[start] in "\r\n":
         start += 1
-    first = where.first + text.count("\n", 0, start)
+    first = number + text.count("\n", 0, start)
     return Locator(where.kind, where.label, first, first + text[start:end].rstrip().count("\n"))
 
 

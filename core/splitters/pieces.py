@@ -11,7 +11,7 @@ from core.sentences import starts
 from core.splitters.counting import LONE, TokenCounter
 from core.types import Section
 
-_LONGEST_TOKEN = 16
+LONGEST_TOKEN = 16
 """A token is never taken for more characters than this: to BERT a word of a million letters is one unknown token."""
 
 _PARAGRAPH_END = re.compile(r"\n[ \t\r]*\n\s*")
@@ -41,7 +41,7 @@ def measure(count: TokenCounter, text: str, *, enough: int | None = None) -> int
 
     Any number above `enough` serves as well as the right one where that is above it too.
     """
-    floor = len(text) // _LONGEST_TOKEN
+    floor = len(text) // LONGEST_TOKEN
     if enough is not None and floor > enough:
         return floor
     return max(count(text), floor)
@@ -73,7 +73,7 @@ class Cutter:
         begins = sorted({*starts(text), *(place for place in breaks if place < len(text))})
         ends = [*begins[1:], len(text)]
         texts = [text[start:end] for start, end in zip(begins, ends, strict=True)]
-        sizes = map(max, self._count.each(texts), [len(one) // _LONGEST_TOKEN for one in texts])
+        sizes = map(max, self._count.each(texts), [len(one) // LONGEST_TOKEN for one in texts])
         sentences = [Piece(section, *each) for each in zip(begins, ends, sizes, strict=True)]
         pieces = []
         first = 0

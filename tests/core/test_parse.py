@@ -453,7 +453,9 @@ async def test_where_no_process_starts_the_caller_is_told(write: Write, monkeypa
 
 
 # ---------------------------------------------------------------- what comes back is checked
-GOOD = Chunk(0, "text", "tokens", "ab", ("h",), Locator("page", "", 1, 2), "T\ntext")
+HASH = "ab" * 20
+PIECE = ("text «灯»", "tokens", HASH, 1, None)
+GOOD: list[Any] = [["h"], "T\n", "page", "", [8, 6, 1, -1]]
 
 
 def frame(events: object, texts: Sequence[str] = ()) -> wire.Frame:
@@ -462,39 +464,47 @@ def frame(events: object, texts: Sequence[str] = ()) -> wire.Frame:
     return wire.Frame(message[wire.HEAD.size :][:long], message[wire.HEAD.size + long :])
 
 
-@pytest.mark.parametrize("embedded", ["T\ntext", "text", "something else", ""])
-def test_a_chunk_survives_the_way(embedded: str) -> None:
-    chunk = Chunk(0, "text «灯»", "tokens", "ab", ("h", "灯"), Locator("sheet", "S", 1, None), embedded)
+def test_chunks_survive_the_way() -> None:
     texts: list[str] = []
-    item = wire.chunk_item(chunk, texts)
-    got = frame([[0, "chunks", [item]]], texts)
-    assert got.chunk(got.events[0][2][0], 0) == chunk
+    numbers: list[int] = []
+    for piece in (PIECE, ("", "", HASH, 3, 4), ("more", "", HASH, 3, 4)):
+        wire.chunk_parts(piece, numbers, texts)
+    got = frame([[0, "chunks", ["h", "灯"], "T\n", "sheet", "S", numbers]], texts)
+    at = Locator("sheet", "S", 3, 4)
+    assert got.chunks(got.events[0][2:], 5) == [
+        Chunk(5, "text «灯»", "tokens", HASH, ("h", "灯"), Locator("sheet", "S", 1, None), "T\ntext «灯»"),
+        Chunk(6, "", "", HASH, ("h", "灯"), at, "T\n"),
+        Chunk(7, "more", "", HASH, ("h", "灯"), at, "T\nmore"),
+    ]
 
 
 def _spoiled(at: int, value: object) -> list[Any]:
-    item = wire.chunk_item(GOOD, [])
-    item[at] = value
-    return item
+    return [value if place == at else part for place, part in enumerate(GOOD)]
+
+
+def _wrong(at: int, value: object) -> list[Any]:
+    """With another number."""
+    numbers: list[object] = GOOD[4]
+    return _spoiled(4, [value if place == at else number for place, number in enumerate(numbers)])
 
 
 @pytest.mark.parametrize(
-    "item",
+    "values",
     [
-        None,
-        [],
-        "chunk",
-        *(_spoiled(at, value) for at in range(3) for value in (-1, 10**9, "1", None, 1.5, True)),
-        *(_spoiled(4, value) for value in (None, 5, "x" * 1000)),
-        *(_spoiled(5, value) for value in (None, "h", [1])),
-        *(_spoiled(6, value) for value in (None, "place", 5)),
-        _spoiled(7, None),
-        *(_spoiled(at, value) for at in (8, 9) for value in ("1", -1, 10**30, 1.5)),
+        *(_spoiled(0, value) for value in (None, "h", [1])),
+        *(_spoiled(1, value) for value in (None, 5, "x" * 5000)),
+        *(_spoiled(2, value) for value in (None, "place", 5)),
+        _spoiled(3, None),
+        *(_spoiled(4, value) for value in (None, "no", [8, 6, 1], [[8, 6, 1, -1]])),
+        *(_wrong(at, value) for at in range(2) for value in (-1, 10, 10**9, "1", None, 1.5, True)),
+        *(_wrong(at, value) for at in (2, 3) for value in ("1", -2, 10**30, 1.5, None)),
     ],
 )
-def test_a_chunk_that_is_none_is_nonsense(item: object) -> None:
+def test_a_chunk_that_is_none_is_nonsense(values: list[Any]) -> None:
     """Fails when what a child sends is believed."""
+    assert frame([[0, "ocr"]], PIECE[:3]).chunks(GOOD, 0)
     with pytest.raises(Nonsense):
-        frame([[0, "chunks", [item]]], ["text", "tokens", "T\n"]).chunk(item, 0)
+        frame([[0, "chunks", *values]], PIECE[:3]).chunks(values, 0)
 
 
 @pytest.mark.parametrize("events", [{}, [1], [[]], [[0]], "x", None])
@@ -520,7 +530,8 @@ FAKE = """
 import sys, json
 sys.path.insert(0, sys.argv[1])
 from core.parse import wire
-MUCH = [9**6, 0, 0, True, "a", [], "", "", None, None]
+MUCH = [0, "chunks", [], "", "", "", [9**6, 0, -1, -1]]
+NONE = [0, "chunks", [], "", "", "", [0, 0, -1, -1] * 999]
 source, sink = sys.stdin.buffer, sys.stdout.buffer
 wire.read_message(source)
 sink.write(wire.pack([["ready", "hook"]])); sink.flush()
@@ -544,7 +555,8 @@ while wire.read_message(source) is not None:
         "sink.write(wire.pack([[0, 'shell', 'x']]))",
         "sink.write(wire.pack({}))",
         "sink.write(wire.pack([[0, 'chunks', [[9**9] * 10]]]))",
-        "[sink.write(wire.pack([[0, 'chunks', [MUCH]]], ['x' * 9**6])) for _ in range(40)]",
+        "[sink.write(wire.pack([MUCH], ['x' * (9**6 + 40)])) for _ in range(40)]",
+        "[sink.write(wire.pack([NONE], ['x' * 40 * 999])) for _ in range(999)]",
         "sys.exit(0)",
     ],
 )
