@@ -16,9 +16,10 @@ from core.types import Locator, Section
 
 COUNT = token_counter("")
 WORDS = Words(COUNT)
-WORDS_OF_ALL_KINDS = """Tea is served at four. Why? No. 5 e.g. U.S. Dr. Smith etc. (see Fig. 3). "Yes." said! 3.14 i.e., Inc. The a.m. 1.
-    12. - * # item48392. Item48392, item48392.5 4839217 C++ don't state-of-the-art Q&A .NET 1,000,000 v2.0 end.)
-    'quoted.' what?! so... _it_. **bold.** foo_bar camelCase X 42. vs. No 7 A. I. ``` > | x: ... ! a.b. naïve"""
+WORDS_OF_ALL_KINDS = """
+Tea is served at four. Why? No. 5 e.g. U.S. Dr. Smith etc. (see Fig. 3). "Yes." said! 3.14 i.e., Inc. The a.m. 1.
+12. - * # item48392. Item48392, item48392.5 4839217 C++ don't state-of-the-art Q&A .NET 1,000,000 v2.0 end.)
+'quoted.' what?! so... _it_. **bold.** foo_bar camelCase X 42. vs. No 7 A. I. ``` > | x: ... ! a.b. naïve"""
 GAPS = [" "] * 24 + ["\n"] * 4 + ["\n\n"] * 2 + ["  ", " \n", "\n ", "\n \n", "\n\n\n", "\t"]
 TEXTS = st.lists(
     st.tuples(st.sampled_from(WORDS_OF_ALL_KINDS.split()), st.sampled_from(GAPS)), min_size=1, max_size=150
