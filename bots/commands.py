@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.channels import ChannelSettings
 
 NAMES: Final = ("help", "status", "kb", "model", "prompt", "mode", "language", "feedback", "followups", "managers",
-                "helpers", "reset")  # fmt: skip
+                "helpers", "askers", "digest", "reset")  # fmt: skip
 """What may follow `/kvasir`, besides `ask`; the first three are commands of their own on Telegram and Discord."""
 _DEFAULT: Final = "default"
 _ON: Final = {"on": True, "off": False, "yes": True, "no": False, "开": True, "关": False}
@@ -72,6 +72,10 @@ class Commands:
             tell("chat_status_follow_ups", value=_on_off(channel.follow_ups)),
             tell("chat_status_feedback", value=_on_off(channel.feedback)),
         ]
+        if channel.askers:
+            lines.append(tell("chat_status_askers", people=", ".join(channel.askers)))
+        if channel.digest != "off":
+            lines.append(tell("chat_status_digest", digest=channel.digest))
         if waiting := await self._inbox.waiting():
             lines.append(tell("chat_status_waiting", count=waiting))
         if not self._kvasir.embedder_state.ready and self._kvasir.embedder_state.reason:
@@ -114,9 +118,9 @@ def _changes(name: str, value: str) -> dict[str, Any]:
             if len(value) > _LONGEST_PROMPT:
                 raise UserError(tell("chat_prompt_long", most=_LONGEST_PROMPT))
             return {"instructions": None if back else value}
-        case "mode" | "language":
+        case "mode" | "language" | "digest":
             return {name: None if back else value.lower()}
-        case "managers" | "helpers":
+        case "managers" | "helpers" | "askers":
             return {name: None if back else words}
     if not back and value.lower() not in _ON:
         raise UserError(tell("chat_on_or_off", name=name))

@@ -304,7 +304,7 @@ def from_json(kept: dict[str, Any]) -> Mention:
         **{
             **kept,
             "place": Place(**kept["place"]),
-            "person": Person(**{**person, "role": Role(person["role"])}),
+            "person": Person(**{**person, "role": Role(person["role"]), "groups": tuple(person["groups"])}),
             "kbs": tuple(kept["kbs"]),
             "files": tuple(ChatFile(**file) for file in kept["files"]),
             "said_at": datetime.fromisoformat(kept["said_at"]) if kept["said_at"] else None,

@@ -103,6 +103,8 @@ class Intake:
         channel = await self._kvasir.channels.get(mention.place)
         if not await self._is_for_us(mention, channel):
             return ""
+        if channel.askers and not _is_among(mention.person, channel.askers):
+            return "" if mention.trigger in ("heard", "thread") else tell("not_among_askers")
         if mention.edited and (await self._edited(mention)):
             return ""
         sentence, state = self._quota_says(mention)
@@ -358,3 +360,8 @@ class Intake:
         if item is not None:
             self._begin(item)
         return ""
+
+
+def _is_among(person: Person, askers: Sequence[str]) -> bool:
+    """Whether somebody is named, by key or id, or is in a group that is."""
+    return not {person.key, person.key.rpartition(":")[2], *person.groups}.isdisjoint(askers)

@@ -36,7 +36,7 @@ class Memory:
             rows = await session.execute(
                 select(PlatformStateRow.workspace, PlatformStateRow.value).filter_by(platform=self._platform, key=key)
             )
-            return dict(rows.tuples().all())
+            return {row.workspace: row.value for row in rows}
 
     async def put(self, key: str, value: str, workspace: str = "") -> None:
         insert = sqlite.insert if self._db.is_sqlite else postgresql.insert

@@ -73,7 +73,10 @@ class Messenger(Protocol):
         """The bytes of a file sent with the mention. Raises TooLarge beyond `most` bytes, Unavailable, or NotFound."""
 
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
-        """Write `text` below one of our messages, calling these people by name (`ChannelSettings.helpers`)."""
+        """Write `text` below one of our messages, calling these people by name (`ChannelSettings.helpers`).
+
+        Without `post`: in the channel itself.
+        """
 
 
 @dataclass(frozen=True, slots=True)

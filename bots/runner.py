@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from bots.digest import schedule
 from bots.errors import Refused
 from bots.inbox import BEAT_SECONDS, Inbox
 from bots.intake import Intake
@@ -39,6 +40,7 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
     if not messengers:
         return
     inbox = Inbox(kvasir.db)
+    digests = schedule(kvasir, messengers)
     intakes = [Intake(kvasir, handler, messenger, inbox) for messenger in messengers]
     with _lock(kvasir.settings.data_dir / "bots.lock") as lock:
         try:
@@ -46,10 +48,13 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
                 for intake in intakes:  # alone on a file of our own: all leases are those of processes that ended
                     await intake.take_over(everything=lock.alone and kvasir.db.is_sqlite)
                 lock.share()
+                digests.start()
                 for messenger, intake in zip(messengers, intakes, strict=True):
                     group.create_task(_keep_running(messenger, intake), name=f"platform-{messenger.name}")
                 group.create_task(_beat(inbox, intakes), name="inbox")
         finally:
+            if digests.running:
+                digests.shutdown(wait=False)
             await asyncio.gather(*(intake.close(_GRACE) for intake in intakes))
 
 

@@ -22,6 +22,8 @@ from core.types import Language, Place
 Mode = Literal["mention", "auto", "off"]
 """Answer mentions; also questions without a mention; nothing."""
 
+Digest = Literal["off", "daily", "weekly"]
+
 LONGEST_INSTRUCTIONS: Final = 8000
 _MOST_PEOPLE: Final = 50
 _LONGEST_NAME: Final = 255
@@ -49,6 +51,10 @@ class ChannelSettings:
     """Keys of people who may change this, besides the platform's own administrators."""
     helpers: tuple[str, ...] = ()
     """Whom «ask a human» calls, as the platform names them."""
+    askers: tuple[str, ...] = ()
+    """Who is answered: ids or keys of people, and of groups where the platform tells them; empty: everybody."""
+    digest: Digest = "off"
+    """How often a summary of what was asked is posted there."""
     is_set: bool = False
     """Something was set for the channel, its workspace or its platform."""
 
@@ -67,7 +73,10 @@ class SetPlace:
     updated_at: datetime
 
 
-FIELDS: Final = ("kbs", "engine", "instructions", "mode", "language", "feedback", "follow_ups", "managers", "helpers")
+FIELDS: Final = (
+    "kbs", "engine", "instructions", "mode", "language", "feedback", "follow_ups", "managers", "helpers", "askers",
+    "digest",
+)  # fmt: skip
 """What can be set."""
 
 
@@ -173,8 +182,10 @@ def _kept(field: str, value: Any, engines: Sequence[str]) -> Any:
     match field:
         case "feedback" | "follow_ups":
             return bool(value)
-        case "engine" | "mode" | "language":
-            there = {"engine": engines, "mode": get_args(Mode), "language": get_args(Language)}[field]
+        case "engine" | "mode" | "language" | "digest":
+            there = {
+                "engine": engines, "mode": get_args(Mode), "language": get_args(Language), "digest": get_args(Digest)
+            }[field]  # fmt: skip
             if value not in there:
                 raise UserError(tell(f"channel_no_{field}", name=value, there=", ".join(there)))
             return value

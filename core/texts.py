@@ -1060,7 +1060,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "- kb 名称[, 名称] – 指定知识库\n- model 名称、prompt 提示词\n"
             "- mode mention|auto|off – 只答提及、也答其他问题，或不回答\n"
             "- language en|zh、feedback on|off、followups on|off\n"
-            "- helpers 成员…、managers 成员键…\n- reset 全部恢复默认\n"
+            "- digest daily|weekly|off – 发布提问摘要\n"
+            "- helpers 成员…、managers 成员键…、askers 成员… – 协助者、管理者、可提问者\n- reset 全部恢复默认\n"
             "用 default 作为值可恢复默认。"
         ),
     ),

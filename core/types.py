@@ -333,6 +333,8 @@ class Person:
     role: Role = Role.VIEWER
     member: bool = False
     """Its chat platform vouches that the person belongs to the workspace; guests from elsewhere do not."""
+    groups: tuple[str, ...] = ()
+    """Ids of the groups the person is in, where the platform tells."""
 
 
 Trigger: TypeAlias = Literal["mention", "dm", "thread", "heard", "command"]

@@ -50,6 +50,13 @@ Managers = Annotated[
 Helpers = Annotated[
     list[str] | None, typer.Option("--helper", help="Whom «ask a human» calls, as the platform names them.")
 ]
+Askers = Annotated[
+    list[str] | None,
+    typer.Option("--asker", help="Who is answered there, a person or a group; may be given several times."),
+]
+Digest = Annotated[
+    Literal["off", "daily", "weekly"] | None, typer.Option("--digest", help="Post a summary of what was asked there.")
+]
 Called = Annotated[str | None, typer.Option("--name", help="What people call the place.")]
 
 
@@ -65,6 +72,8 @@ class Setting(StrEnum):
     FOLLOW_UPS = "follow-ups"
     MANAGERS = "manager"
     HELPERS = "helper"
+    ASKERS = "asker"
+    DIGEST = "digest"
 
 
 Reset = Annotated[
@@ -101,12 +110,15 @@ def channel_bind(
     follow_ups: FollowUps = None,
     managers: Managers = None,
     helpers: Helpers = None,
+    askers: Askers = None,
+    digest: Digest = None,
     called: Called = None,
     as_json: AsJson = False,
 ) -> None:
     """Let knowledge bases answer in a channel, a workspace, or on a whole platform."""
     given = {"kbs": kbs, "engine": model, "mode": mode, "language": language, "feedback": feedback,
-             "follow_ups": follow_ups, "managers": managers, "helpers": helpers}  # fmt: skip
+             "follow_ups": follow_ups, "managers": managers, "helpers": helpers,
+             "askers": askers, "digest": digest}  # fmt: skip
     _change(at, {field: value for field, value in given.items() if value is not None}, prompt, called, as_json)
 
 
@@ -122,13 +134,16 @@ def channel_set(
     follow_ups: FollowUps = None,
     managers: Managers = None,
     helpers: Helpers = None,
+    askers: Askers = None,
+    digest: Digest = None,
     called: Called = None,
     reset: Reset = None,
     as_json: AsJson = False,
 ) -> None:
     """Change how questions are answered in a channel, a workspace, or on a whole platform."""
     given = {"kbs": kbs, "engine": model, "mode": mode, "language": language, "feedback": feedback,
-             "follow_ups": follow_ups, "managers": managers, "helpers": helpers}  # fmt: skip
+             "follow_ups": follow_ups, "managers": managers, "helpers": helpers,
+             "askers": askers, "digest": digest}  # fmt: skip
     changes: dict[str, Any] = {setting.name.lower(): None for setting in reset or ()}
     changes |= {field: value for field, value in given.items() if value is not None}
     _change(at, changes, prompt, called, as_json)

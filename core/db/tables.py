@@ -360,6 +360,10 @@ class ChannelRow(Table):
     """Keys of people who may change this, besides the platform's own administrators."""
     helpers: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     """Whom «ask a human» calls, as the platform names them."""
+    askers: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Who is answered here: people and groups; NULL: everybody."""
+    digest: Mapped[str | None] = mapped_column(String(16))
+    """daily or weekly: how often a summary is posted; off."""
     updated_by: Mapped[str] = mapped_column(String(255), default="")
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 

@@ -30,6 +30,8 @@ def upgrade() -> None:
         sa.Column("follow_ups", sa.Boolean(), nullable=True),
         sa.Column("managers", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("helpers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("askers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("digest", sa.String(length=16), nullable=True),
         sa.Column("updated_by", sa.String(length=255), nullable=False),
         sa.Column("updated_at", tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_channels")),
