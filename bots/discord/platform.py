@@ -1,0 +1,203 @@
+"""Discord, as the port of chat platforms wants it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import discord
+from yarl import URL
+
+from bots.discord import controls, events
+from bots.discord.calls import Calls, guarded
+from bots.discord.client import Bot
+from bots.discord.desk import Desk
+from bots.discord.heard import Heard
+from bots.discord.listener import Listener, name_of
+from bots.discord.private import PrivateSurface
+from bots.discord.surface import MESSAGES, ChannelSurface, body_of, rendered
+from bots.errors import DeliveryError, Refused
+from bots.memory import Memory
+from bots.platform import Controls, Intake, Surface
+from bots.rendering import discord as dialect
+from bots.rendering.parts import Part
+from core.errors import NotFound, TooLarge, Unavailable
+from core.texts import speaking, tell, text_language
+from core.types import ChatFile, Mention, Place, Said
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+
+logger = logging.getLogger(__name__)
+
+_KEEP_SECONDS: Final = 10.0
+_DOWNLOAD_SECONDS: Final = 60.0
+_FILE_HOSTS: Final = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
+_PIECE: Final = 1 << 16
+_DEAD_TOKEN: Final = 4004
+_MOST_SHARED: Final = 20
+_ROLE: Final = "&"
+
+
+class DiscordPlatform:
+    name = events.NAME
+
+    def __init__(self, kvasir: Kvasir) -> None:
+        self._kvasir = kvasir
+        self._settings = kvasir.settings.discord
+        self._memory = Memory(kvasir.db, kvasir.vault, self.name)
+        self._calls = Calls()
+        self._heard = Heard(self._memory)
+        self._desk: Desk | None = None
+
+    # ------------------------------------------------------------ listening
+    async def run(self, intake: Intake) -> None:
+        await self._heard.load()
+        listener = Listener(intake, self._calls, self._heard, self._explain)
+        self._desk = Desk(listener, self._calls, shown, self._share)
+        bot = Bot(self._settings, self._desk, self._memory)
+        keeping = asyncio.create_task(self._keep_heard(), name="discord-heard")
+        try:
+            await self._connect(bot)
+        except discord.LoginFailure as error:
+            raise Refused(tell("discord_token_refused")) from error
+        except discord.PrivilegedIntentsRequired as error:
+            raise Refused(tell("discord_intent_off")) from error
+        except discord.ConnectionClosed as error:
+            if error.code == _DEAD_TOKEN:
+                raise Refused(tell("discord_token_refused")) from error
+            raise
+        finally:
+            keeping.cancel()
+            self._calls.fall()
+            await bot.close_soon()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await self._heard.keep(everything=True)
+
+    async def _connect(self, bot: Bot) -> None:
+        token = self._settings.token
+        await bot.login(token.get_secret_value() if token is not None else "")
+        self._calls.stand(bot)
+        await bot.connect()
+        raise ConnectionError("Discord closed the connection")
+
+    async def _keep_heard(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_SECONDS)
+            try:
+                await self._heard.keep()
+            except Exception:
+                logger.exception("how far Discord was heard could not be written down")
+
+    # ------------------------------------------------------------ answering
+    def surface(self, mention: Mention) -> Surface:
+        if mention.extra.get("token"):
+            return PrivateSurface(mention, self._calls, self._opened)
+        return ChannelSurface(mention, self._calls, threads=self._settings.threads)
+
+    def _opened(self, token: str) -> None:
+        if self._desk is not None:
+            self._desk.waiting.discard(token)
+
+    async def _explain(self, mention: Mention, text: str) -> None:
+        """How to ask, as a reply to whoever called us and said nothing."""
+        channel = await self._kvasir.channels.get(mention.place)
+        if channel.mode == "off":
+            return
+        surface = ChannelSurface(mention, self._calls, threads=False)
+        try:
+            for number, part in enumerate(shown(text)):
+                await surface.send(part, Controls(), f"help-{mention.message_id}-{number}")
+        except DeliveryError as error:
+            logger.info("how to ask could not be said on Discord: %s", error)
+
+    async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
+        users = [one for one in people if one.isdigit()]
+        roles = [one.removeprefix(_ROLE) for one in people if one.startswith(_ROLE) and one[1:].isdigit()]
+        names = " ".join([*(f"<@{one}>" for one in users), *(f"<@&{one}>" for one in roles)])
+        room = dialect.plain(text).text[: 1990 - len(names)]
+        body = body_of(Part(f"{names} {room}"), Controls())
+        body["allowed_mentions"] = {"parse": [], "users": users[:100], "roles": roles[:100]}
+        body["components"] = [controls.row(controls.button("resolved", post))]
+        channel, message = events.split_post(post)
+        if post.startswith(events.PRIVATE_POST):
+            channel = place.channel
+        else:
+            body["message_reference"] = {"message_id": message, "fail_if_not_exists": False}
+        await self._calls.do("POST", MESSAGES, body, channel_id=channel)
+
+    async def _share(self, interaction: discord.Interaction[Any], answer_id: str) -> str:
+        """Show an answer that one person alone saw to the channel; a sentence where it cannot be."""
+        finished = await self._kvasir.answers.recorded(answer_id)
+        if finished is None:
+            return tell("not_our_message")
+        with speaking(text_language(finished.text)):
+            by = dialect.plain(tell("discord_shared_by", name=interaction.user.display_name))
+        channel = interaction.channel_id or 0
+        try:
+            for number, part in enumerate([by, *rendered(finished)][:_MOST_SHARED]):
+                nonce = f"s{interaction.id}{number}"[-25:]
+                body = body_of(part, Controls(), nonce=nonce, enforce_nonce=True)
+                await self._calls.do("POST", MESSAGES, body, channel_id=channel)
+        except DeliveryError as error:
+            logger.info("an answer could not be shared on Discord: %s", error)
+            return tell("discord_not_shared")
+        return tell("discord_shared")
+
+    # ------------------------------------------------------------ reading
+    async def history(self, mention: Mention, limit: int) -> Sequence[Said]:
+        """Of a thread or a private chat; a channel is no conversation."""
+        channel = mention.extra.get("channel", "")
+        if not channel or (mention.place.workspace and channel == mention.place.channel) or mention.extra.get("token"):
+            return ()
+        bot = await self._calls.client()
+        me = await self._calls.own_id()
+        found: list[discord.Message] = []
+        chat = bot.get_partial_messageable(int(channel))
+        before = chat.history(limit=limit, before=discord.Object(int(mention.message_id)))
+        while (message := await guarded(anext(before, None))) is not None:
+            found.append(message)
+        if mention.place.workspace and len(found) < limit:
+            found += await self._starter(bot, int(mention.place.channel), int(channel))
+        said = (events.said_of(one, me, name_of(one)) for one in reversed(found))
+        return [one for one in said if one is not None]
+
+    async def _starter(self, bot: discord.Client, parent: int, thread: int) -> Sequence[discord.Message]:
+        """The message a thread hangs on, which stands in the channel above."""
+        try:
+            return [await guarded(bot.get_partial_messageable(parent).fetch_message(thread))]
+        except DeliveryError:
+            return ()
+
+    async def download(self, mention: Mention, file: ChatFile, most: int) -> bytes:  # noqa: ARG002 - the id says all
+        url = URL(file.id)
+        if url.host not in _FILE_HOSTS and url.origin() != URL(self._settings.api_base or "https://x.invalid").origin():
+            raise NotFound(tell("file_not_sent", name=file.name))
+        try:
+            async with (
+                asyncio.timeout(_DOWNLOAD_SECONDS),
+                aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+                session.get(url, proxy=self._settings.proxy or None, allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    raise NotFound(tell("file_not_sent", name=file.name))
+                return await _read(response, file.name, most)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(tell("file_not_sent", name=file.name)) from error
+
+
+async def _read(response: aiohttp.ClientResponse, name: str, most: int) -> bytes:
+    data = bytearray()
+    async for piece in response.content.iter_chunked(_PIECE):
+        data += piece
+        if len(data) > most:
+            raise TooLarge(tell("file_too_large", name=name, limit=most // 1_000_000))
+    return bytes(data)
+
+
+def shown(text: str) -> Sequence[Part]:
+    """Words of ours, which may be a list, as messages."""
+    return dialect.render(text, language=text_language(text)).parts
