@@ -97,16 +97,16 @@ class Digests:
         asked = (AnswerRow.conversation_id.in_(here), AnswerRow.created_at >= since, AnswerRow.state == "complete")
         async with self._kvasir.db.read() as session:
             counts = select(AnswerRow.answered, func.count()).where(*asked).group_by(AnswerRow.answered)
-            answered = {answered: number for answered, number in await session.execute(counts)}
+            answered = dict(iter(await session.execute(counts)))
             votes = (
                 select(RatingRow.value, func.count())
                 .join(AnswerRow, AnswerRow.id == RatingRow.answer_id)
                 .where(*asked)
                 .group_by(RatingRow.value)
             )
-            rated = {value: number for value, number in await session.execute(votes)}
+            rated = dict(iter(await session.execute(votes)))
             open_questions = await session.scalars(
-                select(AnswerRow.standalone_question)
+                select(AnswerRow.question)
                 .where(*asked, AnswerRow.answered.is_(False))
                 .order_by(AnswerRow.created_at.desc())
                 .limit(_MOST_SHOWN)
