@@ -38,7 +38,7 @@ async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(kvasir.jobs, "claim", away)
         service = asyncio.create_task(worker.serve(kvasir, None))
         async with asyncio.timeout(10):
-            while (await kvasir.jobs.get(job.id)).state != "done":  # noqa: ASYNC110  the state is in a database
+            while (await kvasir.jobs.get(job.id)).state != "done":
                 await asyncio.sleep(0.02)
         service.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -53,7 +53,7 @@ async def test_what_was_kept_long_enough_is_deleted(tmp_path: Path, monkeypatch:
         service = asyncio.create_task(worker.serve(kvasir, None))
         await kvasir.knowledge.ensure_temporary("thread-1", now() - timedelta(seconds=1))
         async with asyncio.timeout(10):
-            while len(await kvasir.knowledge.list(temporary=True)) > 1:  # noqa: ASYNC110  as above
+            while len(await kvasir.knowledge.list(temporary=True)) > 1:
                 await asyncio.sleep(0.01)
         service.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -78,5 +78,5 @@ async def test_what_came_in_without_vectors_gets_them_though_another_process_fet
     monkeypatch.setattr(registry, "load", load)
     async with Kvasir.open(settings_module.load(data_dir=tmp_path), embedder="background") as kvasir:
         async with asyncio.timeout(10):
-            while not [job for job in await kvasir.jobs.list() if job.kind == "reindex"]:  # noqa: ASYNC110  as above
+            while not [job for job in await kvasir.jobs.list() if job.kind == "reindex"]:
                 await asyncio.sleep(0.02)
