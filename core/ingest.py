@@ -128,9 +128,12 @@ class _Pace:
 
     def __init__(self) -> None:
         self.documents = _FIRST_GROUP
+        self.is_quick = False
+        """Whether the last one was over in a moment; then nobody would see the stages in between."""
 
     def took(self, seconds: float) -> None:
-        if seconds < _QUICK_SECONDS:
+        self.is_quick = seconds < _QUICK_SECONDS
+        if self.is_quick:
             self.documents = min(4 * self.documents, _LARGEST_GROUP)
         else:
             self.documents = max(self.documents // 4, _FIRST_GROUP)
@@ -312,6 +315,8 @@ class Ingest:
         async def read() -> None:
             async for group in self._groups(job, pace):
                 await self._parse(group, target)
+                if not pace.is_quick:
+                    await self._mark(group.rows, "split")
                 await groups.put(group)
             await groups.put(None)
 
@@ -319,7 +324,7 @@ class Ingest:
             nonlocal target
             while (group := await groups.get()) is not None:
                 begun = time.monotonic()
-                target = await self._index(group, target, kb_name, on_chunks or (lambda _n: None))
+                target = await self._index(group, target, kb_name, pace, on_chunks or (lambda _n: None))
                 pace.took(time.monotonic() - begun)
 
         try:
@@ -354,9 +359,10 @@ class Ingest:
         group.results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             group.results[index] = result
-        await self._mark(group.rows, status="working", stage="split")
 
-    async def _index(self, group: _Group, target: _Target, kb_name: str, on_chunks: Callable[[int], None]) -> _Target:
+    async def _index(
+        self, group: _Group, target: _Target, kb_name: str, pace: _Pace, on_chunks: Callable[[int], None]
+    ) -> _Target:
         """Embed, store, and switch live; once more when the knowledge base got another live index meanwhile.
 
         Gives the index that they are in.
@@ -366,7 +372,9 @@ class Ingest:
         for _ in range(3):
             generation = target[0]
             vectors = await self._indexes.embed(generation, [result for _, result in good], on_chunks)
-            if await self._is_still_live(kb_name, generation, [row for row, _ in good]):
+            if await self._is_live(kb_name, generation):
+                if good and not pace.is_quick:
+                    await self._mark([row for row, _ in good], "embedded")
                 indexed = [
                     IndexedDocument(
                         row.id, row.name, result.title, row.content_hash, result.chunks, matrix, result.metadata
@@ -380,14 +388,12 @@ class Ingest:
             target = await self._indexes.target(kb_name)
         raise KvasirError(tell("index_restless", kb=kb_name))
 
-    async def _is_still_live(self, kb_name: str, generation: Generation, good: Sequence[documents.Waiting]) -> bool:
-        """Note that the documents are embedded; False when another index became live meanwhile."""
-        async with self._db.session() as session:
+    async def _is_live(self, kb_name: str, generation: Generation) -> bool:
+        """False when another index became live meanwhile."""
+        async with self._db.read() as session:
             live = await session.scalar(
                 select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.name == kb_name)
             )
-            if live == generation.id and good:
-                await documents.mark(session, [row.id for row in good], status="working", stage="embedded")
         return live == generation.id
 
     async def _switch(
@@ -427,9 +433,9 @@ class Ingest:
             )
         return True
 
-    async def _mark(self, rows: Sequence[documents.Waiting], *, status: str, stage: str) -> None:
+    async def _mark(self, rows: Sequence[documents.Waiting], stage: str) -> None:
         async with self._db.session() as session:
-            await documents.mark(session, [row.id for row in rows], status=status, stage=stage)
+            await documents.mark(session, [row.id for row in rows], status="working", stage=stage)
 
     async def give_up(self, job: Job, reason: str) -> None:
         """The job's unfinished documents end as failed, with the reason of the job."""

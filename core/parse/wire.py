@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final
 
 from core.ports import ParseTask, SplitterSpec
@@ -73,10 +73,14 @@ def read_message(stream: BinaryIO) -> tuple[Any, bytes] | None:
 
 
 def request_message(tasks: Sequence[ParseTask]) -> bytes:
-    items = [[task.name, *_source_item(task.source), *astuple(task.splitter)] for task in tasks]
+    items = [[task.name, *_source_item(task.source), *_spec_item(task.splitter)] for task in tasks]
     body = json.dumps(items, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     data = [task.source for task in tasks if isinstance(task.source, bytes)]
     return b"".join((HEAD.pack(len(body), sum(map(len, data))), body, *data))
+
+
+def _spec_item(spec: SplitterSpec) -> tuple[int, int, bool, str]:
+    return spec.chunk_size, spec.chunk_overlap, spec.title_enhance, spec.vocabulary
 
 
 def _source_item(source: bytes | str) -> tuple[str, int]:
