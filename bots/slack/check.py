@@ -101,9 +101,8 @@ async def _ask(slack: SlackSettings, method: str, token: str) -> _Said:
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
             session.post(url, proxy=slack.proxy or None) as response,
         ):
-            said.scopes = frozenset(
-                filter(None, response.headers.get("X-OAuth-Scopes", "").replace(" ", "").split(","))
-            )
+            scopes = response.headers.get("X-OAuth-Scopes", "").replace(" ", "").split(",")
+            said.scopes = frozenset(filter(None, scopes))
             said.skew = _skew(response.headers.get("Date", ""))
             told = await response.json(content_type=None)
             said.error = "" if told.get("ok") else str(told.get("error") or response.status)

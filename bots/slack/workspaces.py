@@ -1,0 +1,180 @@
+"""The workspaces that have us: the one of the bot token, or all that installed the app. Their tokens are encrypted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import aiohttp
+from pydantic import SecretStr
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bots.errors import Refused
+from bots.memory import Memory
+from bots.slack.client import DEAD, TIMEOUT, Web
+from core.settings import SlackSettings
+
+_KEPT_UNDER: Final = "installation"
+_OWN_URL: Final = "https://slack.com/api/"
+logger = logging.getLogger(__name__)
+quiet: Final = logging.getLogger("kvasir.slack")
+"""The client library logs through it: whole requests at DEBUG, of which we want none."""
+quiet.setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What a workspace gave us when it let us in."""
+
+    team: str
+    token: str
+    bot_user: str
+    bot_id: str
+    name: str = ""
+    app_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    installation: Installation
+    web: Web
+
+    @property
+    def bot_user(self) -> str:
+        return self.installation.bot_user
+
+    @property
+    def bot_id(self) -> str:
+        return self.installation.bot_id
+
+
+class Workspaces:
+    def __init__(self, settings: SlackSettings, memory: Memory) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._known: dict[str, Workspace] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._lock = asyncio.Lock()
+        self._refused = asyncio.Event()
+        self._dead: dict[str, str] = {}
+        """Workspaces whose token is no good any more, and Slack's word for it."""
+
+    @property
+    def is_single(self) -> bool:
+        return self._settings.bot_token is not None
+
+    @property
+    def base_url(self) -> str:
+        return self._settings.base_url or _OWN_URL
+
+    @asynccontextmanager
+    async def one_session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Inside, all calls share one session, which keeps connections open; outside, each has one of its own."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
+            self._session = session
+            for workspace in self._known.values():
+                workspace.web.client.session = session
+            yield session
+
+    def client(self, token: str | None = None) -> AsyncWebClient:
+        """A client of the library. It tries nothing twice: what was posted must not be posted again unseen."""
+        return AsyncWebClient(
+            token,
+            base_url=self.base_url,
+            timeout=TIMEOUT,
+            proxy=self._settings.proxy or None,
+            session=self._session,
+            retry_handlers=[],
+            logger=quiet,
+        )
+
+    @asynccontextmanager
+    async def any_session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """The shared session where there is one."""
+        if self._session is not None and not self._session.closed:
+            yield self._session
+            return
+        async with aiohttp.ClientSession() as session:
+            yield session
+
+    async def get(self, team: str) -> Workspace:
+        """The workspace. Raises Refused where it does not have us, and what `auth.test` may raise."""
+        if team in self._dead:
+            raise Refused(self._dead[team])
+        found = self._known.get(team)
+        if found is not None:
+            return found
+        async with self._lock:
+            if self.is_single and not self._known:
+                await self._open_single()
+            elif not self.is_single and team not in self._known:
+                await self._open_kept(team)
+        if team not in self._known:
+            raise Refused("app_not_installed")
+        return self._known[team]
+
+    async def all(self) -> Sequence[Workspace]:
+        """Every workspace that has us."""
+        if self.is_single:
+            async with self._lock:
+                if not self._known:
+                    await self._open_single()
+        else:
+            for team in await self._memory.all(_KEPT_UNDER):
+                async with self._lock:
+                    if team not in self._known:
+                        await self._open_kept(team)
+        return list(self._known.values())
+
+    async def put(self, installation: Installation) -> None:
+        """A workspace let us in, or did so again."""
+        kept = json.dumps(asdict(installation))
+        await self._memory.put_secret(_KEPT_UNDER, kept, installation.team)
+        self._dead.pop(installation.team, None)
+        self._known[installation.team] = self._workspace(installation)
+        logger.info("the workspace %s has let us in", installation.team)
+
+    async def forget(self, team: str) -> None:
+        """A workspace has thrown us out."""
+        await self._memory.forget(_KEPT_UNDER, team)
+        self._known.pop(team, None)
+        self._dead[team] = "app_uninstalled"
+        if self.is_single:
+            self._refused.set()
+        logger.info("the workspace %s has us no more", team)
+
+    def refused(self, team: str, error: Refused) -> None:
+        """Slack refused a call; where that is for good, nothing more is tried in this workspace."""
+        if str(error) in DEAD and team not in self._dead:
+            self._dead[team] = str(error)
+            logger.error("Slack refuses the token of workspace %s: %s", team, error)
+            if self.is_single:
+                self._refused.set()
+
+    async def until_refused(self) -> None:
+        """Return never; raises Refused when the only workspace has us no more."""
+        await self._refused.wait()
+        raise Refused(next(iter(self._dead.values()), "app_uninstalled"))
+
+    # ------------------------------------------------------------ inside
+    async def _open_single(self) -> None:
+        token = (self._settings.bot_token or SecretStr("")).get_secret_value().strip()
+        about = await Web(self.client(token)).call("auth.test")
+        self._known[str(about["team_id"])] = self._workspace(
+            Installation(
+                str(about["team_id"]), token, str(about["user_id"]), str(about.get("bot_id", "")), str(about["team"])
+            )
+        )
+
+    async def _open_kept(self, team: str) -> None:
+        kept = await self._memory.get_secret(_KEPT_UNDER, team)
+        if kept is not None:
+            self._known[team] = self._workspace(Installation(**json.loads(kept)))
+
+    def _workspace(self, installation: Installation) -> Workspace:
+        return Workspace(installation, Web(self.client(installation.token)))
