@@ -65,6 +65,11 @@ class RawUpdates(GetUpdates):
 class _Session(AiohttpSession):
     """The library's session, which also understands refusals that a proxy in front of the Bot API wrote."""
 
+    async def close(self) -> None:
+        """Without the library's pause for TLS: aiohttp itself waits for that."""
+        if self._session is not None:
+            await self._session.close()
+
     def check_response(self, bot: Bot, method: TelegramMethod[Any], status_code: int, content: str) -> Response[Any]:
         try:
             told = json.loads(content)

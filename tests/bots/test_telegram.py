@@ -4,72 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from bots.handler import ChatHandler
-from bots.inbox import Inbox
-from bots.intake import Intake
-from bots.telegram.platform import Telegram
-from core.vault import Vault
 from tests.bots.conftest import Front
+from tests.bots.town import Bot, Town
 from tests.fakes.engine import FakeEngine
-from tests.fakes.telegram import Chat, Message, Person, TelegramServer, telegram_server
+from tests.fakes.telegram import telegram_server
 
 pytestmark = pytest.mark.anyio
 
 ANSWER = "Annual leave is 28 days [1]."
-
-
-class Bot:
-    """One process of ours on a Telegram; `again` is the next one, after this was killed."""
-
-    def __init__(self, front: Front, server: TelegramServer, **telegram: Any) -> None:
-        self.front, self.server = front, server
-        kvasir = cast(Any, front.kvasir)
-        settings = front.house.settings
-        values = {"token": server.token, "api_base": server.url, **telegram}
-        web = settings.web.model_copy(update=values.pop("web", {}))
-        section = type(settings.telegram)(**values)
-        kvasir.settings = settings.model_copy(update={"telegram": section, "web": web})
-        kvasir.vault = Vault(settings.data_dir)
-        self.messenger = Telegram(kvasir)
-        self.inbox = Inbox(kvasir.db)
-        self.intake = Intake(kvasir, ChatHandler(kvasir), self.messenger, self.inbox)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Bot]:
-        task = asyncio.create_task(self.messenger.run(self.intake))
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await self.intake.close(0)
-
-    async def answered(self, question: Message, text: str = "28 days") -> Message:
-        """The one answer to the question, when it stands."""
-
-        def stands() -> bool:
-            return [text in reply.text and "👎" in reply.buttons for reply in self.server.replies(question)] == [True]
-
-        await self.server.until(stands)
-        return self.server.replies(question)[0]
-
-
-class Town:
-    """A server with people on it."""
-
-    def __init__(self, server: TelegramServer) -> None:
-        self.server = server
-        self.alice, self.bob = server.person("Alice", "alice"), server.person("Bob", "bob_smith")
-        self.group = server.group("Team")
-        self.private: Chat = server.private(self.alice)
-
-    def asks(self, text: str = "how long is annual leave?", who: Person | None = None, **more: Any) -> Message:
-        return self.server.mention(self.group, who or self.alice, text, **more)
 
 
 @pytest.fixture
@@ -148,3 +94,171 @@ async def test_after_a_kill_the_answer_goes_into_the_message_that_is_there(front
     async with second.running():
         answer = await second.answered(question)
     assert town.group.of_bot() == [answer]
+
+
+# ---------------------------------------------------------------- how it grows
+async def test_a_direct_message_grows_as_a_draft(front: Front, bot: Bot, town: Town) -> None:
+    front.house.replace_engine(FakeEngine(ANSWER, pause=0.1))
+    question = town.server.say(town.private, town.alice, "how long is annual leave?")
+    await bot.answered(question)
+    drafts = [draft.text for draft in town.private.drafts]
+    assert any("Annual" in text and "28 days [1]" not in text for text in drafts), drafts
+    assert {draft.id for draft in town.private.drafts} == {question.id}
+    assert town.private.draft is None
+    assert len(town.private.of_bot()) == 1
+
+
+async def test_a_draft_can_be_stopped(front: Front, bot: Bot, town: Town) -> None:
+    front.house.replace_engine(FakeEngine("Annual leave is 28 days. " * 200, pause=0.02))
+    question = town.server.say(town.private, town.alice, "how long is annual leave?")
+    await town.server.until(lambda: town.private.draft and "Annual" in town.private.draft.text)
+    town.server.stop(town.private)
+    await town.server.until(lambda: any("Stopped." in reply.text for reply in town.server.replies(question)))
+    assert town.server.replies(question)[0].text.startswith("Annual leave")
+    assert town.server.replies(question)[0].buttons == ["Answer again"]
+
+
+async def test_an_answer_in_a_group_is_stopped_by_its_button(front: Front, bot: Bot, town: Town) -> None:
+    front.house.replace_engine(FakeEngine(ANSWER, pause=30))
+    question = town.asks()
+    await town.server.until(lambda: town.server.replies(question))
+    (reply,) = town.server.replies(question)
+    assert reply.buttons == ["Stop"]
+    nosy = town.server.press(reply, town.bob, "Stop")
+    await town.server.until(lambda: nosy.answered)
+    assert nosy.toast == "Only whoever asked may do this."
+    town.server.press(reply, town.alice, "Stop")
+    await town.server.until(lambda: reply.text == "Stopped.")
+
+
+async def test_stop_as_a_command_stops_the_newest(front: Front, bot: Bot, town: Town) -> None:
+    front.house.replace_engine(FakeEngine(ANSWER, pause=30))
+    question = town.asks()
+    await town.server.until(lambda: town.server.replies(question))
+    town.server.say(town.group, town.alice, "/stop")
+    await town.server.until(lambda: town.server.replies(question)[0].text == "Stopped.")
+
+
+async def test_a_long_answer_arrives_whole(front: Front, bot: Bot, town: Town) -> None:
+    words = [f"word{number}" for number in range(2500)]
+    front.house.replace_engine(FakeEngine(" ".join(words), size=1000, is_scripted=True))
+    town.server.world.group_per_minute = 20
+    question = town.asks()
+    await town.server.until(lambda: any("👎" in reply.buttons for reply in town.server.replies(question)))
+    replies = town.server.replies(question)
+    said = " ".join(reply.text for reply in replies).split()
+    assert [word for word in said if word.startswith("word")] == words
+    assert all("👎" not in reply.buttons for reply in replies[:-1])
+    assert len(replies) > 4
+
+
+# ---------------------------------------------------------------- buttons and reactions
+async def test_thumbs_by_button(front: Front, bot: Bot, town: Town) -> None:
+    answer = await bot.answered(town.asks())
+    press = town.server.press(answer, town.bob, "👎")
+    await town.server.until(lambda: press.answered)
+    assert "not helpful" in press.toast
+    assert await bot.rating(answer, town.bob) == -1
+    assert await bot.rating(answer, town.alice) == 0
+
+
+async def test_thumbs_by_reaction_where_the_bot_is_an_administrator(front: Front, bot: Bot, town: Town) -> None:
+    town.group.bot_is_admin = True
+    answer = await bot.answered(town.asks())
+    for emoji, wanted in ((["👍"], 1), (["👎"], -1), ([], 0)):
+        town.server.react(answer, town.bob, *emoji)
+        async with asyncio.timeout(10):
+            while await bot.rating(answer, town.bob) != wanted:
+                await asyncio.sleep(0.01)
+    other = town.server.say(town.group, town.bob, "hello")
+    town.server.react(other, town.alice, "👍")
+    await bot.answered(town.asks())
+    assert await bot.rating(other, town.alice) == 0
+
+
+async def test_another_answer_takes_the_place_of_the_first(front: Front, bot: Bot, town: Town) -> None:
+    answer = await bot.answered(town.asks())
+    front.house.replace_engine(FakeEngine("It is 30 days [1]."))
+    press = town.server.press(answer, town.alice, "Answer again")
+    await town.server.until(lambda: answer.text.startswith("It is 30 days") and "👎" in answer.buttons)
+    assert press.answered
+    assert town.group.of_bot() == [answer]
+
+
+async def test_forged_buttons_do_nothing(bot: Bot, town: Town) -> None:
+    answer = await bot.answered(town.asks())
+    for data in ("drop", "resolved:1", "up:2", "again:999", "\0", "keep"):
+        press = town.server.send_press(answer, town.bob, data)
+        await town.server.until(lambda press=press: press.answered)  # type: ignore[misc]
+    assert answer.text.startswith(ANSWER)
+
+
+# ---------------------------------------------------------------- where and how it is asked
+async def test_conversations_follow_topics_and_replies(front: Front, bot: Bot, town: Town) -> None:
+    forum = town.server.group("Forum", forum=True)
+    travel, food = (town.server.topic(forum, town.alice, name) for name in ("Travel", "Food"))
+    first = town.server.mention(forum, town.alice, "how long is annual leave?", topic=travel)
+    answer = await bot.answered(first)
+    assert answer.topic == travel
+    second = town.server.say(forum, town.bob, "and in the summer?", reply_to=answer)
+    assert (await bot.answered(second)).topic == travel
+    third = town.server.mention(forum, town.bob, "how long is annual leave?", topic=food)
+    assert (await bot.answered(third)).topic == food
+    engine = front.house.engine
+    histories = [[turn.text for turn in prompt.turns] for prompt, _ in engine.asked]
+    assert any("how long is annual leave?" in text for text in histories[-2][:-1]), "a reply goes on"
+    assert not any("summer" in text for text in histories[-1]), "another topic begins anew"
+
+
+async def test_commands(front: Front, bot: Bot, town: Town) -> None:
+    asked = town.server.say(town.group, town.alice, "/ask@kvasir_bot how long is annual leave?")
+    await bot.answered(asked)
+    help_ = town.server.say(town.private, town.alice, "/start")
+    await town.server.until(lambda: town.server.replies(help_))
+    assert "Mention me with a question" in town.server.replies(help_)[0].text
+    refused = town.server.say(town.group, town.alice, "/mode off")
+    await town.server.until(lambda: town.server.replies(refused))
+    assert town.server.replies(refused)[0].text == "Only whoever looks after this channel may do this."
+    town.server.world.admins[town.group.id].add(town.bob.id)
+    changed = town.server.say(town.group, town.bob, "/mode off")
+    await town.server.until(lambda: town.server.replies(changed))
+    assert "silent" in town.server.replies(changed)[0].text
+    ignored = town.asks()
+    still = town.server.say(town.group, town.alice, "/ask how long is annual leave?")
+    await bot.answered(still)
+    assert town.server.replies(ignored) == []
+    menus = town.server.world.commands
+    assert {language for _, language in menus} == {"", "zh"}
+    assert all(menu.keys() >= {"ask", "kb", "status", "help", "stop"} for menu in menus.values())
+
+
+async def test_an_edited_question_is_answered_anew_in_the_same_message(front: Front, bot: Bot, town: Town) -> None:
+    question = town.asks()
+    answer = await bot.answered(question)
+    front.house.replace_engine(FakeEngine("It is 30 days [1]."))
+    town.server.edit(question, "@kvasir_bot how long is annual leave in France?")
+    await town.server.until(lambda: answer.text.startswith("It is 30 days") and "👎" in answer.buttons)
+    assert town.group.of_bot() == [answer]
+
+
+async def test_a_guest_answers_in_one_message_that_grows(front: Front, bot: Bot, town: Town) -> None:
+    elsewhere = town.server.group("Elsewhere", bot_is_member=False)
+    town.server.summon(elsewhere, town.bob, "how long is annual leave?")
+    await town.server.until(lambda: any("👎" in message.buttons for message in elsewhere.of_bot()))
+    (answer,) = elsewhere.of_bot()
+    assert answer.text.startswith(ANSWER)
+    assert len(answer.versions) >= 2
+    press = town.server.press(answer, town.bob, "👍")
+    await town.server.until(lambda: press.answered)
+    assert "helpful" in press.toast
+    front.house.replace_engine(FakeEngine("word " * 3000, is_scripted=True))
+    town.server.summon(elsewhere, town.bob, "tell me everything")
+    await town.server.until(lambda: len(elsewhere.of_bot()) == 2 and "👎" in elsewhere.of_bot()[1].buttons)
+    assert elsewhere.of_bot()[1].text.endswith("write to me directly for all of it.")
+
+
+async def test_only_those_who_are_let_in_are_heard(front: Front, town: Town) -> None:
+    async with Bot(front, town.server, allowed=[str(town.bob.id)]).running() as bot:
+        refused = town.asks()
+        await bot.answered(town.asks(who=town.bob))
+        assert town.server.replies(refused) == []
