@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
 from unicodedata import normalize
 
@@ -53,16 +52,16 @@ def without_addresses(runs: Runs, *, files: bool = False, names: bool = False) -
         place = begin
         while at < len(spans) and spans[at][0] < end:
             first, last = max(spans[at][0], begin), min(spans[at][1], end)
-            made.append(replace(run, text=text[place:first]))
+            made.append(run.saying(text[place:first]))
             made.append(_inert(run, text[first:last]))
             place = last
             if spans[at][1] > end:
                 break
             at += 1
-        made.append(replace(run, text=text[place:end]))
+        made.append(run.saying(text[place:end]))
         begin = end
     return joined(made)
 
 
 def _inert(run: Run, text: str) -> Run:
-    return replace(run, text=text) if run.code or run.url else Run(text, code=True)
+    return run.saying(text) if run.code or run.url else Run(text, code=True)

@@ -45,6 +45,14 @@ class Run:
     url: str = ""
     """Where it leads: http(s) only."""
 
+    def saying(self, text: str, url: str | None = None) -> Run:
+        """The same style around another text; where it leads changes only with `url`."""
+        return Run(text, self.bold, self.italic, self.struck, self.code, self.url if url is None else url)
+
+    @property
+    def style(self) -> tuple[bool, bool, bool, bool, str]:
+        return self.bold, self.italic, self.struck, self.code, self.url
+
 
 Runs: TypeAlias = tuple[Run, ...]
 
@@ -156,6 +164,7 @@ class _Walk:
         self._tokens = tokens
         self._lines = lines
         self._boxes: list[Box] = []
+        self._opened: list[Token] = []
         self._opens = 0
         self._ids = count(1)
         self._made: list[Block] = []
@@ -179,23 +188,25 @@ class _Walk:
         elif kind == "table_open":
             return self._table(at)
         elif kind == "blockquote_open":
-            self._open("")
+            self._open(token, "")
         elif kind == "list_item_open":
-            self._open(f"{token.info}{token.markup}")
+            self._open(token, f"{token.info}{token.markup}")
         elif kind in ("blockquote_close", "list_item_close"):
             if kind == "list_item_close" and self._opens:
-                self._add(Block("text"), None)
+                self._add(Block("text"), self._opened[-1])
             self._boxes.pop()
+            self._opened.pop()
             self._opens = max(0, self._opens - 1)
         return at + 1
 
-    def _open(self, marker: str) -> None:
+    def _open(self, token: Token, marker: str) -> None:
+        self._opened.append(token)
         self._boxes.append(Box(next(self._ids), marker))
         self._opens += 1
 
-    def _add(self, block: Block, token: Token | None) -> None:
-        apart = token is not None and token.map is not None and not self._follows(token.map[0])
-        block = replace(block, boxes=tuple(self._boxes), opens=self._opens, apart=apart or block.kind == "rule")
+    def _add(self, block: Block, token: Token) -> None:
+        apart = token.map is None or block.kind == "rule" or not self._follows(token.map[0])
+        block = replace(block, boxes=tuple(self._boxes), opens=self._opens, apart=apart)
         self._opens = 0
         self._made.append(block)
 
@@ -249,14 +260,14 @@ def _runs(tokens: Sequence[Token]) -> Runs:
 
 def _said(token: Token, style: Run) -> Run:
     if token.type in ("softbreak", "hardbreak"):
-        return replace(style, text="\n" if token.type == "softbreak" else HARD_BREAK)
+        return style.saying("\n" if token.type == "softbreak" else HARD_BREAK)
     if token.type == "code_inline":
         return Run(_one_line(token.content), code=True, url=style.url)
     if token.type == "image":
         url = safe_url(str(token.attrGet("src") or ""))
         label = _one_line("".join(child.content for child in token.children or []))
-        return replace(style, text=label.strip() or url, url=style.url or url)
-    return replace(style, text=_one_line(token.content))
+        return style.saying(label.strip() or url, url=style.url or url)
+    return style.saying(_one_line(token.content))
 
 
 def _one_line(text: str) -> str:
@@ -275,10 +286,10 @@ def _trimmed(runs: Runs) -> Runs:
         said = run.text if run.code else re.sub(r"[ \t]*([\n\v])[ \t]*", r"\1", run.text)
         if at_start and not run.code:
             said = said.lstrip()
-        made.append(replace(run, text=said))
+        made.append(run.saying(said))
         at_start = said.endswith(("\n", HARD_BREAK)) if said else at_start
     if made and not made[-1].code:
-        made[-1] = replace(made[-1], text=made[-1].text.rstrip())
+        made[-1] = made[-1].saying(made[-1].text.rstrip())
     return joined(made)
 
 
@@ -310,15 +321,15 @@ def joined(runs: Sequence[Run]) -> Runs:
     for run in runs:
         if not run.text:
             continue
-        if made and replace(run, text="") == replace(made[-1], text=""):
+        if made and run.style == made[-1].style:
             gathered.append(run.text)
             continue
         if len(gathered) > 1:
-            made[-1] = replace(made[-1], text="".join(gathered))
+            made[-1] = made[-1].saying("".join(gathered))
         made.append(run)
         gathered = [run.text]
     if len(gathered) > 1:
-        made[-1] = replace(made[-1], text="".join(gathered))
+        made[-1] = made[-1].saying("".join(gathered))
     return tuple(made)
 
 

@@ -15,8 +15,12 @@ from typing import Final
 from bots.rendering.addresses import APART
 from bots.rendering.blocks import HARD_BREAK, Block, Box, Run, Runs, is_punctuation, joined
 
-_LINE_START: Final = re.compile(r"^(?=#{1,6}(?:\s|\Z)|-#|[-+*](?:\s|\Z)|>|=+\s*\Z|~~~|[-:|\s]*-[-:|\s]*\Z)")
-_NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])(?=\s|\Z)")
+_BLANKS: Final = re.compile(r"^[ \t]+", re.MULTILINE)
+# Where the beginning of a line would be taken for the sign of a list, heading, quote or table.
+_LINE_START: Final = re.compile(
+    r"^(?=#{1,6}(?:\s|\Z)|-#|[-+*](?:\s|\Z)|>|=+[ \t]*$|~~~|[-:| \t]*-[-:| \t]*$)", re.MULTILINE
+)
+_NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])(?=\s|\Z)", re.MULTILINE)
 _WORD: Final = re.compile(r"[A-Za-z0-9_+.#-]{1,40}")
 _NESTABLE: Final = re.compile(r"\[[^\[\]]*\]")
 _BRACKETS: Final = re.compile(r"(?<!\\)[\[\]]")
@@ -115,7 +119,8 @@ def _between(before: tuple[Block, list[Box]], after: tuple[Block, list[Box]], si
     if block.kind == last.kind == "text" and boxes == last_boxes and not block.opens and not block.apart:
         return signs.hard_break
     begins_late = len(boxes) > len(last_boxes) and boxes[-1].marker[:-1] not in ("", "1")
-    if not (block.apart or begins_late):
+    empty = block.kind == "text" and not block.runs  # its lone sign would make a heading of the line before
+    if not (block.apart or begins_late or empty):
         return "\n"
     common = [box for box, other in zip(last_boxes, boxes, strict=False) if box == other]
     return f"\n{_prefix(common, ()).rstrip()}\n"
@@ -129,7 +134,11 @@ def _lines(block: Block, boxes: Sequence[Box], signs: Signs) -> list[str]:
         quote = _prefix([box for box in boxes if not box.marker], ())
         begun = [first.rstrip()] if any(box.marker and box.id in opened for box in boxes) else []
         return begun + [(quote + line).rstrip() for line in written]
-    return [((rest if at else first) + line).rstrip() if boxes else line for at, line in enumerate(written)]
+    if not boxes:
+        return written
+    return [
+        (rest if at else first) + line if line else (rest if at else first).rstrip() for at, line in enumerate(written)
+    ]
 
 
 def _written(block: Block, signs: Signs, *, nested: bool) -> list[str]:
@@ -141,13 +150,10 @@ def _written(block: Block, signs: Signs, *, nested: bool) -> list[str]:
         return ["___" if nested and signs.rule == "---" else signs.rule]
     if block.kind == "heading":
         return [_heading(block, signs)]
-    text = inline(block.runs, signs)
-    lines = [line.lstrip(" \t") for line in re.split(f"[\n{HARD_BREAK}]", text)]
+    text = _BLANKS.sub("", inline(block.runs, signs).replace(HARD_BREAK, signs.hard_break))
     if signs.backslashes:
-        lines = [_line_begun(line) for line in lines]
-    breaks = [found == HARD_BREAK for found in re.findall(f"[\n{HARD_BREAK}]", text)]
-    ends = [signs.hard_break.removesuffix("\n") if at < len(breaks) and breaks[at] else "" for at in range(len(lines))]
-    return [line + end for line, end in zip(lines, ends, strict=True)]
+        text = _NUMBERED.sub(r"\1\\\2", _LINE_START.sub(r"\\", text))
+    return text.split("\n")
 
 
 def _heading(block: Block, signs: Signs) -> str:
@@ -157,11 +163,6 @@ def _heading(block: Block, signs: Signs) -> str:
     if begin and text.endswith("#"):
         text = f"{text[:-1]}\\#"
     return f"{begin} {text}" if begin else text
-
-
-def _line_begun(line: str) -> str:
-    """The line where its beginning cannot be taken for the sign of a list, heading, quote or table."""
-    return _NUMBERED.sub(r"\1\\\2", _LINE_START.sub(r"\\", line))
 
 
 # ---------------------------------------------------------------- inside a line
@@ -191,16 +192,16 @@ def _apart(runs: Runs) -> Runs:
             run = replace(run, bold=False, italic=False, struck=False)
         last = made[-1] if made else None
         if last is not None and _touch(last, run):
-            bold, italic = last.bold and run.bold, last.italic and run.italic
-            made[-1] = replace(last, bold=bold, italic=italic)
-            run = replace(run, bold=bold, italic=italic)
+            bold, italic, struck = last.bold and run.bold, last.italic and run.italic, last.struck and run.struck
+            made[-1] = replace(last, bold=bold, italic=italic, struck=struck)
+            run = replace(run, bold=bold, italic=italic, struck=struck)
         made.append(run)
     return joined(made)
 
 
 def _touch(run: Run, following: Run) -> bool:
-    emphasised = (run.bold or run.italic) and (following.bold or following.italic)
-    return emphasised and run.url == following.url and not run.text[-1].isspace() and not following.text[0].isspace()
+    styled = (run.bold or run.italic or run.struck) and (following.bold or following.italic or following.struck)
+    return styled and run.url == following.url and not run.text[-1].isspace() and not following.text[0].isspace()
 
 
 def _styled(group: Sequence[Run], before: str, after: str, signs: Signs) -> str:
@@ -220,7 +221,9 @@ def _first_sign(run: Run) -> str:
 
 
 def _emphasised(run: Run, before: str, after: str, signs: Signs) -> str:
-    marks = (signs.struck * run.struck, signs.bold * run.bold, signs.italic * run.italic)
+    beside = (before, run.text[0], run.text[-1], after)
+    struck = run.struck and "~" not in beside  # a tilde of the text would be taken for one of the marks
+    marks = (signs.struck * struck, signs.bold * run.bold, signs.italic * run.italic)
     begin, end = _inner(run.text, before, after) if any(marks) else (0, 0)
     if begin >= end:
         return _escaped(run.text, after, signs)

@@ -77,7 +77,10 @@ def plainly(text: str, dialect: Dialect) -> Part:
 
 def _made_safe(block: Block, dialect: Dialect) -> Block:
     rows = tuple(tuple(dialect.safe(cell) for cell in row) for row in block.rows)
-    lines = tuple("".join(run.text for run in dialect.safe((Run(line, code=True),))) for line in block.lines)
+    lines = block.lines
+    if lines:
+        safe = "".join(run.text for run in dialect.safe((Run("\n".join(lines), code=True),)))
+        lines = tuple(safe.split("\n"))
     return replace(block, runs=dialect.safe(block.runs), rows=rows, lines=lines)
 
 
@@ -116,24 +119,24 @@ def _linked(runs: Runs, urls: Mapping[int, str]) -> Runs:
             continue
         at = 0
         for found in _CITATION.finditer(run.text):
-            made.append(replace(run, text=run.text[at : found.start()]))
+            made.append(run.saying(run.text[at : found.start()]))
             made += _citation(run, found[0], urls)
             at = found.end()
-        made.append(replace(run, text=run.text[at:]))
+        made.append(run.saying(run.text[at:]))
     return joined(made)
 
 
 def _citation(run: Run, cited: str, urls: Mapping[int, str]) -> list[Run]:
     numbers = list(_NUMBER.finditer(cited))
     if len(numbers) == 1:
-        return [replace(run, text=cited, url=urls.get(int(numbers[0][0]), ""))]
+        return [run.saying(cited, url=urls.get(int(numbers[0][0]), ""))]
     made: list[Run] = []
     at = 0
     for number in numbers:
-        made.append(replace(run, text=cited[at : number.start()]))
-        made.append(replace(run, text=number[0], url=urls.get(int(number[0]), "")))
+        made.append(run.saying(cited[at : number.start()]))
+        made.append(run.saying(number[0], url=urls.get(int(number[0]), "")))
         at = number.end()
-    return [*made, replace(run, text=cited[at:])]
+    return [*made, run.saying(cited[at:])]
 
 
 def _footer(sources: Sequence[Source], notice: str, language: Language) -> list[Block]:

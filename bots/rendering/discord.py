@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from bots.rendering.addresses import APART, parted, without_addresses
@@ -24,7 +23,7 @@ _LIMIT: Final = 2000
 _PINGED: Final = ("everyone", "here", "!", "&", *"0123456789")
 _TOKEN: Final = re.compile(r"<(?=[#@]|id:|/[\w -]{1,64}:\d)")
 _SPECIAL: Final = re.compile(
-    r"\\(?=[!-/:-@\[-`{-~]|\Z)|[*_`]|~(?=~)|(?<=~)~|\|(?=\|)|(?<=\|)\||\](?=[(\[:])|<(?=[@#:/!?&A-Za-z])"
+    r"\\(?=[!-/:-@\[-`{-~]|\Z)|[*_]|~(?=~)|(?<=~)~|\|(?=\|)|(?<=\|)\||\](?=[(\[:])|<(?=[@#:/!?&A-Za-z])"
 )
 
 
@@ -44,7 +43,7 @@ def plain(text: str) -> Part:
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(lambda found: _sign(found, text), text)
+    return _SPECIAL.sub(lambda found: _sign(found, text), text).replace("`", "\\`")
 
 
 def _sign(found: re.Match[str], text: str) -> str:
@@ -73,9 +72,7 @@ def _fenced(lines: Sequence[str], language: str) -> list[str]:
 
 
 def _safe(runs: Runs) -> Runs:
-    return tuple(
-        replace(run, text=_TOKEN.sub(f"<{APART}", parted(run.text, _PINGED))) for run in without_addresses(runs)
-    )
+    return tuple(run.saying(_TOKEN.sub(f"<{APART}", parted(run.text, _PINGED))) for run in without_addresses(runs))
 
 
 _SIGNS: Final = Signs(

@@ -7,7 +7,6 @@ Source: docs.slack.dev/messaging/formatting-message-text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from bots.rendering.addresses import APART, parted, without_addresses
@@ -68,7 +67,7 @@ def _link(written: str, label: str, url: str) -> str:  # noqa: ARG001  # a label
 
 
 def _safe(runs: Runs) -> Runs:
-    return tuple(replace(run, text=parted(run.text, PINGED)) for run in without_addresses(runs, files=True))
+    return tuple(run.saying(parted(run.text, PINGED)) for run in without_addresses(runs, files=True))
 
 
 _SIGNS: Final = Signs(

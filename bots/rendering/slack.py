@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from bots.rendering.addresses import APART, parted, without_addresses
@@ -24,8 +23,8 @@ _LIMIT: Final = 12_000
 PINGED: Final = ("channel", "here", "everyone", "group")
 _WIDE_TOKEN: Final = re.compile("[＜﹤](?=[!！@＠﹫#＃])")
 _TOKEN: Final = re.compile(r"<(?=[!@#]|[A-Za-z][A-Za-z0-9+.-]{0,20}:)")
-_SPECIAL: Final = re.compile(r"\\(?=[!-/:-@\[-`{-~]|\Z)|[*_`<>]|~(?=~)|\](?=[(\[:])|!(?=\[)|&(?=#?[A-Za-z0-9]{1,32};)")
-_REFERENCES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "~": f"~{APART}"}
+_SPECIAL: Final = re.compile(r"\\(?=[!-/:-@\[-`{-~]|\Z)|[*_]|~(?=~)|\](?=[(\[:])|!(?=\[)|&(?=#?[A-Za-z0-9]{1,32};)")
+_SIGNS_ALIKE: Final = {"&": "&amp;", "~": f"~{APART}"}
 
 
 def render(text: str, *, sources: Sequence[Source] = (), notice: str = "", language: Language) -> Rendered:
@@ -51,13 +50,14 @@ def streamed(piece: str) -> str:
 
 # ---------------------------------------------------------------- Markdown
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(lambda found: _sign(found, text), text)
+    written = _SPECIAL.sub(lambda found: _sign(found, text), text)
+    return written.replace("`", "\\`").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _sign(found: re.Match[str], text: str) -> str:
     sign, begin, end = found[0], found.start(), found.end()
-    if sign in _REFERENCES:
-        return _REFERENCES[sign]
+    if sign in _SIGNS_ALIKE:
+        return _SIGNS_ALIKE[sign]
     before, after = text[begin - 1 : begin], text[end : end + 1]
     if sign == "*" and before.isspace() and after.isspace():
         return sign
@@ -78,7 +78,7 @@ def _table(rows: Sequence[Sequence[Runs]]) -> list[str]:
 
 def _safe(runs: Runs) -> Runs:
     """Addresses without links as code, and everything apart that Slack could take for its own tokens."""
-    return tuple(replace(run, text=_disarmed(run)) for run in without_addresses(runs, files=True))
+    return tuple(run.saying(_disarmed(run)) for run in without_addresses(runs, files=True))
 
 
 def _disarmed(run: Run) -> str:

@@ -206,7 +206,7 @@ def _first(runs: Sequence[Run], number: int) -> Runs:
     for run in runs:
         if number <= 0:
             break
-        made.append(run if len(run.text) <= number else replace(run, text=run.text[:number]))
+        made.append(run if len(run.text) <= number else run.saying(run.text[:number]))
         number -= len(run.text)
     return tuple(made)
 
@@ -220,7 +220,7 @@ def _after(runs: Runs, number: int) -> Runs:
         text = run.text[number:] if run.code else run.text[number:].lstrip()
         number = 0
         if text:
-            return (replace(run, text=text), *runs[at + 1 :])
+            return (run.saying(text), *runs[at + 1 :])
     return ()
 
 
@@ -228,4 +228,4 @@ def _stripped(runs: Runs) -> Runs:
     """Without the blanks at the end."""
     if not runs or runs[-1].code:
         return runs
-    return joined((*runs[:-1], replace(runs[-1], text=runs[-1].text.rstrip(f" \t\n{HARD_BREAK}"))))
+    return joined((*runs[:-1], runs[-1].saying(runs[-1].text.rstrip(f" \t\n{HARD_BREAK}"))))
