@@ -89,18 +89,18 @@ class Listener:
         await self._help(mention, said)
 
     async def deleted(self, client: discord.Client, guild: int | None, channel: int, message: int) -> None:
-        where = await self.where(client, guild, channel)
         async with self._in_order(channel):
+            where = await self.where(client, guild, channel)
             await self.take(Deleted(events.place_of(where, str(message)), str(message)))
 
     async def reacted(self, client: discord.Client, event: discord.RawReactionActionEvent) -> None:
         me = client.user.id if client.user is not None else 0
         if events.thumb_value(event.emoji) == 0 or event.user_id == me:
             return
-        where = await self.where(client, event.guild_id, event.channel_id)
-        thumb = events.reaction_of(event, where, me)
-        if thumb is not None:
-            await self.take(thumb)
+        async with self._in_order(event.channel_id):
+            thumb = events.reaction_of(event, await self.where(client, event.guild_id, event.channel_id), me)
+            if thumb is not None:
+                await self.take(thumb)
 
     async def _root(self, message: discord.Message, where: Where, mention: Mention) -> str:
         """What the conversation hangs on: our answer that was replied to, or on which the thread was opened."""
