@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import URL, event
@@ -12,7 +15,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from core.db.driver import Connection
+from core.db.direct import Result, Step, run_on
+from core.db.driver import READ, Connection
+from core.db.thread import SqliteThread
 from core.errors import ConfigError, MissingExtra, StorageFull, Unavailable
 from core.texts import tell
 
@@ -32,6 +37,7 @@ class Database:
 
     `session` is for writing: on SQLite it takes the write lock at once (waiting up to 30 s for it), since a transaction
     that reads first and writes later fails when another process wrote in between. `read` never waits for a writer.
+    `run` and `fetch` are the same for statements that are known beforehand; they cost a tenth.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,24 +46,71 @@ class Database:
         self.engine = _engine(self.url, self.is_sqlite)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(self.engine.execution_options(**{_READ: True}), expire_on_commit=False)
+        self._writing = SqliteThread("database-write", self._connection, "BEGIN IMMEDIATE")
+        self._reading = SqliteThread("database-read", partial(self._connection, "PRAGMA query_only=ON"), "BEGIN")
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """Raises Unavailable where the database cannot be used; nothing was changed then."""
-        try:
-            async with self._sessions.begin() as session:
-                yield session
-        except DBAPIError as error:
-            raise self._meaning(error) from error
+        async with self._opened(self._sessions) as session:
+            yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """As `session`."""
+        async with self._opened(self._readers) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _opened(self, sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
+        """As `sessions.begin()`, in half the time: what is committed is closed without another task."""
+        session = sessions()
+        is_committed = False
         try:
-            async with self._readers.begin() as session:
-                yield session
+            yield session
+            await session.commit()
+            is_committed = True
         except DBAPIError as error:
             raise self._meaning(error) from error
+        finally:
+            if is_committed:
+                session.sync_session.close()  # it holds no connection any more
+            else:
+                await asyncio.shield(session.close())
+
+    async def run(self, *steps: Step) -> Sequence[Result]:
+        """Run the steps in one transaction, in order: all of them are done, or none. Raises as `session` does."""
+        return await self._directly(self._writing, steps)
+
+    async def fetch(self, *steps: Step) -> Sequence[Result]:
+        """What they find, all in the same state of the database. Raises as `read` does."""
+        return await self._directly(self._reading, steps)
+
+    async def _directly(self, thread: SqliteThread, steps: Sequence[Step]) -> Sequence[Result]:
+        try:
+            if self.is_sqlite:
+                return await thread.run(steps)
+            async with self.engine.begin() as connection:
+                return await run_on(connection, steps)
+        except sqlite3.Error as error:
+            known = DBAPIError.instance(None, None, error, sqlite3.Error)
+            assert isinstance(known, DBAPIError)  # noqa: S101 - what an error of a driver becomes
+            raise self._meaning(known) from error
+        except DBAPIError as error:
+            raise self._meaning(error) from error
+
+    def _connection(self, *more: str) -> sqlite3.Connection:
+        """Another connection than the engine's, to be used in one thread."""
+        found: Any = self.engine.dialect.create_connect_args(self.url)
+        (name,), options = found
+        connection: sqlite3.Connection = sqlite3.connect(name, **options, timeout=30, isolation_level=None)
+        try:
+            for pragma in (*_PRAGMAS, *more):
+                connection.execute(pragma)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _meaning(self, error: DBAPIError) -> Exception:
         """What an error of the driver means to a person; those that a use case handles stay what they are."""
@@ -75,6 +128,8 @@ class Database:
         return Unavailable(tell(key, database=name, reason=detail))
 
     async def close(self) -> None:
+        await self._writing.close()
+        await self._reading.close()
         await self.engine.dispose()
 
 
@@ -111,6 +166,6 @@ def _engine(url: URL, is_sqlite: bool) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
         reading = connection.get_execution_options().get(_READ, False)
-        connection.connection.driver_connection.begin("BEGIN" if reading else "BEGIN IMMEDIATE")
+        connection.connection.driver_connection.begin(READ if reading else "BEGIN IMMEDIATE")
 
     return engine
