@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy import Integer, Row, Text, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.direct import Statement
 from core.db.session import Database
-from core.db.tables import InboxRow, PostRow, UtcDateTime, new_id, now
+from core.db.tables import InboxRow, PostRow, new_id, now
 from core.types import ChatFile, Mention, Person, Place, Role
 
 LEASE: Final = timedelta(seconds=20)
@@ -60,10 +60,48 @@ class Posted:
     mention: Mention
 
 
+_HELD: Final = (
+    InboxRow.id == bindparam("item"),
+    InboxRow.fence == bindparam("held"),
+    InboxRow.state == "working",
+)
+_PLACE: Final = ("platform", "workspace", "channel", "message")
+
+_TAKE_IN: Final = Statement(lambda insert: insert(InboxRow).on_conflict_do_nothing())
+_FINISH: Final = Statement(
+    update(InboxRow).where(*_HELD).values(state=bindparam("outcome"), finished_at=bindparam("at"), lease_until=None)
+)
+_RELEASE: Final = Statement(
+    update(InboxRow).where(*_HELD).values(state="waiting", lease_until=None, attempts=bindparam("tries"))
+)
+_CHECK: Final = Statement(select(InboxRow.id).where(*_HELD))
+_ADD_POST: Final = Statement(
+    insert(PostRow).from_select(
+        ["inbox_id", "number", *_PLACE],
+        select(
+            InboxRow.id,
+            bindparam("place_in_answer", type_=Integer),
+            InboxRow.platform,
+            InboxRow.workspace,
+            InboxRow.channel,
+            bindparam("post", type_=Text),
+        ).where(*_HELD),
+    )
+)
+_DROP_POST: Final = Statement(
+    delete(PostRow).where(PostRow.inbox_id == bindparam("item"), PostRow.message == bindparam("post"))
+)
+_BY_MESSAGE: Final = Statement(select(InboxRow).where(*(getattr(InboxRow, name) == bindparam(name) for name in _PLACE)))
+_BY_POST: Final = Statement(
+    select(InboxRow)
+    .join(PostRow, PostRow.inbox_id == InboxRow.id)
+    .where(*(getattr(PostRow, name) == bindparam(name) for name in _PLACE))
+)
+
+
 class Inbox:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._insert = sqlite.insert if db.is_sqlite else postgresql.insert
 
     # ------------------------------------------------------------ in
     async def take_in(self, mention: Mention, *, waiting: bool = False, state: str = "") -> Item | None:
@@ -72,22 +110,19 @@ class Inbox:
         `state` keeps it as one that there is nothing to do for. Raises Unavailable; nothing was kept then.
         """
         item = Item(new_id(), mention, new_id(), 0 if waiting or state else 1, 1, [])
-        values = {
-            "id": item.id,
+        take_in = _TAKE_IN(
+            id=item.id,
             **_key(mention.place, mention.message_id),
-            "mention": to_json(mention),
-            "answer_id": item.answer_id,
-            "state": state or ("waiting" if waiting else "working"),
-            "fence": item.fence,
-            "attempts": item.fence,
-            "lease_until": now() + LEASE if item.fence else None,
-            "said_at": mention.said_at or now(),
-            "edits": 0,
-        }
-        async with self._db.session() as session:
-            connection = await session.connection()  # past the unit of work, which costs more than the statement
-            done = await connection.execute(self._insert(InboxRow).values(values).on_conflict_do_nothing())
-            return item if done.rowcount else None
+            mention=to_json(mention),
+            answer_id=item.answer_id,
+            state=state or ("waiting" if waiting else "working"),
+            fence=item.fence,
+            attempts=item.fence,
+            lease_until=now() + LEASE if item.fence else None,
+            said_at=mention.said_at or now(),
+        )
+        (done,) = await self._db.run(take_in)
+        return item if done.count else None
 
     async def reopen(self, mention: Mention, *, edited: bool) -> Item | None:
         """Take a question up once more, with the messages it has: its text was changed, or another answer is wanted.
@@ -95,7 +130,7 @@ class Inbox:
         None where that was done often enough, its text is the same, or it was withdrawn.
         """
         async with self._db.session() as session:
-            row = await _by_message(session, mention.place, mention.message_id, lock=True)
+            row = await _by_message(session, mention.place, mention.message_id)
             if row is None or row.state == "withdrawn":
                 return None
             if edited and (row.edits >= MOST_EDITS or row.mention.get("text") == mention.text):
@@ -110,7 +145,7 @@ class Inbox:
         A question that comes after its own deletion is known already.
         """
         async with self._db.session() as session:
-            row = await _by_message(session, place, message_id, lock=True)
+            row = await _by_message(session, place, message_id)
             if row is None:
                 return None
             row.state, row.fence, row.lease_until, row.mention = "withdrawn", row.fence + 1, None, {}
@@ -164,47 +199,29 @@ class Inbox:
 
     async def add_post(self, item: Item, post: str) -> None:
         """Remember a message of ours, before it is ever edited. Raises LeaseLost."""
-        row = {
-            "id": new_id(),
-            "inbox_id": item.id,
-            "number": len(item.posts),
-            **_key(item.mention.place, post),
-        }
-        columns = [PostRow.__table__.c[name] for name in row]
-        values = [literal(value, column.type) for value, column in zip(row.values(), columns, strict=True)]
-        held = exists().where(*_held(item))
-        async with self._db.session() as session:
-            connection = await session.connection()
-            done = await connection.execute(
-                insert(PostRow).from_select(
-                    [*row, "created_at"], select(*values, literal(now(), UtcDateTime())).where(held)
-                )
-            )
-            if not done.rowcount:
-                raise LeaseLost(item.id)
+        await self._write(item, _ADD_POST, place_in_answer=len(item.posts), post=post)
         item.posts.append(post)
 
     async def drop_post(self, item: Item, post: str) -> None:
         """Forget a message that is not there any more."""
-        async with self._db.session() as session:
-            await session.execute(delete(PostRow).where(PostRow.inbox_id == item.id, PostRow.message == post))
+        await self._db.run(_DROP_POST(item=item.id, post=post))
         item.posts.remove(post)
 
     async def finish(self, item: Item, state: str) -> None:
         """It is done, failed, or late. Raises LeaseLost."""
-        await self._write(item, state=state, finished_at=now(), lease_until=None)
+        await self._write(item, _FINISH, outcome=state, at=now())
 
     async def release(self, item: Item) -> None:
         """Give it back unanswered, for whoever comes next."""
-        await self._write(item, state="waiting", lease_until=None, attempts=max(0, item.attempts - 1))
+        await self._write(item, _RELEASE, tries=max(0, item.attempts - 1))
 
     async def check(self, item: Item) -> None:
         """Raises LeaseLost where this process was away for so long that another may have gone on with the question."""
         if time.monotonic() < item.held_until:
             return
-        async with self._db.read() as session:
-            if not await session.scalar(select(exists().where(*_held(item)))):
-                raise LeaseLost(item.id)
+        (found,) = await self._db.fetch(_CHECK(item=item.id, held=item.fence))
+        if not found.rows:
+            raise LeaseLost(item.id)
 
     async def forget_old(self) -> None:
         """Remove what was finished long ago; thumbs under such old messages are not heard any more."""
@@ -218,29 +235,17 @@ class Inbox:
     # ------------------------------------------------------------ looked up
     async def posted(self, place: Place, post: str) -> Posted | None:
         """What a message of ours answers; None: it is not ours."""
-        async with self._db.read() as session:
-            row = await session.scalar(
-                select(InboxRow)
-                .join(PostRow, PostRow.inbox_id == InboxRow.id)
-                .where(
-                    PostRow.platform == place.platform,
-                    PostRow.workspace == place.workspace,
-                    PostRow.channel == place.channel,
-                    PostRow.message == post,
-                )
-            )
-            if row is None or not row.mention:
-                return None
-            return Posted(row.id, row.answer_id, row.state, from_json(row.mention))
+        (found,) = await self._db.fetch(_BY_POST(**_key(place, post)))
+        row = found.first
+        return _posted(row, from_json(row.mention)) if row is not None and row.mention else None
 
     async def of(self, place: Place, message_id: str) -> Posted | None:
         """The question that was asked by a message, whatever became of it."""
-        async with self._db.read() as session:
-            row = await _by_message(session, place, message_id, lock=False)
-            if row is None:
-                return None
-            mention = from_json(row.mention) if row.mention else Mention(place, message_id, Person("", ""), "")
-            return Posted(row.id, row.answer_id, row.state, mention)
+        (found,) = await self._db.fetch(_BY_MESSAGE(**_key(place, message_id)))
+        row = found.first
+        if row is None:
+            return None
+        return _posted(row, from_json(row.mention) if row.mention else Mention(place, message_id, Person("", ""), ""))
 
     async def posts_of(self, inbox_id: str) -> Sequence[str]:
         async with self._db.read() as session:
@@ -252,12 +257,14 @@ class Inbox:
             count = select(func.count()).where(InboxRow.state.in_(("waiting", "working")))
             return await session.scalar(count) or 0
 
-    async def _write(self, item: Item, **values: Any) -> None:
-        async with self._db.session() as session:
-            connection: AsyncConnection = await session.connection()
-            done = await connection.execute(update(InboxRow).where(*_held(item)).values(**values))
-            if not done.rowcount:
-                raise LeaseLost(item.id)
+    async def _write(self, item: Item, statement: Statement, **values: Any) -> None:
+        (done,) = await self._db.run(statement(item=item.id, held=item.fence, **values))
+        if not done.count:
+            raise LeaseLost(item.id)
+
+
+def _posted(row: Row[Any], mention: Mention) -> Posted:
+    return Posted(row.id, row.answer_id, row.state, mention)
 
 
 async def _taken_up(session: AsyncSession, row: InboxRow) -> Item:
@@ -267,9 +274,10 @@ async def _taken_up(session: AsyncSession, row: InboxRow) -> Item:
     return Item(row.id, from_json(row.mention), row.answer_id, row.fence, row.attempts, posts)
 
 
-async def _by_message(session: AsyncSession, place: Place, message: str, *, lock: bool) -> InboxRow | None:
-    query = select(InboxRow).filter_by(**_key(place, message))
-    row: InboxRow | None = await session.scalar(query.with_for_update() if lock else query)
+async def _by_message(session: AsyncSession, place: Place, message: str) -> InboxRow | None:
+    """Locked until the session ends."""
+    query = select(InboxRow).filter_by(**_key(place, message)).with_for_update()
+    row: InboxRow | None = await session.scalar(query)
     return row
 
 
@@ -277,10 +285,6 @@ async def _posts(session: AsyncSession, inbox_id: str) -> list[str]:
     return list(
         await session.scalars(select(PostRow.message).where(PostRow.inbox_id == inbox_id).order_by(PostRow.number))
     )
-
-
-def _held(item: Item) -> tuple[Any, ...]:
-    return InboxRow.id == item.id, InboxRow.fence == item.fence, InboxRow.state == "working"
 
 
 def _key(place: Place, message: str) -> dict[str, str]:
