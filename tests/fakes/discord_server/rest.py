@@ -280,6 +280,8 @@ class Rest:
         message = self._message_of(request)
         if message.author is not self._world.bot:
             raise Refused(403, 50005, "Cannot edit a message authored by another user")
+        if message.channel.archived:
+            raise Refused(400, 50083, "Thread is archived")
         return answer(await self.rewrite(request, message))
 
     async def rewrite(self, request: web.Request, message: Message) -> JSON:

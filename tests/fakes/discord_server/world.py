@@ -39,6 +39,7 @@ class Flag(IntFlag):
 
 
 class Permission(IntFlag):
+    MANAGE_CHANNELS = 1 << 4
     ADD_REACTIONS = 1 << 6
     VIEW_CHANNEL = 1 << 10
     SEND_MESSAGES = 1 << 11
@@ -53,7 +54,8 @@ class Permission(IntFlag):
     SEND_MESSAGES_IN_THREADS = 1 << 38
 
 
-ALL_PERMISSIONS = Permission(sum(Permission))
+ALL_PERMISSIONS = Permission(sum(Permission) - Permission.MANAGE_CHANNELS)
+"""What the bot has on its servers."""
 
 
 @dataclass(eq=False)
