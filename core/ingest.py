@@ -337,20 +337,23 @@ class Ingest:
 
     async def _groups(self, job: Job, pace: _Pace) -> AsyncIterator[_Group]:
         """The job's waiting documents, in groups of a size that one round trip is worth; each row is seen once."""
+        rows: list[documents.Waiting] = []
         after = ""
         while True:
-            async with self._db.read() as session:
-                rows = await documents.waiting(session, job.id, after, pace.documents)
+            if len(rows) < pace.documents:
+                async with self._db.read() as session:
+                    rows += await documents.waiting(session, job.id, after, 2 * pace.documents)
             if not rows:
                 return
-            group: list[documents.Waiting] = []
+            after = rows[-1].name
             size = 0
-            for row in rows:
+            group: list[documents.Waiting] = []
+            for row in rows[: pace.documents]:
                 if group and size + row.size > GROUP_BYTES:
                     break
                 group.append(row)
                 size += row.size
-            after = group[-1].name
+            rows = rows[len(group) :]
             yield _Group(group)
 
     async def _parse(self, group: _Group, target: _Target) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import aiosqlite
+
+READ: Final = "BEGIN"
+"""How a transaction begins that only reads."""
 
 
 class Connection(aiosqlite.Connection):
@@ -20,10 +23,12 @@ class Connection(aiosqlite.Connection):
         self._begun = False
         """Whether there may be a transaction; it is said before the thread hears of it, so that a cancelled wait never
         leaves one open."""
+        self._only_reads = False
 
     def begin(self, statement: str) -> None:
         """Let a transaction begin together with the next statement."""
         self._to_begin = statement
+        self._only_reads = statement == READ
 
     def cursor(self) -> Cursor:  # type: ignore[override]  # SQLAlchemy enters what it gets
         return Cursor(self)
@@ -38,7 +43,10 @@ class Connection(aiosqlite.Connection):
 
     async def commit(self) -> None:
         self._to_begin = ""
-        if self._begun:
+        if self._begun and self._only_reads:
+            self._begun = False
+            self._tx.put_nowait((None, self._conn.commit))  # nothing can be lost, so nobody waits
+        elif self._begun:
             await super().commit()
             self._begun = False
 
