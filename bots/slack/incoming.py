@@ -129,6 +129,8 @@ class Incoming:
     async def _event(self, body: JSON) -> None:
         inner, team = body.get("event") or {}, _team_of(body)
         match inner.get("type"):
+            case "tokens_revoked" if not (inner.get("tokens") or {}).get("bot"):
+                logger.debug("tokens of people were revoked; we keep none")
             case "app_uninstalled" | "tokens_revoked":
                 await self._slack.workspaces.forget(team)
                 self._people.forget(team)
@@ -240,7 +242,14 @@ class Incoming:
             except Exception:
                 logger.exception("something could not be shown in Slack")
 
-        self._group.create_task(do())
+        doing = do()
+        try:
+            task = self._group.create_task(doing)
+        except RuntimeError:  # we are stopping
+            doing.close()
+            work.close()
+        else:
+            task.add_done_callback(lambda _: work.close())  # it may be cancelled before it begins
 
 
 def _done() -> BoltResponse:

@@ -80,12 +80,11 @@ def kvasir_of(front: Front, server: SlackServer, **slack: Any) -> Kvasir:
         "app_token": SecretStr(server.app_token),
         "base_url": server.base_url,
     }
-    settings = front.house.settings
-    changed = settings.slack.model_copy(update={**given, **slack})
-    values = {**vars(front.kvasir)}
-    settings = settings.model_copy(update={"slack": changed})
-    values |= {"settings": settings, "vault": Vault(settings.data_dir)}
-    return cast(Kvasir, SimpleNamespace(**values))
+    changed = front.house.settings.slack.model_copy(update={**given, **slack})
+    web = front.house.settings.web.model_copy(update={"public_url": f"http://127.0.0.1:{changed.events_port}"})
+    settings = front.house.settings.model_copy(update={"slack": changed, "web": web})
+    vault = Vault(settings.data_dir)
+    return cast(Kvasir, SimpleNamespace(**{**vars(front.kvasir), "settings": settings, "vault": vault}))
 
 
 @asynccontextmanager
@@ -98,14 +97,29 @@ async def world(front: Front, server: SlackServer, **slack: Any) -> AsyncIterato
     await intake.take_over(everything=True)
     running = asyncio.create_task(platform.run(intake))
     try:
-        if kvasir.settings.slack.app_token is not None:
-            connected = asyncio.create_task(server.delivery.connected())
-            await asyncio.wait({running, connected}, return_when=asyncio.FIRST_COMPLETED)
-            connected.cancel()
-            if running.done():
-                running.result()
+        ready = asyncio.create_task(_ready(kvasir, server))
+        await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if running.done():
+            running.result()
         yield World(server, front, platform, intake, running)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await intake.close(0.5)
+
+
+async def _ready(kvasir: Kvasir, server: SlackServer) -> None:
+    """Until the bot has its connection, or listens for Slack's."""
+    slack = kvasir.settings.slack
+    if slack.app_token is not None:
+        await server.delivery.connected()
+        return
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", slack.events_port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return

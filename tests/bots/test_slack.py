@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +12,8 @@ from sqlalchemy import delete, update
 from bots.errors import Refused
 from bots.inbox import LeaseLost
 from core.db.tables import InboxRow, PostRow
+from core.errors import NotFound, StorageFull, TooLarge, Unavailable
+from core.types import ChatFile, Mention, Person, Place
 from tests.bots.conftest import Front
 from tests.bots.slack_world import World, world
 from tests.fakes.engine import FakeEngine
@@ -69,21 +70,15 @@ async def test_two_processes_give_one_answer(front: Front, server: SlackServer) 
 
 async def test_it_is_stored_before_slack_hears_that_it_arrived(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     here.server.delivery.ack_seconds, here.server.delivery.retry_pauses = 0.2, (0.0, 0.0)
-    db = here.front.kvasir.db
-    session, broken = db.session, True
 
-    def failing() -> Any:
-        if broken:
-            from core.errors import StorageFull
+    async def full(*_: object, **__: object) -> None:
+        raise StorageFull("The disk is full.")
 
-            raise StorageFull("The disk is full.")
-        return session()
-
-    monkeypatch.setattr(db, "session", failing)
-    asked = await here.server.people.mention("How long is annual leave?")
+    with monkeypatch.context() as patched:
+        patched.setattr(here.intake._inbox, "take_in", full)
+        asked = await here.server.people.mention("How long is annual leave?")
     (receipt,) = here.server.delivery.receipts
     assert (receipt.sent, receipt.acks) == (3, [])
-    broken = False
     await here.server.people.tell(asked)
     await here.idle()
     assert len(here.answers(asked)) == 1
@@ -468,3 +463,24 @@ async def test_a_channel_we_may_not_write_to_costs_only_its_own_answer(here: Wor
     here.server.channel.members.add("UBOT")
     asked = await here.ask("How long is annual leave, again?")
     assert len(here.answers(asked)) == 1
+
+
+# ---------------------------------------------------------------- files
+async def test_files_come_with_the_bots_own_token_and_no_further_than_allowed(here: World) -> None:
+    people = here.server.people
+    file = people.file("note.md", b"# Note", "text/markdown")
+    mention = Mention(Place("slack", "T1", "C1", "1.1"), "1.1", Person("slack:T1:U1", "Ann"), "Read this")
+    assert await here.slack.download(mention, ChatFile(file["id"], "note.md"), 100) == b"# Note"
+    with pytest.raises(TooLarge):
+        await here.slack.download(mention, ChatFile(file["id"], "note.md"), 3)
+    lies = people.file("big.bin", b"x" * 100_000, "application/octet-stream", size=0)
+    with pytest.raises(TooLarge):
+        await here.slack.download(mention, ChatFile(lies["id"], "big.bin"), 1000)
+    elsewhere = people.file("evil.md", b"", url_private_download="https://example.org/steal")
+    with pytest.raises(NotFound):
+        await here.slack.download(mention, ChatFile(elsewhere["id"], "evil.md"), 100)
+    login = people.file("page.md", b"", url_private_download=f"{here.server.url}/files/F0/x")
+    with pytest.raises(Unavailable):
+        await here.slack.download(mention, ChatFile(login["id"], "page.md"), 100)
+    with pytest.raises(Refused):
+        await here.slack.download(mention, ChatFile("F99", "gone.md"), 100)

@@ -107,7 +107,8 @@ class SlackServer:
             answer = error.answer
         if lost and request.transport is not None:
             request.transport.close()
-        return web.json_response(answer)
+        scopes = next((w.scopes for w in self.workspaces.values() if w.token == token), set())
+        return web.json_response(answer, headers={"X-OAuth-Scopes": ",".join(sorted(scopes))} if scopes else None)
 
     def _note(self, method: str, args: JSON, token: str) -> Call:
         workspace = next((w for w in self.workspaces.values() if w.token == token), self.workspace)

@@ -23,6 +23,8 @@ SCOPES = (
     "im:history",
     "im:read",
     "im:write",
+    "mpim:history",
+    "mpim:read",
     "reactions:read",
     "reactions:write",
     "users:read",
