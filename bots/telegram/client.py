@@ -114,6 +114,8 @@ class Client:
         except ValueError as error:
             raise ConfigError(tell("telegram_bad_proxy")) from error
         self._users = 0
+        self.seconds = _CALL_SECONDS
+        """Time one call may take."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -126,11 +128,11 @@ class Client:
             if not self._users:
                 await self.bot.session.close()
 
-    async def call(self, method: TelegramMethod[T], *, seconds: int = _CALL_SECONDS) -> T:
+    async def call(self, method: TelegramMethod[T], *, seconds: float | None = None) -> T:
         """What the Bot API gives for it. Raises Limited, Unreachable, Gone, Refused, or NotModified."""
         async with self.connected():
             try:
-                return await self.bot(method, request_timeout=seconds)
+                return await self._within(method, seconds or self.seconds)
             except TelegramMigrateToChat as error:
                 moved = method.model_copy(update={"chat_id": error.migrate_to_chat_id})
             except _Answered as error:
@@ -142,9 +144,13 @@ class Client:
             except (AiogramError, OSError) as error:
                 raise Unreachable(type(error).__name__) from error
             try:
-                return await self.bot(moved, request_timeout=seconds)
+                return await self._within(moved, seconds or self.seconds)
             except (TelegramAPIError, AiogramError, OSError, _Answered) as error:
                 raise Unreachable(type(error).__name__) from error
+
+    async def _within(self, method: TelegramMethod[T], seconds: float) -> T:
+        async with asyncio.timeout(seconds):
+            return await self.bot(method, request_timeout=int(seconds) + 1)
 
     async def read(self, path: str, most: int) -> bytes:
         """A file that `getFile` named. Raises TooLarge beyond `most` bytes, or Unreachable."""

@@ -25,6 +25,11 @@ def keyboard(controls: Controls) -> InlineKeyboardMarkup | None:
     return InlineKeyboardMarkup(inline_keyboard=rows) if rows else None
 
 
+def marked(question: int) -> InlineKeyboardMarkup:
+    """A stop button unlike every other; see `lost.py`."""
+    return InlineKeyboardMarkup(inline_keyboard=[[_button(tell("control_stop"), f"stop:{question}")]])
+
+
 def solved(post: str) -> InlineKeyboardMarkup:
     """Under a call for help: the answer it is about stands in another message."""
     return InlineKeyboardMarkup(inline_keyboard=[[_button(tell("control_resolved"), f"resolved:{post}")]])

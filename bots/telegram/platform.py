@@ -22,6 +22,7 @@ from aiogram.methods import (
 from aiogram.types import BotCommand, InputRichMessage, MessageEntity, ReplyParameters, User
 
 from bots.errors import DeliveryError, Gone, Refused
+from bots.inbox import Inbox
 from bots.memory import Memory
 from bots.platform import Intake
 from bots.rendering import telegram
@@ -29,6 +30,7 @@ from bots.telegram import events
 from bots.telegram.client import Client
 from bots.telegram.events import QUOTED, QUOTED_BY, Me
 from bots.telegram.keyboard import solved
+from bots.telegram.lost import Lost
 from bots.telegram.managers import Managers
 from bots.telegram.polling import persistently, poll
 from bots.telegram.surface import LONGEST, NO_PREVIEW, TelegramSurface, entities_of
@@ -64,6 +66,7 @@ class Telegram:
         self._memory = Memory(kvasir.db, kvasir.vault, self.name)
         self._managers = Managers(self._client)
         self._me = Me(self._client.bot.id, "")
+        self._lost = Lost(self._client, Inbox(kvasir.db), self._me.id)
         self._rich = False
         """Rich messages are wanted, and the Bot API server knows them."""
         self._threads: OrderedDict[tuple[int, int], str] = OrderedDict()
@@ -89,7 +92,7 @@ class Telegram:
             raise refused
 
     def surface(self, mention: Mention) -> TelegramSurface:
-        return TelegramSurface(self._client, mention, rich=self._rich)
+        return TelegramSurface(self._client, self._lost, mention, rich=self._rich)
 
     async def history(self, mention: Mention, limit: int) -> Sequence[Said]:  # noqa: ARG002  there is one at most
         """The message that was replied to; no bot can read more."""

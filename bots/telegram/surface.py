@@ -32,6 +32,7 @@ from bots.rendering.parts import Part, utf16_units
 from bots.telegram.client import Client, NotModified
 from bots.telegram.events import GUEST, GUESTS, TOPIC, inline_of, inline_post
 from bots.telegram.keyboard import keyboard
+from bots.telegram.lost import Lost
 from core.texts import spoken, tell
 from core.types import Capabilities, Finished, Mention
 
@@ -49,8 +50,9 @@ class TelegramSurface:
 
     repeatable = False
 
-    def __init__(self, client: Client, mention: Mention, *, rich: bool) -> None:
+    def __init__(self, client: Client, lost: Lost, mention: Mention, *, rich: bool) -> None:
         self._client = client
+        self._lost = lost
         self._mention = mention
         self._rich = rich
         place = mention.place
@@ -132,8 +134,10 @@ class TelegramSurface:
         except Gone:
             return
 
-    async def find(self, known: Sequence[str]) -> str | None:  # noqa: ARG002  no bot can read what was said
-        return None
+    async def find(self, known: Sequence[str]) -> str | None:
+        if self._guest:
+            return None
+        return await self._lost.find(self._chat, int(self._mention.message_id), known)
 
     def _named(self, post: str) -> dict[str, Any]:
         inline = inline_of(post)

@@ -1,0 +1,365 @@
+"""The ways to Telegram and back: what breaks on them, webhooks, proxies, files, and the doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bots.errors import Gone, Limited, Refused, Unreachable
+from bots.inbox import LeaseLost
+from bots.platform import Controls
+from bots.rendering.parts import Part, utf16_units
+from bots.telegram.check import check
+from bots.telegram.entry import open_platform
+from bots.telegram.surface import LONGEST, shortened
+from core.errors import ConfigError, NotFound, TooLarge, Unavailable
+from core.settings import TelegramSettings, WebSettings, load
+from core.types import ChatFile, Mention, Person, Place
+from tests.bots.conftest import Front
+from tests.bots.proxies import http_door, proxy, socks_door
+from tests.bots.town import Bot, Town
+from tests.fakes.engine import FakeEngine
+from tests.fakes.telegram import (
+    Document,
+    Fault,
+    bad_gateway,
+    bad_json,
+    error,
+    flood,
+    half_open,
+    lost,
+    telegram_server,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[Town]:
+    async with telegram_server() as server:
+        yield Town(server)
+
+
+@pytest.fixture
+async def bot(front: Front, town: Town) -> AsyncIterator[Bot]:
+    async with Bot(front, town.server).running() as bot:
+        yield bot
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
+
+
+# ---------------------------------------------------------------- what breaks
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        (flood(7), 7),
+        (flood(0), 0),
+        (flood(7, "description"), 7),
+        (flood(600), 600),
+        (flood(7, "bare"), None),
+        (flood(7, "header"), None),
+        (bad_gateway(), Unreachable),
+        (error(500, "Internal Server Error"), Unreachable),
+        (error(502, "Bad Gateway: restart"), Unreachable),
+        (bad_json(), Unreachable),
+        (Fault(200, "[]"), Unreachable),
+        (half_open(), Unreachable),
+        (error(400, "Bad Request: message to edit not found"), Gone),
+        (error(400, "Bad Request: message can't be edited"), Gone),
+        (error(400, "Bad Request: chat not found"), Refused),
+        (error(403, "Forbidden: bot was kicked from the supergroup chat"), Refused),
+        (error(413, "Request Entity Too Large"), Refused),
+        (error(401, "Unauthorized"), Refused),
+    ],
+)
+async def test_every_refusal_has_its_meaning(front: Front, town: Town, fault: Fault, meaning: Any) -> None:
+    bot = Bot(front, town.server)
+    client = bot.messenger._client
+    if fault.holds:
+        client.seconds = 0.2
+    surface = bot.messenger.surface(
+        Mention(Place("telegram", "", str(town.group.id)), "5", Person("telegram:1", "A"), "?")
+    )
+    town.server.fail("*", fault)
+    kind = meaning if isinstance(meaning, type) else Limited
+    async with client.connected():
+        with pytest.raises(kind) as caught:
+            await surface.edit("6", Part("x"), Controls())
+    if isinstance(meaning, int):
+        assert isinstance(caught.value, Limited)
+        assert caught.value.seconds == meaning
+    elif meaning is None:
+        assert isinstance(caught.value, Limited)
+        assert caught.value.seconds > 0, "some wait, where none is named"
+
+
+async def test_the_answer_arrives_whatever_breaks_on_the_way(bot: Bot, town: Town) -> None:
+    bot.messenger._client.seconds = 0.3
+    town.server.fail("getUpdates", bad_json())
+    town.server.fail("getUpdates", bad_gateway())
+    town.server.fail("sendMessage", bad_gateway())
+    town.server.fail("editMessageText", flood(1))
+    town.server.fail("editMessageText", half_open())
+    question = town.asks()
+    await bot.answered(question)
+    assert len(town.server.replies(question)) == 1
+
+
+async def test_a_receipt_that_is_lost_makes_no_second_message(bot: Bot, town: Town) -> None:
+    before = town.asks("one before?")
+    await bot.answered(before)
+    town.server.fail("sendMessage", lost())
+    question = town.asks()
+    answer = await bot.answered(question)
+    assert town.server.replies(question) == [answer]
+
+
+async def test_killed_between_sending_and_keeping_the_number(front: Front, town: Town) -> None:
+    """The message is found again, and those of others stay as they are."""
+    front.house.replace_engine(FakeEngine("Annual leave is 28 days [1].", pause=30))
+    first = Bot(front, town.server)
+
+    async def for_ever(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def dead(*_: object) -> None:
+        raise LeaseLost
+
+    first.inbox.add_post = for_ever  # type: ignore[method-assign]
+    first.inbox.release = first.inbox.finish = dead  # type: ignore[method-assign]
+    question = town.asks()
+    async with first.running():
+        await town.server.until(lambda: town.server.replies(question))
+        help_ = town.server.say(town.group, town.bob, "/help")
+        await town.server.until(lambda: town.server.replies(help_))
+        town.server.say(town.group, town.bob, "something else")
+    front.house.replace_engine(FakeEngine("Annual leave is 28 days [1]."))
+    second = Bot(front, town.server)
+    await second.intake.take_over(everything=True)
+    async with second.running():
+        answer = await second.answered(question)
+    assert town.server.replies(question) == [answer]
+    assert town.server.replies(help_)[0].buttons == []
+
+
+async def test_a_revoked_token_ends_telegram_alone(front: Front, town: Town) -> None:
+    bot = Bot(front, town.server)
+    running = asyncio.create_task(bot.messenger.run(bot.intake))
+    await town.server.until(lambda: town.server.made("setMyCommands"))
+    town.server.revoked = True
+    town.asks()
+    with pytest.raises(Refused):
+        await running
+
+
+async def test_a_second_poller_does_not_end_us(bot: Bot, town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    async with aiohttp.ClientSession() as session:
+        await session.get(f"{town.server.url}/bot{town.server.token}/getUpdates")
+    await bot.answered(town.asks())
+
+
+async def test_a_database_that_is_away_loses_no_question(bot: Bot, town: Town) -> None:
+    kept, failures = bot.inbox.take_in, 2
+
+    async def take_in(*args: Any, **values: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise Unavailable("The database is away.")
+        return await kept(*args, **values)
+
+    bot.inbox.take_in = take_in  # type: ignore[method-assign]
+    await bot.answered(town.asks())
+    assert failures == 0
+
+
+async def test_updates_that_nobody_understands_are_passed_over(
+    bot: Bot, town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    town.server.world.mail.put("message", {"message_id": "what?"})
+    town.server.world.mail.put("callback_query", {"id": 5})
+    town.server.world.mail.put("message_reaction", {})
+    with caplog.at_level(logging.CRITICAL):
+        await bot.answered(town.asks())
+
+
+async def test_a_group_that_became_a_supergroup_gets_its_answer(front: Front, town: Town) -> None:
+    small = town.server.group("Small", kind="group")
+    town.server.mention(small, town.alice, "how long is annual leave?")
+    successor = town.server.upgrade(small)
+    async with Bot(front, town.server).running():
+        await town.server.until(lambda: any("28 days" in message.text for message in successor.of_bot()))
+
+
+# ---------------------------------------------------------------- webhook
+async def test_the_webhook_takes_calls_with_its_secret_only(front: Front, town: Town) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    bot = Bot(front, town.server, webhook=True, webhook_port=port, web={"public_url": url})
+    town.server.world.mail.copies = 2
+    async with bot.running():
+        await town.server.until(lambda: town.server.world.mail.webhook)
+        hook = town.server.world.mail.webhook
+        assert hook is not None
+        assert hook.url == f"{url}/hooks/telegram"
+        assert len(hook.secret) >= 32
+        question = town.asks()
+        await bot.answered(question)
+        assert len(town.server.replies(question)) == 1
+        forged = {"update_id": 1, "message": town.asks().json()}
+        async with aiohttp.ClientSession() as session:
+            for headers in ({}, {"X-Telegram-Bot-Api-Secret-Token": "wrong"}):
+                async with session.post(hook.url, json=forged, headers=headers) as response:
+                    assert response.status == 401
+            right = {"X-Telegram-Bot-Api-Secret-Token": hook.secret}
+            for body in (b"", b"[]", b"{", b'{"update_id": "x"}', b"\xff"):
+                async with session.post(hook.url, data=body, headers=right) as response:
+                    assert response.status == 400
+    again = Bot(front, town.server, webhook=True, webhook_port=free_port(), web={"public_url": url})
+    async with again.running():
+        await town.server.until(lambda: len(town.server.made("setWebhook")) == 2)
+    assert town.server.made("setWebhook")[1]["secret_token"] == hook.secret, "it is kept"
+
+
+async def test_the_webhook_gives_back_what_it_could_not_keep(front: Front, town: Town) -> None:
+    port = free_port()
+    web = {"public_url": f"http://127.0.0.1:{port}"}
+    bot = Bot(front, town.server, webhook=True, webhook_port=port, webhook_secret="s3cret", web=web)
+    kept, failures = bot.inbox.take_in, 2
+
+    async def take_in(*args: Any, **values: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise Unavailable("The database is away.")
+        return await kept(*args, **values)
+
+    bot.inbox.take_in = take_in  # type: ignore[method-assign]
+    async with bot.running():
+        await bot.answered(town.asks())
+    assert town.server.made("setWebhook")[0]["secret_token"] == "s3cret"
+
+
+async def test_a_webhook_needs_an_address(front: Front, town: Town) -> None:
+    with pytest.raises(ConfigError, match=r"web\.public_url"):
+        Bot(front, town.server, webhook=True)
+
+
+# ---------------------------------------------------------------- proxies
+@pytest.mark.parametrize(("scheme", "door"), [("http", http_door), ("socks5", socks_door)])
+async def test_everything_goes_through_the_proxy(front: Front, town: Town, scheme: str, door: Any) -> None:
+    async with proxy(door) as between:
+        address = f"{scheme}://user:secret@127.0.0.1:{between.port}"
+        async with Bot(front, town.server, proxy=address).running() as bot:
+            await bot.answered(town.asks())
+        assert set(between.reached) == {town.server.url.removeprefix("http://")}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [({"token": "nonsense"}, "no token"), ({"token": "1:a", "proxy": "gopher://x:1"}, r"telegram\.proxy")],
+)
+async def test_settings_that_cannot_be_used_are_named(front: Front, town: Town, given: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Bot(front, town.server, **given)
+
+
+# ---------------------------------------------------------------- files
+async def test_files_are_fetched_up_to_a_size(front: Front, town: Town, tmp_path: Path) -> None:
+    bot = Bot(front, town.server)
+    said = town.server.say(town.private, town.alice, document=Document("plan.md", b"# Plan\n"))
+    assert said.document is not None
+    mention = Mention(Place("telegram", "", str(town.private.id)), "1", Person("telegram:1", "A"), "?")
+    file = ChatFile(said.document.file_id, "plan.md", 7)
+
+    async def get(file: ChatFile, most: int = 100) -> bytes:
+        return await bot.messenger.download(mention, file, most)
+
+    assert await get(file) == b"# Plan\n"
+    with pytest.raises(TooLarge, match=r"plan\.md"):
+        await get(file, most=3)
+    with pytest.raises(NotFound, match=r"gone\.md"):
+        await get(ChatFile("nowhere", "gone.md"))
+    big = town.server.say(town.private, town.alice, document=Document("big.bin", bytes(20_000_001)))
+    assert big.document is not None
+    with pytest.raises(TooLarge, match="20 MB"):
+        await get(ChatFile(big.document.file_id, "big.bin"), most=10**9)
+    town.server.fail("download", bad_gateway())
+    with pytest.raises(Unavailable) as caught:
+        await get(file)
+    assert town.server.token not in f"{caught.value!r}{caught.value.__cause__!r}"
+
+    town.server.world.local = tmp_path
+    local = Bot(front, town.server, local_files=True)
+    assert len(await local.messenger.download(mention, ChatFile(big.document.file_id, "big.bin"), 10**9)) == 20_000_001
+    with pytest.raises(TooLarge):
+        await local.messenger.download(mention, file, 3)
+
+
+# ---------------------------------------------------------------- the doctor
+async def findings(server_url: str, token: str, **more: Any) -> dict[str, tuple[bool, str]]:
+    web = WebSettings(**more.pop("web", {}))
+    settings = load().model_copy(
+        update={"web": web, "telegram": TelegramSettings(token=token, api_base=server_url, **more)}
+    )
+    return {finding.what: (finding.ok, finding.says) async for finding in check(settings)}
+
+
+async def test_the_doctor_says_what_is_missing(town: Town) -> None:
+    server = town.server
+    good = await findings(server.url, server.token)
+    assert all(ok for ok, _ in good.values())
+    assert good["token"][1] == "the bot is @kvasir_bot"
+    assert "everybody" in good["who may ask"][1]
+    assert "privacy mode is on" in good["groups"][1]
+    assert not (await findings("", ""))["token"][0]
+    assert "no token" in (await findings(server.url, "nonsense"))["token"][1]
+    assert "BotFather" in (await findings(server.url, "1:wrong"))["token"][1]
+    assert "telegram.proxy" in (await findings("http://127.0.0.1:9", server.token))["connection"][1]
+    hook = await findings(server.url, server.token, webhook=True, web={"public_url": "https://ask.example.org"})
+    assert "not call" in hook["updates"][1]
+    server.world.mail.allowed = None
+    await server.world.mail.set_webhook("http://127.0.0.1:9/other", "", 1, None)
+    assert "http://127.0.0.1:9/other" in (await findings(server.url, server.token))["updates"][1]
+    assert server.world.mail.given.total() == 0, "a running bot is not disturbed"
+
+
+# ---------------------------------------------------------------- the rest
+def test_the_library_is_imported_only_where_telegram_is_on() -> None:
+    code = (
+        "import sys, types, bots.telegram.entry, bots.telegram.check, bots.runner\n"
+        "from core.settings import load\n"
+        "assert bots.telegram.entry.open_platform(types.SimpleNamespace(settings=load())) is None\n"
+        "print([name for name in sys.modules if name.startswith('aiogram')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == []
+
+
+async def test_without_a_token_there_is_no_telegram(front: Front) -> None:
+    assert open_platform(front.kvasir) is None
+
+
+@given(st.text(max_size=60).map(lambda text: text * 200))
+def test_what_is_cut_for_a_guest_fits(text: str) -> None:
+    part = Part(text.encode("utf-8", "ignore").decode())
+    cut = shortened(part, "The rest is elsewhere.")
+    assert utf16_units(cut.text) <= LONGEST
+    assert cut.text.endswith("The rest is elsewhere.")
