@@ -165,6 +165,8 @@ class _Walk:
         self._lines = lines
         self._boxes: list[Box] = []
         self._opened: list[Token] = []
+        self._left_out = False
+        """The block before had nothing in it, and is not among those made."""
         self._opens = 0
         self._ids = count(1)
         self._made: list[Block] = []
@@ -205,7 +207,8 @@ class _Walk:
         self._opens += 1
 
     def _add(self, block: Block, token: Token) -> None:
-        apart = token.map is None or block.kind == "rule" or not self._follows(token.map[0])
+        apart = token.map is None or block.kind == "rule" or self._left_out or not self._follows(token.map[0])
+        self._left_out = False
         block = replace(block, boxes=tuple(self._boxes), opens=self._opens, apart=apart)
         self._opens = 0
         self._made.append(block)
@@ -216,7 +219,9 @@ class _Walk:
 
     def _text(self, token: Token, inline: Token) -> None:
         runs = _runs(inline.children or [])
-        if runs or self._opens:
+        if not (runs or self._opens):
+            self._left_out = True
+        else:
             level = int(token.tag[1]) if token.type == "heading_open" else 0
             self._add(Block("heading" if level and runs else "text", runs, level), token)
 
@@ -283,7 +288,7 @@ def _trimmed(runs: Runs) -> Runs:
     made: list[Run] = []
     at_start = True
     for run in runs:
-        said = run.text if run.code else re.sub(r"[ \t]*([\n\v])[ \t]*", r"\1", run.text)
+        said = run.text if run.code else _without_edges(run.text)
         if at_start and not run.code:
             said = said.lstrip()
         made.append(run.saying(said))
@@ -291,6 +296,15 @@ def _trimmed(runs: Runs) -> Runs:
     if made and not made[-1].code:
         made[-1] = made[-1].saying(made[-1].text.rstrip())
     return joined(made)
+
+
+def _without_edges(text: str) -> str:
+    """Without blanks beside the line ends inside the text."""
+    if "\n" not in text and HARD_BREAK not in text:
+        return text
+    first, *rest = re.split(f"([\n{HARD_BREAK}])", text)
+    inner = [piece.strip(" \t") if piece not in ("\n", HARD_BREAK) else piece for piece in rest[:-1]]
+    return "".join([first.rstrip(" \t"), *inner, rest[-1].lstrip(" \t")])
 
 
 def _without_lies(runs: Runs) -> Runs:

@@ -18,7 +18,7 @@ from bots.rendering.blocks import HARD_BREAK, Block, Box, Run, Runs, is_punctuat
 _BLANKS: Final = re.compile(r"^[ \t]+", re.MULTILINE)
 # Where the beginning of a line would be taken for the sign of a list, heading, quote or table.
 _LINE_START: Final = re.compile(
-    r"^(?=#{1,6}(?:\s|\Z)|-#|[-+*](?:\s|\Z)|>|=+[ \t]*$|~~~|[-:| \t]*-[-:| \t]*$)", re.MULTILINE
+    r"^(?=#{1,6}(?:\s|\Z)|-#|[-+*](?:\s|\Z)|>|=+[ \t]*$|~~~|(?=[:| \t]*-)[-:| \t]+$)", re.MULTILINE
 )
 _NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])(?=\s|\Z)", re.MULTILINE)
 _WORD: Final = re.compile(r"[A-Za-z0-9_+.#-]{1,40}")
@@ -136,9 +136,8 @@ def _lines(block: Block, boxes: Sequence[Box], signs: Signs) -> list[str]:
         return begun + [(quote + line).rstrip() for line in written]
     if not boxes:
         return written
-    return [
-        (rest if at else first) + line if line else (rest if at else first).rstrip() for at, line in enumerate(written)
-    ]
+    prefixes = [first, *[rest] * (len(written) - 1)]
+    return [prefix + line if line else prefix.rstrip() for prefix, line in zip(prefixes, written, strict=True)]
 
 
 def _written(block: Block, signs: Signs, *, nested: bool) -> list[str]:
@@ -177,8 +176,9 @@ def inline(runs: Runs, signs: Signs) -> str:
             made.append(_styled(group, before, following, signs))
             continue
         label = "".join(run.text for run in group)
-        written = _styled(group, "[", "]", signs)
-        if signs.backslashes and not _NESTABLE.fullmatch(label):
+        nestable = bool(_NESTABLE.fullmatch(label))
+        written = _styled(group, "[", "" if nestable else "]", signs)
+        if signs.backslashes and not nestable:
             written = _BRACKETS.sub(r"\\\g<0>", written)
         made.append(signs.link(written, label, url))
     return "".join(made)

@@ -16,8 +16,8 @@ from core.types import Language, Source
 _CITATION: Final = re.compile(r"[\[【]\s{0,3}\^?\d{1,3}(?:\s{0,3}[,，、;；–-]\s{0,3}\^?\d{1,3}){0,30}\s{0,3}[\]】]")
 _NUMBER: Final = re.compile(r"\d{1,3}")
 _LONGEST_TITLE: Final = 160
-_MOST_READ: Final = 3
-"""A preview reads so many parts' worth of the text's end."""
+_LEAST_SHOWN: Final = 8
+"""A preview shows one part in so many of the room at least, however much its markup takes."""
 _FENCE: Final = re.compile(r"^ {0,12}(?:(?:[-*+]|\d{1,9}[.)]) +)?(`{3,}|~{3,})[^\n]*", re.MULTILINE)
 CUT: Final = "…"
 
@@ -53,16 +53,19 @@ def composed(
 
 def previewed(text: str, status: str, dialect: Dialect) -> Part:
     """The end of a text that is still arriving, and under it what is being done, in one part."""
-    tail, cut = _tail(text, dialect.limit * _MOST_READ)
-    blocks = [_made_safe(block, dialect) for block in blocks_of(tail)]
     below = [_made_safe(Block("text", (Run(said, italic=True),)), dialect) for said in _lines(status)]
     more = Block("text", (Run(CUT),))
     room = dialect.limit - sum(map(dialect.cost, (more, *below)))
-    parts = split(blocks, room, dialect.cost)
+    most = room
+    while True:
+        tail, cut = _tail(text, most)
+        blocks = [_made_safe(block, dialect) for block in blocks_of(tail)]
+        parts = split(blocks, room, dialect.cost)
+        if len(parts) <= 1 or most < room // _LEAST_SHOWN:
+            break
+        most = most * 2 // 3
     shown = parts[-1] if parts else []
-    if cut or len(parts) > 1:
-        shown = [more, *shown]
-    part = dialect.write([*shown, *below])
+    part = dialect.write([*([more] if cut or len(parts) > 1 else []), *shown, *below])
     return part if part.text.strip() else Part(CUT)
 
 

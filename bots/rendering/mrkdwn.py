@@ -1,6 +1,7 @@
 """CommonMark as Slack's mrkdwn, for what takes no `markdown` block: ephemeral texts, sections, notifications. Pure.
 
-Only `&`, `<` and `>` can be escaped there; other signs stand as they are.
+Only `&`, `<` and `>` can be escaped there; a backtick of the text becomes one that looks alike, so that code ends where
+it should, and other signs stand as they are.
 Source: docs.slack.dev/messaging/formatting-message-text.
 """
 
@@ -9,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bots.rendering.addresses import APART, parted, without_addresses
+from bots.rendering.addresses import without_addresses
 from bots.rendering.blocks import Runs, blocks_of
 from bots.rendering.commonmark import Signs, alone, write
 from bots.rendering.compose import CUT, Dialect, composed, plainly, previewed
 from bots.rendering.parts import Part, Rendered, utf16_units
-from bots.rendering.slack import PINGED
+from bots.rendering.slack import disarmed
 from bots.rendering.tables import aligned
 from core.types import Language, Source
 
 _LIMIT: Final = 3000
 """Characters of a section, the smallest place; `text` takes more."""
 _NOTIFICATION: Final = 200
+_BACKTICK: Final = "ˋ"
 _BULLETS: Final = frozenset("-*+")
 
 
@@ -47,19 +49,19 @@ def notification(text: str) -> str:
         said += ["".join(run.text for run in cell) for row in block.rows for cell in row]
     line = " ".join(" ".join(said).split())
     short = line if len(line) <= _NOTIFICATION else line[: _NOTIFICATION - 1] + CUT
-    return _escape(parted(short, PINGED)) or CUT
+    return _escape(disarmed(short)) or CUT
 
 
 def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", _BACKTICK)
 
 
 def _code(text: str) -> str:
-    return _escape(text) if "`" in text else f"`{_escape(text)}`"
+    return f"`{_escape(text)}`"
 
 
 def _fenced(lines: Sequence[str], language: str) -> list[str]:  # noqa: ARG001  # mrkdwn has no languages
-    return ["```", *(_escape(line.replace("``", f"`{APART}`")) for line in lines), "```"]
+    return ["```", *map(_escape, lines), "```"]
 
 
 def _link(written: str, label: str, url: str) -> str:  # noqa: ARG001  # a label has no styles
@@ -67,7 +69,7 @@ def _link(written: str, label: str, url: str) -> str:  # noqa: ARG001  # a label
 
 
 def _safe(runs: Runs) -> Runs:
-    return tuple(run.saying(parted(run.text, PINGED)) for run in without_addresses(runs, files=True))
+    return tuple(run.saying(disarmed(run.text)) for run in without_addresses(runs, files=True))
 
 
 _SIGNS: Final = Signs(

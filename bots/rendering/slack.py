@@ -20,7 +20,7 @@ from core.types import Language, Source
 
 _LIMIT: Final = 12_000
 """Characters in the markdown of one message, all blocks together."""
-PINGED: Final = ("channel", "here", "everyone", "group")
+_PINGED: Final = ("channel", "here", "everyone", "group")
 _WIDE_TOKEN: Final = re.compile("[＜﹤](?=[!！@＠﹫#＃])")
 _TOKEN: Final = re.compile(r"<(?=[!@#]|[A-Za-z][A-Za-z0-9+.-]{0,20}:)")
 _SPECIAL: Final = re.compile(r"\\(?=[!-/:-@\[-`{-~]|\Z)|[*_]|~(?=~)|\](?=[(\[:])|!(?=\[)|&(?=#?[A-Za-z0-9]{1,32};)")
@@ -46,6 +46,11 @@ def streamed(piece: str) -> str:
     """A piece of `core.outbound`'s text for `chat.appendStream`; harmless however the text is cut into pieces."""
     apart = re.sub(r"<(?=[!@#A-Za-z]|\Z)", f"<{APART}", piece)
     return re.sub("[@＠﹫](?=[A-Za-z]|\\Z)", lambda found: f"{found[0]}{APART}", apart)
+
+
+def disarmed(text: str) -> str:
+    """A text with `@channel` and its like parted, in whatever letters they are written."""
+    return _WIDE_TOKEN.sub(f"\\g<0>{APART}", parted(text, _PINGED))
 
 
 # ---------------------------------------------------------------- Markdown
@@ -78,11 +83,11 @@ def _table(rows: Sequence[Sequence[Runs]]) -> list[str]:
 
 def _safe(runs: Runs) -> Runs:
     """Addresses without links as code, and everything apart that Slack could take for its own tokens."""
-    return tuple(run.saying(_disarmed(run)) for run in without_addresses(runs, files=True))
+    return tuple(run.saying(_in_code(run)) for run in without_addresses(runs, files=True))
 
 
-def _disarmed(run: Run) -> str:
-    text = _WIDE_TOKEN.sub(f"\\g<0>{APART}", parted(run.text, PINGED))
+def _in_code(run: Run) -> str:
+    text = disarmed(run.text)
     return _TOKEN.sub(f"<{APART}", text) if run.code else text
 
 
