@@ -29,17 +29,17 @@ _RULE: Final = "──────────"
 
 def render(text: str, *, sources: Sequence[Source] = (), notice: str = "", language: Language) -> Rendered:
     """The answer as messages of at most 4096 UTF-16 units and 100 entities."""
-    return composed(text, _TELEGRAM, sources, notice, language)
+    return composed(text, DIALECT, sources, notice, language)
 
 
 def preview(text: str, status: str = "") -> Part:
     """The end of a text that is still arriving, and what is being done."""
-    return previewed(text, status, _TELEGRAM)
+    return previewed(text, status, DIALECT)
 
 
 def plain(text: str) -> Part:
     """The text as it is written; the only entities keep words from being links and pings."""
-    return plainly(text, _TELEGRAM)
+    return plainly(text, DIALECT)
 
 
 @dataclass
@@ -152,7 +152,7 @@ def _cost(block: Block) -> int:
     return max(page.size + 2, _ENTITY_COST * (len(page.entities) + quotes))
 
 
-_TELEGRAM: Final = Dialect(
+DIALECT: Final = Dialect(
     limit=_LIMIT,
     write=_written,
     cost=_cost,
