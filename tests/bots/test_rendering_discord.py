@@ -81,7 +81,7 @@ def test_nobody_is_pinged_by_an_address() -> None:
 def test_links_lead_only_to_sources(shape: str) -> None:
     text = safe_markdown(shape, {GOOD})
     for part in discord.render(text, language="en").parts:
-        assert not re.search(r"\]\(<?(?!https://docs\.example\.org)", re.sub(r"\\.", "", CODE.sub("", part.text)))
+        assert not re.search(r"\]\((?!<https://docs\.example\.org)", re.sub(r"\\.", "x", CODE.sub("", part.text)))
         assert "evil.example/" not in CODE.sub("", part.text)
 
 
