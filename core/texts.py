@@ -355,6 +355,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "It could not be shown here; I may not write in this channel.",
         "无法分享到此处；我没有在本频道发言的权限。",
     ),
+    "discord_not_shared_private": (
+        "This answer comes from a private knowledge base; it is not shown to others.",
+        "该回答来自私有知识库，不能展示给他人。",
+    ),
     "discord_command_kvasir": ("Ask, and set how I answer here", "提问，并设置此处的回答方式"),
     "discord_command_ask": ("Ask a question; only you see the answer", "提问；回答仅您可见"),
     "discord_command_help": ("What I can do", "使用说明"),

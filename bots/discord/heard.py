@@ -50,10 +50,10 @@ class Heard:
             if name not in self._scopes and mark.isdigit():
                 self._scopes[name] = _Scope(kept=int(mark), done=int(mark))
 
-    def begin(self, name: str, now: int) -> None:
-        """A place that was never heard before is heard from now on."""
-        scope = self._scopes.setdefault(name, _Scope())
-        scope.done = max(scope.done, now)
+    def begin(self, name: str, since: int) -> None:
+        """A place that was never heard before is heard from then on, and is to be read back to there."""
+        if name not in self._scopes:
+            self._scopes[name] = _Scope(done=since, since=since)
 
     @contextmanager
     def hearing(self, name: str, message: int) -> Iterator[None]:

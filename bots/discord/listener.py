@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _LONGEST_GAP: Final = timedelta(hours=24)
 _MOST_READ: Final = 500
 """Messages of one channel that are read back."""
+_FIRST_LOOK: Final = timedelta(minutes=10)
+"""So far back a server is read that was never heard: people ask before everything stands."""
 _MOST_PRIVATE: Final = 200
 """Private chats, the latest, that are read back."""
 _AT_A_TIME: Final = 4
@@ -169,11 +171,15 @@ class Listener:
         self._heard.gap(names)
 
     async def read_back(self, client: discord.Client, guild: discord.Guild) -> None:
-        """What was said on a server while we did not hear; a server we are new to is heard from now on."""
+        """What was said on a server while we did not hear; one we are new to is heard since we joined, or a moment."""
         name = str(guild.id)
+        if name not in self._heard.names:
+            first = utcnow() - _FIRST_LOOK
+            joined = guild.me.joined_at if guild.me is not None else None
+            self._heard.begin(name, time_snowflake(max(first, joined) if joined else first))
+            await self._heard.keep()  # were we ended now, the next process would look no further back
         since = self._heard.since(name)
         if since is None:
-            self._heard.begin(name, time_snowflake(utcnow()))
             return
         channels: list[_Channel] = [*guild.text_channels, *guild.voice_channels, *guild.threads]
         news = [one for one in channels if (one.last_message_id or 0) > since and _may_read(guild, one)]

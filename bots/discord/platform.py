@@ -134,6 +134,9 @@ class DiscordPlatform:
         finished = await self._kvasir.answers.recorded(answer_id)
         if finished is None:
             return tell("not_our_message")
+        used = {source.passage.kb for source in finished.sources}
+        if any(kb.private and kb.name in used for kb in await self._kvasir.knowledge.names()):
+            return tell("discord_not_shared_private")
         with speaking(text_language(finished.text)):
             by = dialect.plain(tell("discord_shared_by", name=interaction.user.display_name))
         channel = interaction.channel_id or 0

@@ -30,8 +30,8 @@ NOBODY: Final[JSON] = {"parse": []}
 _LONGEST_NONCE: Final = 25
 _LONGEST_NAME: Final = 90
 _ARCHIVED: Final = 50083
-_KEPT_OPEN: Final = 1440
-"""Minutes without a message after which a thread of ours is tidied away."""
+_KEPT_OPEN: Final = 60
+"""Minutes without a message after which Discord tidies a thread away; a server has a thousand open ones at most."""
 
 
 class Rendering:

@@ -69,6 +69,17 @@ async def test_a_slash_question_is_answered_to_its_asker_alone_and_can_be_shared
     assert second.pinged == set()
 
 
+async def test_what_is_private_cannot_be_shared(town: World) -> None:
+    people = town.server.world
+    asked = town.server.slash(people.ann, people.general, "ask", question="how long is annual leave?")
+    await town.until(lambda: asked.responses and ANSWER in asked.responses[0].text)
+    await town.idle()
+    town.front.knowledge.there["handbook"] = True
+    shared = town.server.click(people.ann, asked.responses[0], "Share to channel")
+    assert "private" in await told(town, shared)
+    assert town.server.seen(people.general) == []
+
+
 async def test_slash_questions_of_one_person_are_one_conversation(town: World) -> None:
     people, engine = town.server.world, town.front.house.engine
     for user, question in (

@@ -36,6 +36,8 @@ class Rest:
         self.base = ""
         """Of the server, without a path."""
         self.shards = 1
+        self.most_threads = 1000
+        """That may be open at once on a server."""
 
     def routes(self) -> list[web.RouteDef]:
         api, channel, one = "/api/v10", "/api/v10/channels/{channel}", "/api/v10/channels/{channel}/messages/{message}"
@@ -325,6 +327,9 @@ class Rest:
             raise Refused(400, 160004, "A thread has already been created for this message")
         if message.channel.kind != Kind.TEXT:
             raise Refused(400, 50024, "Cannot execute action on this channel type")
+        guild = message.channel.guild
+        if guild is not None and self._world.active_threads(guild) >= self.most_threads:
+            raise Refused(400, 160006, "Maximum number of active threads reached")
         name = (await request.json())["name"]
         check(1 <= limits.length(name) <= 100, "name", "Must be between 1 and 100 in length.")
         thread = self._teller.open_thread(message.channel, name, self._world.bot, message)

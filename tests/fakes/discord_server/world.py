@@ -258,6 +258,9 @@ class World:
     def threads(self, guild: Guild) -> list[Channel]:
         return [one for one in self.channels.values() if one.kind == Kind.THREAD and one.guild is guild]
 
+    def active_threads(self, guild: Guild) -> int:
+        return sum(1 for one in self.threads(guild) if not one.archived)
+
     def keep(self, message: Message) -> None:
         """Put a message in its place, and note whom it pings and which links are fetched for it."""
         message.versions.append(message.text)
