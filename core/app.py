@@ -25,7 +25,7 @@ from core.ingest import Ingest
 from core.jobs import Job, Jobs
 from core.knowledge import Knowledge
 from core.loaders import media_type
-from core.parse import ParserPool
+from core.parse.pool import ParserPool
 from core.ports import Embedder, Engine, VectorStore
 from core.retrieve import Retriever
 from core.settings import Settings

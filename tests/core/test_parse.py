@@ -19,7 +19,8 @@ import pytest
 
 import core
 from core.errors import Unavailable
-from core.parse import ParserPool, process, wire
+from core.parse import process, wire
+from core.parse.pool import ParserPool
 from core.parse.wire import Nonsense
 from core.ports import ParseResult, ParseTask, SplitterSpec
 from core.settings import IngestSettings
@@ -338,7 +339,7 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     code = (
-        "import asyncio, os\nfrom core.parse import ParserPool\nfrom core.settings import IngestSettings\n"
+        "import asyncio, os\nfrom core.parse.pool import ParserPool\nfrom core.settings import IngestSettings\n"
         "from core.ports import ParseTask, SplitterSpec\n"
         "async def main():\n"
         "    pool = ParserPool(IngestSettings())\n"
