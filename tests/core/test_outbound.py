@@ -196,12 +196,12 @@ def test_words_come_out_while_they_arrive() -> None:
     ],
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    text = piece * (100_000 // len(piece))
-    begun = time.monotonic()
+    text = piece * (50_000 // len(piece))
+    begun = time.process_time()
     safe_markdown(text)
     streamed(text, [50])
     visible(text)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 1.25
 
 
 @pytest.mark.parametrize("url", ["https://wiki.example.org", "https://WIKI.example.org:8443/a?b=c#d"])

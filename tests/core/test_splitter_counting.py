@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def _tokenizer_json(lowercase: bool) -> dict[str, object]:
     }
 
 
+@cache
 def _library(path: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -15,9 +16,11 @@ _POOL = 4096
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_]+")
 
 
+@cache
 def _pool(dimension: int) -> Matrix:
-    rows = np.random.default_rng(0).standard_normal((_POOL, dimension), dtype=np.float32)
-    return _normalised(rows)
+    rows = _normalised(np.random.default_rng(0).standard_normal((_POOL, dimension), dtype=np.float32))
+    rows.flags.writeable = False
+    return rows
 
 
 def _normalised(rows: Matrix) -> Matrix:
