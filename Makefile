@@ -40,7 +40,7 @@ model: install
 	  || echo "The embedding model could not be fetched; the tests that need it are skipped."
 
 test: $(VENV)/.installed-test model ## Run the whole test suite
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-test ## Look at style, types and layers
 	@$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -17,6 +18,18 @@ from tests.databases import Postgres, put_sqlite
 
 hypothesis.settings.register_profile("kvasir", deadline=None)  # how long a test takes is the machine's business
 hypothesis.settings.load_profile("kvasir")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that at the end no process waits long for another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no look through it each time that garbage is collected."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture

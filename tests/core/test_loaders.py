@@ -529,7 +529,7 @@ def _picture(kind: str) -> bytes:
     image = pytest.importorskip("PIL.Image")
     drawing = pytest.importorskip("PIL.ImageDraw")
     font = pytest.importorskip("PIL.ImageFont")
-    picture = image.new("RGB", (700, 160), "white")
+    picture = image.new("RGB", (460, 400), "white")  # a longer one is enlarged
     drawing.Draw(picture).text((40, 50), "Invoice number 4711", fill="black", font=font.load_default(size=40))
     file = io.BytesIO()
     picture.save(file, kind)
