@@ -40,6 +40,7 @@ DEAD: Final = frozenset(
     }
 )
 """Errors that no other call of this workspace will be spared."""
+_BY_CHANNEL: Final = frozenset({"chat.postMessage", "chat.postEphemeral"})
 _UNSAID_WAIT: Final = 2.0
 """Seconds to wait where Slack does not say how long."""
 
@@ -49,21 +50,30 @@ class Web:
 
     def __init__(self, client: AsyncWebClient) -> None:
         self.client = client
+        self._closed_until: dict[tuple[str, str], float] = {}
+        """When a method may be called again, by the loop's clock; messages are limited in each channel by itself."""
 
     async def call(self, method: str, **args: Any) -> JSON:
         """The answer to a call; arguments that are None are left out. Raises DeliveryError in Slack's word."""
-        return await self._send(method, json=_given(args))
+        return await self._send(method, str(args.get("channel", "")), json=_given(args))
 
     async def ask(self, method: str, **args: Any) -> JSON:
         """As `call`, for methods that only read: they take no JSON."""
-        return await self._send(method, http_verb="GET", params=_given(args))
+        return await self._send(method, "", http_verb="GET", params=_given(args))
 
-    async def _send(self, method: str, **how: Any) -> JSON:
+    async def _send(self, method: str, channel: str, **how: Any) -> JSON:
+        limit = (method, channel if method in _BY_CHANNEL else "")
+        loop = asyncio.get_running_loop()
+        if (left := self._closed_until.get(limit, 0.0) - loop.time()) > 0:
+            raise Limited(left)
         try:
             async with asyncio.timeout(TIMEOUT):
                 response = await self.client.api_call(method, **how)
         except SlackApiError as error:
-            raise translated(error) from error
+            said = translated(error)
+            if isinstance(said, Limited):
+                self._closed_until[limit] = loop.time() + said.seconds
+            raise said from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{method}: {type(error).__name__}") from error
         return dict(response.data) if isinstance(response.data, dict) else {}

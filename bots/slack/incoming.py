@@ -164,7 +164,12 @@ class Incoming:
 
     async def _bring(self, event: Mention | Thumb | Press, team: str) -> None:
         """Hand an event on; what there is to say goes to the person alone."""
-        whole = await self._with_person(event, team)
+        try:
+            whole = await self._with_person(event, team)
+        except DeliveryError:
+            if not (isinstance(event, Mention) and event.trigger in ("heard", "thread")):
+                raise
+            whole = event  # nobody has asked us: it is no reason to have every message sent again
         sentence = await self._intake.take(whole)
         if sentence:
             self._later(self._saying.whisper(whole.place, whole.person, sentence))

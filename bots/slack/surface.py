@@ -137,6 +137,8 @@ class ThreadSurface:
                 raise
             self._slack.no_streams_in(self._place.workspace, str(error))
             return None
+        except Limited:  # for streams; a message can be edited meanwhile
+            return None
         except Unreachable:
             found = await self.find(())  # it may have begun all the same
             if found is None:
@@ -220,6 +222,8 @@ class ThreadStream:
         self._task = task
         self._says = ""
         self._begun = time.monotonic()
+        self._waiting = ""
+        """What was to be appended while Slack wanted us to wait."""
         self.post = ""
 
     def task(self, title: str, status: str) -> JSON:
@@ -231,10 +235,12 @@ class ThreadStream:
         await self._append([self.task(text, "in_progress")])
 
     async def append(self, text: str) -> None:
-        await self._append([{"type": "markdown_text", "text": rendering.streamed(text)}])
+        self._waiting += rendering.streamed(text)
+        if await self._append([{"type": "markdown_text", "text": self._waiting}]):
+            self._waiting = ""
 
     async def close(self, rest: str, finished: Finished, controls: Controls) -> None:
-        text = rendering.streamed(rest) + blocks.tail(finished)
+        text = self._waiting + rendering.streamed(rest) + blocks.tail(finished)
         chunks: list[JSON] = [self.task("", "complete")]
         if text:
             chunks.append({"type": "markdown_text", "text": text})
@@ -248,15 +254,17 @@ class ThreadStream:
         )
         self._surface.stoppable = False
 
-    async def _append(self, chunks: Sequence[JSON]) -> None:
+    async def _append(self, chunks: Sequence[JSON]) -> bool:
+        """Whether it is there; False where Slack wants no more pieces for a while, which the end need not heed."""
         if not self._surface.stoppable and time.monotonic() - self._begun > _STOPPABLE_AFTER:
             await self._surface.processing("processing")
         try:
             await self._surface.on_stream("chat.appendStream", self.post, chunks=list(chunks))
         except Limited:
-            raise
+            return False
         except Unreachable as error:  # once more would perhaps be twice
             raise Gone(f"appended or not: {error}") from error
+        return True
 
 
 class PrivateSurface:

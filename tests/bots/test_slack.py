@@ -163,6 +163,21 @@ async def test_slack_may_want_us_to_wait(here: World, retry_after: str | None) -
     assert answer.body.startswith("Annual leave is 28 days")
 
 
+async def test_a_long_wait_for_one_method_holds_up_no_other(here: World) -> None:
+    """Fault 87: ten minutes for streams cost neither this answer nor that of another thread."""
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.3))
+    here.server.faults.rate_limit("chat.appendStream", "600")
+    asked = await here.ask("How long is annual leave?")
+    here.server.faults.rate_limit("chat.startStream", "600")
+    for number in range(2):
+        await here.ask(f"How long is annual leave? {number}")
+    assert len(here.server.called("chat.appendStream")) == 1
+    assert len(here.server.called("chat.startStream")) == 2
+    answers = [message for message in here.server.channel.visible() if message.bot_id]
+    assert [answer.body[:29] for answer in answers] == ["One piece. Another piece [1]."] * 3
+    assert here.answers(asked)[0].streaming == "completed"
+
+
 async def test_slack_may_be_unwell(here: World) -> None:
     for method in ("chat.startStream", "chat.postMessage", "chat.update", "users.info"):
         here.server.faults.refuse(method, Refusal(503, body="<html>Bad gateway</html>"))
