@@ -26,6 +26,9 @@ _DEEPEST: Final = 24
 _MOST_MARKS: Final = 50_000
 """Characters that may be markup; a text with more is shown as it is written: reading it would take seconds."""
 _MARKS: Final = re.compile(r"[\n|\[\]*_~`<&!\\]")
+_MOST_SIGNS: Final = 200_000
+"""As `_MOST_MARKS`, for signs that the reader only stops at."""
+_SIGNS: Final = re.compile(r"[#$%+\-:=>@^{}]")
 _LONGEST_URL: Final = 1000
 HARD_BREAK: Final = "\v"
 """Stands in a run's text for a line end that the author insists on; other texts cannot contain it."""
@@ -92,7 +95,7 @@ class Block:
 def blocks_of(text: str) -> tuple[Block, ...]:
     """The blocks of a CommonMark text (with tables and ~~struck~~ words), in order; none of them empty."""
     text = clean(text)
-    if len(_MARKS.findall(text)) > _MOST_MARKS:
+    if len(_MARKS.findall(text)) > _MOST_MARKS or len(_SIGNS.findall(text)) > _MOST_SIGNS:
         return as_written(text)
     tokens = _reader().parse(text)
     if any(token.level >= _DEEPEST - 1 for token in tokens):

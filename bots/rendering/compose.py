@@ -18,7 +18,9 @@ _NUMBER: Final = re.compile(r"\d{1,3}")
 _LONGEST_TITLE: Final = 160
 _LEAST_SHOWN: Final = 8
 """A preview shows one part in so many of the room at least, however much its markup takes."""
-_FENCE: Final = re.compile(r"^ {0,12}(?:(?:[-*+]|\d{1,9}[.)]) +)?(`{3,}|~{3,})[^\n]*", re.MULTILINE)
+_FENCE: Final = re.compile(
+    r"^ {0,12}(?:(?:[-*+]|\d{1,9}[.)]) {1,4})?(`{3,99}(?=[^`\n]{0,200}$)|~{3,99}(?=[^~\n]{0,200}$)).*", re.MULTILINE
+)
 CUT: Final = "…"
 
 
