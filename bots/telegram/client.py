@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from aiogram.methods import Response
 
     from core.settings import TelegramSettings
+
+logger = logging.getLogger(__name__)
 
 _CALL_SECONDS: Final = 15
 _FILE_SECONDS: Final = 120
@@ -113,9 +116,17 @@ class Client:
             raise ConfigError(tell("telegram_bad_token")) from error
         except ValueError as error:
             raise ConfigError(tell("telegram_bad_proxy")) from error
+        self.rich = settings.rich_messages
+        """Rich messages are wanted, and were not refused."""
         self._users = 0
-        self.seconds = _CALL_SECONDS
+        self.seconds: float = _CALL_SECONDS
         """Time one call may take."""
+
+    def give_up_rich(self, error: Refused) -> None:
+        """Go on with classic messages: this server, or this chat, takes no rich ones."""
+        if self.rich:
+            logger.warning("rich messages are refused (%s); going on without them", error)
+        self.rich = False
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:

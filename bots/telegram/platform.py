@@ -16,10 +16,9 @@ from aiogram.methods import (
     GetFile,
     GetMe,
     SendMessage,
-    SendRichMessage,
     SetMyCommands,
 )
-from aiogram.types import BotCommand, InputRichMessage, MessageEntity, ReplyParameters, User
+from aiogram.types import BotCommand, MessageEntity, ReplyParameters, User
 
 from bots.errors import DeliveryError, Gone, Refused
 from bots.inbox import Inbox
@@ -67,8 +66,6 @@ class Telegram:
         self._managers = Managers(self._client)
         self._me = Me(self._client.bot.id, "")
         self._lost = Lost(self._client, Inbox(kvasir.db), self._me.id)
-        self._rich = False
-        """Rich messages are wanted, and the Bot API server knows them."""
         self._threads: OrderedDict[tuple[int, int], str] = OrderedDict()
         """Of messages seen lately, by chat and number: a reply to one belongs to the same conversation."""
         self._seen: OrderedDict[int, None] = OrderedDict()
@@ -92,7 +89,7 @@ class Telegram:
             raise refused
 
     def surface(self, mention: Mention) -> TelegramSurface:
-        return TelegramSurface(self._client, self._lost, mention, rich=self._rich)
+        return TelegramSurface(self._client, self._lost, mention)
 
     async def history(self, mention: Mention, limit: int) -> Sequence[Said]:  # noqa: ARG002  there is one at most
         """The message that was replied to; no bot can read more."""
@@ -137,27 +134,12 @@ class Telegram:
         logger.info("on Telegram as @%s", self._me.username)
         if not me.can_read_all_group_messages:
             logger.info("privacy mode is on: in groups only mentions, replies and commands arrive")
-        if self._settings.telegram.rich_messages:
-            self._rich = await self._knows_rich_messages()
         for language, code in _LANGUAGES:
             menu = [BotCommand(command=name, description=say(f"telegram_menu_{name}", language)) for name in _COMMANDS]
             try:
                 await self._client.call(SetMyCommands(commands=menu, language_code=code))
             except DeliveryError as error:
                 logger.warning("the menu of commands could not be set: %s", error)
-
-    async def _knows_rich_messages(self) -> bool:
-        """Asked by a message to ourselves, which is never sent: who knows them refuses the chat, not the method."""
-        nowhere = SendRichMessage(chat_id=self._me.id, rich_message=InputRichMessage(markdown="?"))
-        try:
-            await persistently(self._client, nowhere)
-        except Refused as error:
-            if "method not found" in str(error).lower():
-                logger.warning("this Bot API server knows no rich messages; going on without")
-                return False
-        except DeliveryError:
-            pass
-        return True
 
     # ------------------------------------------------------------ what comes
     async def _take(self, intake: Intake, errands: asyncio.TaskGroup, update: Mapping[str, Any]) -> None:

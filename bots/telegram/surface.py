@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiogram.methods import (
     AnswerGuestQuery,
@@ -15,6 +15,7 @@ from aiogram.methods import (
     SendMessageDraft,
     SendRichMessage,
     SendRichMessageDraft,
+    TelegramMethod,
 )
 from aiogram.types import (
     InlineQueryResultArticle,
@@ -27,7 +28,7 @@ from aiogram.types import (
 
 from bots.errors import Gone, Refused
 from bots.platform import Controls, Stream
-from bots.rendering import telegram
+from bots.rendering import telegram, telegram_rich
 from bots.rendering.parts import Part, utf16_units
 from bots.telegram.client import Client, NotModified
 from bots.telegram.events import GUEST, GUESTS, TOPIC, inline_of, inline_post
@@ -35,6 +36,8 @@ from bots.telegram.keyboard import keyboard
 from bots.telegram.lost import Lost
 from core.texts import spoken, tell
 from core.types import Capabilities, Finished, Mention
+
+T = TypeVar("T")
 
 LONGEST: Final = 4096
 """UTF-16 units of one message."""
@@ -50,11 +53,10 @@ class TelegramSurface:
 
     repeatable = False
 
-    def __init__(self, client: Client, lost: Lost, mention: Mention, *, rich: bool) -> None:
+    def __init__(self, client: Client, lost: Lost, mention: Mention) -> None:
         self._client = client
         self._lost = lost
         self._mention = mention
-        self._rich = rich
         place = mention.place
         self._guest = mention.extra.get(GUEST, "") if place.channel == GUESTS else ""
         self._chat = 0 if place.channel == GUESTS else int(place.channel)
@@ -64,10 +66,12 @@ class TelegramSurface:
 
     # ------------------------------------------------------------ what is shown
     def preview(self, text: str, status: str) -> Part:
-        return telegram.preview(text, status)
+        show = telegram_rich.preview if self._client.rich else telegram.preview
+        return show(text, status)
 
     def whole(self, finished: Finished) -> Sequence[Part]:
-        told = telegram.render(finished.text, sources=finished.sources, notice=finished.notice, language=spoken())
+        render = telegram_rich.render if self._client.rich else telegram.render
+        told = render(finished.text, sources=finished.sources, notice=finished.notice, language=spoken())
         if self._guest and len(told.parts) > 1:  # a guest may write one message
             return [shortened(told.parts[0], tell("telegram_guest_cut"))]
         return told.parts
@@ -83,12 +87,10 @@ class TelegramSurface:
         if self._chat < 0:
             await self._client.call(SendChatAction(action="typing", **where))
             return
-        draft: dict[str, Any] = {"draft_id": int(self._mention.message_id), "can_stop": True}
-        if self._rich:
-            rich = InputRichMessage(markdown=part.text)
-            await self._client.call(SendRichMessageDraft(rich_message=rich, **draft, **where))
-        else:
-            await self._client.call(SendMessageDraft(text=part.text, entities=entities_of(part), **draft, **where))
+        where |= {"draft_id": int(self._mention.message_id), "can_stop": True}
+        classic = SendMessageDraft(text=part.text, entities=entities_of(part), **where)
+        rich = self._rich(part)
+        await self._either(SendRichMessageDraft(rich_message=rich, **where) if rich else None, classic)
 
     async def stream(self, status: str) -> Stream | None:  # noqa: ARG002  drafts are no stream: they do not stay
         return None
@@ -98,14 +100,15 @@ class TelegramSurface:
         if self._guest:
             return await self._send_as_guest(part, controls)
         reply = ReplyParameters(message_id=int(self._mention.message_id), allow_sending_without_reply=True)
-        given = {
-            **self._content(part),
+        given: dict[str, Any] = {
             "chat_id": self._chat,
             "message_thread_id": self._topic,
             "reply_parameters": reply,
             "reply_markup": keyboard(controls),
         }
-        sent = await self._client.call(SendRichMessage(**given) if self._rich else SendMessage(**given))
+        rich = self._rich(part)
+        classic = SendMessage(**_classic(part), **given)
+        sent = await self._either(SendRichMessage(rich_message=rich, **given) if rich else None, classic)
         return str(sent.message_id)
 
     async def _send_as_guest(self, part: Part, controls: Controls) -> str:
@@ -119,11 +122,24 @@ class TelegramSurface:
         return inline_post(sent.inline_message_id)
 
     async def edit(self, post: str, part: Part, controls: Controls) -> None:
-        change = EditMessageText(**self._content(part), **self._named(post), reply_markup=keyboard(controls))
+        given: dict[str, Any] = {**self._named(post), "reply_markup": keyboard(controls)}
+        rich = None if self._guest else self._rich(part)
+        classic = EditMessageText(**_classic(part), **given)
         try:
-            await self._client.call(change)
+            await self._either(EditMessageText(rich_message=rich, **given) if rich else None, classic)
         except NotModified:
             return
+
+    async def _either(self, rich: TelegramMethod[T] | None, classic: TelegramMethod[T]) -> T:
+        """What the rich call gives; where it is refused, what the classic one gives, and no rich ones from then on."""
+        if rich is None:
+            return await self._client.call(classic)
+        try:
+            return await self._client.call(rich)
+        except Refused as error:
+            given = await self._client.call(classic)
+            self._client.give_up_rich(error)
+            return given
 
     async def delete(self, post: str) -> None:
         named = self._named(post)
@@ -143,10 +159,15 @@ class TelegramSurface:
         inline = inline_of(post)
         return {"inline_message_id": inline} if inline else {"chat_id": self._chat, "message_id": int(post)}
 
-    def _content(self, part: Part) -> dict[str, Any]:
-        if self._rich:
-            return {"rich_message": InputRichMessage(markdown=part.text)}
-        return {"text": part.text, "entities": entities_of(part), "link_preview_options": NO_PREVIEW}
+    def _rich(self, part: Part) -> InputRichMessage | None:
+        """The part as a rich message, where it is one and they work."""
+        if not self._client.rich or not isinstance(part, telegram_rich.RichPart):
+            return None
+        return InputRichMessage.model_validate({"blocks": part.blocks, "skip_entity_detection": True})
+
+
+def _classic(part: Part) -> dict[str, Any]:
+    return {"text": part.text, "entities": entities_of(part), "link_preview_options": NO_PREVIEW}
 
 
 def shortened(part: Part, notice: str) -> Part:

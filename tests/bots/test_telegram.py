@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -262,3 +263,35 @@ async def test_only_those_who_are_let_in_are_heard(front: Front, town: Town) -> 
         refused = town.asks()
         await bot.answered(town.asks(who=town.bob))
         assert town.server.replies(refused) == []
+
+
+# ---------------------------------------------------------------- rich messages
+MARKED = "# Leave\n\nIt is **28** days [1]:\n\n- in *summer*\n- in winter\n\n| year | days |\n|---|---|\n| 2026 | 28 |"
+
+
+async def test_rich_messages_are_a_switch(front: Front, town: Town) -> None:
+    front.house.replace_engine(FakeEngine(MARKED))
+    async with Bot(front, town.server, rich_messages=True).running():
+        for question in (town.asks(), town.server.say(town.private, town.alice, "how long is leave?")):
+            await town.server.until(
+                lambda asked=question: any("👎" in reply.buttons for reply in town.server.replies(asked))  # type: ignore[misc]
+            )
+            (answer,) = town.server.replies(question)
+            blocks = json.loads(answer.rich or "")
+            assert [block["type"] for block in blocks][:4] == ["heading", "paragraph", "list", "table"]
+            assert blocks[0]["text"] == "Leave"
+            assert blocks[1]["text"][1] == {"type": "bold", "text": "28"}
+            assert len(blocks[2]["items"]) == 2
+            assert blocks[3]["cells"][0][0]["is_header"]
+    assert town.private.drafts[-1].rich
+
+
+async def test_a_server_that_knows_no_rich_messages_gets_classic_ones(front: Front, town: Town) -> None:
+    front.house.replace_engine(FakeEngine(MARKED))
+    town.server.world.rich = False
+    async with Bot(front, town.server, rich_messages=True).running() as bot:
+        question = town.asks()
+        answer = await bot.answered(question)
+        assert answer.formatted("bold")[0] == "Leave"
+        await bot.answered(town.asks())
+    assert sum("rich_message" in call.asked for call in town.server.calls) == 1

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from bots.errors import Gone, Limited, Refused, Unreachable
 from bots.inbox import LeaseLost
@@ -142,8 +143,8 @@ async def test_killed_between_sending_and_keeping_the_number(front: Front, town:
     async def dead(*_: object) -> None:
         raise LeaseLost
 
-    first.inbox.add_post = for_ever  # type: ignore[method-assign]
-    first.inbox.release = first.inbox.finish = dead  # type: ignore[method-assign]
+    for name, instead in (("add_post", for_ever), ("release", dead), ("finish", dead)):
+        setattr(first.inbox, name, instead)
     question = town.asks()
     async with first.running():
         await town.server.until(lambda: town.server.replies(question))
@@ -317,7 +318,7 @@ async def test_files_are_fetched_up_to_a_size(front: Front, town: Town, tmp_path
 async def findings(server_url: str, token: str, **more: Any) -> dict[str, tuple[bool, str]]:
     web = WebSettings(**more.pop("web", {}))
     settings = load().model_copy(
-        update={"web": web, "telegram": TelegramSettings(token=token, api_base=server_url, **more)}
+        update={"web": web, "telegram": TelegramSettings(token=SecretStr(token), api_base=server_url, **more)}
     )
     return {finding.what: (finding.ok, finding.says) async for finding in check(settings)}
 

@@ -89,7 +89,7 @@ class Methods:
 
     async def call(self, name: str, asked: Asked) -> Any:
         method = self._by_name.get(name.lower())
-        if method is None:
+        if method is None or ("rich" in name.lower() and not self._world.rich):
             raise Refused(404, "Not Found: method not found")
         if asked.text("parse_mode"):
             raise bad("this server of our tests reads entities, no parse_mode")
@@ -175,7 +175,7 @@ class Methods:
     async def edit_message_text(self, asked: Asked) -> JSON | bool:
         message = self._own(asked)
         self._world.spend(message.chat)
-        rich = _rich(asked) if asked.object("rich_message") is not None else None
+        rich = _rich(asked) if self._world.rich and asked.object("rich_message") is not None else None
         entities: list[JSON] = []
         if rich is None:
             text, entities = settled(asked.text("text"), asked.object("entities") or [], LONGEST_TEXT)

@@ -28,6 +28,8 @@ class World:
     """The bot can be summoned where it is not a member."""
     group_per_minute: int | None = None
     """Messages and edits in a group; 20 with the real one, None for no limit."""
+    rich: bool = True
+    """The server is new enough for rich messages."""
     local: Path | None = None
     """The folder of a local Bot API server, which gives paths of files instead of content."""
     persons: dict[int, Person] = field(default_factory=dict)
