@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Integer, Row, Text, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Integer, Text, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db.direct import Statement
+from core.db.direct import AnyRow, Statement
 from core.db.session import Database
 from core.db.tables import InboxRow, PostRow, new_id, now
 from core.types import ChatFile, Mention, Person, Place, Role
@@ -263,7 +263,7 @@ class Inbox:
             raise LeaseLost(item.id)
 
 
-def _posted(row: Row[Any], mention: Mention) -> Posted:
+def _posted(row: AnyRow, mention: Mention) -> Posted:
     return Posted(row.id, row.answer_id, row.state, mention)
 
 

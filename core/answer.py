@@ -12,14 +12,14 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Insert, bindparam, select
 
-from core.conversation import finished_from, note_question, passage_json, past_turns
+from core.conversation import finished_from, note_question, passage_json, past_turns, turns_from
+from core.db.direct import InsertInto, Statement
 from core.db.session import Database
 from core.db.tables import AnswerRow, new_id
 from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
-from core.knowledge import kb_row
+from core.knowledge import no_such_kb, top_k
 from core.outbound import Outlet, visible
 from core.ports import Engine
 from core.prompt import REFUSAL_MARK, Asked, Room, before_repetition, build, cited, named, quoting
@@ -49,6 +49,24 @@ _CHECK_EVERY: Final = 64
 """Characters between two looks for repetition."""
 
 T = TypeVar("T")
+
+
+def _keeping(insert: InsertInto) -> Insert:
+    """Insert an answer; one that was begun before, by a process that was ended, is overwritten."""
+    row = insert(AnswerRow)
+    values = {
+        column.key: row.excluded[column.key]
+        for column in AnswerRow.__table__.columns
+        if column.key not in ("id", "created_at")
+    }
+    unfinished = AnswerRow.state.in_(("failed", "stopped"))
+    return row.on_conflict_do_update(index_elements=[AnswerRow.id], set_=values, where=unfinished)
+
+
+_KEEP: Final = Statement(_keeping)
+_RECORDED: Final = Statement(
+    select(AnswerRow).where(AnswerRow.id == bindparam("answer"), AnswerRow.state == "complete")
+)
 
 
 @dataclass
@@ -146,9 +164,8 @@ class Answers:
 
     async def recorded(self, answer_id: str) -> Finished | None:
         """The recorded answer as the event that ended it; None where there is none, or it is not complete."""
-        async with self._db.read() as session:
-            row = await session.get(AnswerRow, answer_id)
-        return finished_from(row) if row is not None and row.state == "complete" else None
+        (found,) = await self._db.fetch(_RECORDED(answer=answer_id))
+        return finished_from(found.first) if found.first is not None else None
 
     async def close(self) -> None:
         """Wait until everything that was asked is recorded."""
@@ -170,15 +187,21 @@ class Answers:
 
     async def _looked_up(self, record: Record) -> tuple[int, Sequence[PastTurn]]:
         """How many passages the knowledge bases want, and what was said before; NotFound where one does not exist."""
-        question, default = record.question, self._settings.answer.top_k
+        question, turns = record.question, self._settings.answer.history_turns
+        steps = [top_k(kb) for kb in question.kbs]
+        if turns and question.conversation_id:
+            steps.append(past_turns(question.conversation_id, turns))
         with speaking(record.language):
-            async with self._db.read() as session:
-                limit = max([(await kb_row(session, kb)).top_k or default for kb in question.kbs])
-                turns = self._settings.answer.history_turns
-                if not turns:
-                    return limit, ()
-                own = await past_turns(session, question.conversation_id, turns) if question.conversation_id else ()
-                return limit, own or question.history[-turns:]
+            found = await self._db.fetch(*steps)
+            limit = 1
+            for kb, wanted in zip(question.kbs, found, strict=False):
+                if wanted.first is None:
+                    raise await no_such_kb(self._db, kb)
+                limit = max(limit, wanted.first.top_k or self._settings.answer.top_k)
+        if not turns:
+            return limit, ()
+        own = turns_from(found[-1].rows) if question.conversation_id else ()
+        return limit, own or question.history[-turns:]
 
     async def _engine(self, record: Record) -> Engine:
         name = record.question.engine or self._settings.answer.engine
@@ -303,19 +326,10 @@ class Answers:
         await asyncio.shield(task)
 
     async def _write(self, record: Record) -> None:
-        async with self._db.session() as session:
-            connection = await session.connection()  # past the unit of work, which costs more than the statement
-            values = _row(record)
-            if record.question.answer_id is None:
-                await connection.execute(insert(AnswerRow), values)
-            else:  # it may have been begun before, by a process that was ended
-                write = (sqlite if self._db.is_sqlite else postgresql).insert(AnswerRow).values(values)
-                unfinished = AnswerRow.state.in_(("failed", "stopped"))
-                await connection.execute(
-                    write.on_conflict_do_update(index_elements=[AnswerRow.id], set_=values, where=unfinished)
-                )
-            if record.question.conversation_id is not None:
-                await note_question(session, record.question.conversation_id, visible(record.question.text).strip())
+        steps = [_KEEP(**_row(record))]
+        if record.question.conversation_id is not None:
+            steps.append(note_question(record.question.conversation_id, visible(record.question.text).strip()))
+        await self._db.run(*steps)
 
     async def _in_time(self, record: Record, work: Awaitable[T]) -> T:
         """The work's result; raises EngineUnavailable when the time for the whole answer is over."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, bindparam, delete, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.direct import AnyRow, Statement
 from core.db.session import Database
 from core.db.tables import ChannelRow, KnowledgeBaseRow, new_id, now
 from core.errors import NotFound, UserError
@@ -78,6 +79,16 @@ FIELDS: Final = (
     "digest",
 )  # fmt: skip
 """What can be set."""
+
+_OF_PLACE: Final = Statement(
+    select(ChannelRow).where(
+        ChannelRow.platform == bindparam("on"),
+        or_(
+            and_(ChannelRow.workspace == bindparam("within"), ChannelRow.channel.in_((bindparam("at"), literal("")))),
+            and_(ChannelRow.workspace == "", ChannelRow.channel == ""),
+        ),
+    )
+)
 
 
 class Channels:
@@ -146,15 +157,9 @@ class Channels:
         ]
 
     async def _read(self, place: Place) -> ChannelSettings:
-        row = ChannelRow
-        own = and_(row.workspace == place.workspace, row.channel.in_((place.channel, "")))
-        query = select(row).where(
-            row.platform == place.platform, or_(own, and_(row.workspace == "", row.channel == ""))
-        )
-        async with self._db.read() as session:
-            rows = (await session.scalars(query)).all()
+        (there,) = await self._db.fetch(_OF_PLACE(on=place.platform, within=place.workspace, at=place.channel))
         found = self._default
-        for one in sorted(rows, key=lambda one: (bool(one.channel), bool(one.workspace))):
+        for one in sorted(there.rows, key=lambda one: (bool(one.channel), bool(one.workspace))):
             values = _set(one)
             found = replace(found, **values, is_set=found.is_set or bool(values))
         return found
@@ -198,7 +203,7 @@ def _kept(field: str, value: Any, engines: Sequence[str]) -> Any:
     return _people(value) or None
 
 
-def _set(row: ChannelRow) -> dict[str, Any]:
+def _set(row: ChannelRow | AnyRow) -> dict[str, Any]:
     """What a row says, in the types of `ChannelSettings`."""
     found = {field: getattr(row, field) for field in FIELDS}
     return {

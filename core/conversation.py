@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import Text, bindparam, case, delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.direct import AnyRow, Statement, Step
 from core.db.session import Database
 from core.db.tables import AnswerRow, ConversationRow, RatingRow, new_id, now
 from core.errors import NotFound, UserError
@@ -57,6 +58,48 @@ class Exchange:
     created_at: datetime
 
 
+_HERE: Final = (
+    ConversationRow.platform == bindparam("on"),
+    ConversationRow.workspace == bindparam("within"),
+    ConversationRow.channel == bindparam("at"),
+    ConversationRow.thread == bindparam("below"),
+)
+_FIRST: Final = (ConversationRow.created_at, ConversationRow.id)
+_OF_PLACE: Final = Statement(select(ConversationRow).where(*_HERE).order_by(*_FIRST).limit(1))
+_BEGIN: Final = Statement(
+    insert(ConversationRow).from_select(
+        ["platform", "workspace", "channel", "thread", "person", "kb"],
+        select(*(bindparam(name, type_=Text) for name in ("on", "within", "at", "below", "who", "chosen"))).where(
+            ~exists().where(*_HERE)
+        ),
+    )
+)
+_LAST_QUESTION: Final = Statement(
+    select(AnswerRow.standalone_question, AnswerRow.question, AnswerRow.kbs)
+    .where(
+        AnswerRow.conversation_id
+        == select(ConversationRow.id).where(*_HERE).order_by(*_FIRST).limit(1).scalar_subquery(),
+        AnswerRow.state != "replaced",
+    )
+    .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
+    .limit(1)
+)
+_PAST_TURNS: Final = Statement(
+    select(AnswerRow.question, AnswerRow.standalone_question, AnswerRow.text, AnswerRow.answered, AnswerRow.passages)
+    .where(AnswerRow.conversation_id == bindparam("conversation"), AnswerRow.state.in_(_REMEMBERED))
+    .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
+    .limit(bindparam("most"))
+)
+_NOTE_QUESTION: Final = Statement(
+    update(ConversationRow)
+    .where(ConversationRow.id == bindparam("conversation"))
+    .values(
+        updated_at=bindparam("at"),
+        title=case((ConversationRow.title == "", bindparam("first", type_=Text)), else_=ConversationRow.title),
+    )
+)
+
+
 class Conversations:
     """Everything a person reads is asked for together with that person; another's conversation is not found."""
 
@@ -65,42 +108,26 @@ class Conversations:
 
     async def open(self, place: Place, person: str, *, kb: str | None = None) -> Conversation:
         """The conversation of a place, which all who talk there share; begun where there is none yet."""
-        async with self._db.read() as session:
-            row = await _of_place(session, place)
-        if row is None:
-            async with self._db.session() as session:
-                row = await _of_place(session, place)
-                if row is None:
-                    row = _new_row(place, person, kb)
-                    session.add(row)
-        return _conversation(row)
+        here = _here(place)
+        (found,) = await self._db.fetch(_OF_PLACE(**here))
+        if not found.rows:
+            _, found = await self._db.run(_BEGIN(**here, who=person, chosen=kb), _OF_PLACE(**here))
+        return _conversation(found.rows[0])
 
     async def known(self, place: Place) -> bool:
         """Whether something was asked there before."""
-        async with self._db.read() as session:
-            return await _of_place(session, place) is not None
+        (found,) = await self._db.fetch(_OF_PLACE(**_here(place)))
+        return bool(found.rows)
 
     async def last_question(self, place: Place) -> tuple[str, Sequence[str]] | None:
         """What was last asked in a place, standing alone, and the names of the knowledge bases that were asked."""
-        async with self._db.read() as session:
-            conversation = await _of_place(session, place)
-            if conversation is None:
-                return None
-            row = await session.scalar(
-                select(AnswerRow)
-                .where(AnswerRow.conversation_id == conversation.id, AnswerRow.state != "replaced")
-                .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
-                .limit(1)
-            )
-            return (row.standalone_question or row.question, row.kbs) if row is not None else None
+        (found,) = await self._db.fetch(_LAST_QUESTION(**_here(place)))
+        row = found.first
+        return (row.standalone_question or row.question, row.kbs) if row is not None else None
 
     async def start(self, platform: str, person: str, *, kb: str | None = None) -> Conversation:
         """A new conversation of one person, on a platform that keeps them by name."""
-        async with self._db.session() as session:
-            row = _new_row(Place(platform, channel=person, thread=new_id()), person, kb)
-            session.add(row)
-            await session.flush()
-            return _conversation(row)
+        return await self.open(Place(platform, channel=person, thread=new_id()), person, kb=kb)
 
     async def get(self, id: str, person: str) -> Conversation:
         async with self._db.read() as session:
@@ -142,9 +169,9 @@ class Conversations:
             await session.delete(row)
 
     async def turns(self, id: str, limit: int) -> Sequence[PastTurn]:
-        """As `past_turns`."""
-        async with self._db.read() as session:
-            return await past_turns(session, id, limit)
+        """As `turns_from`."""
+        (found,) = await self._db.fetch(past_turns(id, limit))
+        return turns_from(found.rows)
 
     async def exchanges(self, id: str, person: str) -> Sequence[Exchange]:
         """What was asked and answered in it, oldest first, without what was replaced."""
@@ -188,24 +215,19 @@ class Conversations:
         return "\n\n".join(parts) + "\n"
 
 
-async def past_turns(session: AsyncSession, conversation_id: str, limit: int) -> Sequence[PastTurn]:
-    """The last questions with their answers, oldest first; those that failed or were replaced are left out."""
-    rows = await session.execute(
-        select(*_PAST_TURN)
-        .where(AnswerRow.conversation_id == conversation_id, AnswerRow.state.in_(_REMEMBERED))
-        .order_by(AnswerRow.created_at.desc(), AnswerRow.id)
-        .limit(limit)
-    )
-    return [_past_turn(*row) for row in reversed(rows.all())]
+def past_turns(conversation_id: str, limit: int) -> Step:
+    """Find the last questions with their answers; those that failed or were replaced are left out."""
+    return _PAST_TURNS(conversation=conversation_id, most=limit)
 
 
-async def note_question(session: AsyncSession, conversation_id: str, question: str) -> None:
+def turns_from(rows: Sequence[AnyRow]) -> Sequence[PastTurn]:
+    """What `past_turns` found, oldest first."""
+    return [_past_turn(*row) for row in reversed(rows)]
+
+
+def note_question(conversation_id: str, question: str) -> Step:
     """Move a conversation to the top, and name it after its first question."""
-    title = case((ConversationRow.title == "", title_from(question)), else_=ConversationRow.title)
-    connection = await session.connection()  # past the unit of work, which costs more than the statement
-    await connection.execute(
-        update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated_at=now(), title=title)
-    )
+    return _NOTE_QUESTION(conversation=conversation_id, at=now(), first=title_from(question))
 
 
 def title_from(question: str) -> str:
@@ -258,7 +280,7 @@ def source_from(kept: Mapping[str, Any]) -> Source:
     return Source(kept["n"], passage)
 
 
-def finished_from(row: AnswerRow) -> Finished:
+def finished_from(row: AnyRow) -> Finished:
     """The event that ended a recorded answer."""
     return Finished(
         answer_id=row.id,
@@ -281,44 +303,13 @@ async def _own(session: AsyncSession, id: str, person: str) -> ConversationRow:
     return row
 
 
-async def _of_place(session: AsyncSession, place: Place) -> ConversationRow | None:
-    row: ConversationRow | None = await session.scalar(
-        select(ConversationRow)
-        .where(
-            ConversationRow.platform == place.platform,
-            ConversationRow.workspace == place.workspace,
-            ConversationRow.channel == place.channel,
-            ConversationRow.thread == place.thread,
-        )
-        .order_by(ConversationRow.created_at, ConversationRow.id)
-        .limit(1)
-    )
-    return row
+def _here(place: Place) -> dict[str, str]:
+    return {"on": place.platform, "within": place.workspace, "at": place.channel, "below": place.thread}
 
 
-def _new_row(place: Place, person: str, kb: str | None) -> ConversationRow:
-    return ConversationRow(
-        platform=place.platform,
-        workspace=place.workspace,
-        channel=place.channel,
-        thread=place.thread,
-        person=person,
-        kb=kb,
-    )
-
-
-def _conversation(row: ConversationRow) -> Conversation:
+def _conversation(row: ConversationRow | AnyRow) -> Conversation:
     place = Place(row.platform, row.workspace, row.channel, row.thread)
     return Conversation(row.id, place, row.person, row.title, row.kb, row.created_at, row.updated_at)
-
-
-_PAST_TURN = (
-    AnswerRow.question,
-    AnswerRow.standalone_question,
-    AnswerRow.text,
-    AnswerRow.answered,
-    AnswerRow.passages,
-)
 
 
 def _past_turn(question: str, standalone: str, text: str, answered: bool, passages: Sequence[Any]) -> PastTurn:
@@ -343,7 +334,7 @@ def _exchange(row: AnswerRow, rating: RatingRow | None) -> Exchange:
     )
 
 
-def rating_from(row: RatingRow) -> Rating:
+def rating_from(row: RatingRow | AnyRow) -> Rating:
     return Rating(row.answer_id, row.person, 1 if row.value > 0 else -1, row.reason, row.updated_at)
 
 

@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BindParameter, Insert, Integer, Text, bindparam, func, or_, select, update
 
 from core.conversation import rating_from
+from core.db.direct import InsertInto, Statement
 from core.db.session import Database
-from core.db.tables import AnswerRow, RatingRow, new_id, now
+from core.db.tables import AnswerRow, RatingRow, UtcDateTime, now
 from core.errors import NotFound, UserError
 from core.texts import tell
 from core.types import JSON, Rating
@@ -56,6 +56,30 @@ class RatedAnswer:
         }
 
 
+_VOTE: Final = {"value": Integer, "reason": Text, "updated_at": UtcDateTime}
+
+
+def _putting(insert: InsertInto) -> Insert:
+    """Insert a vote on an answer that is there, or change it."""
+    values: list[BindParameter[Any]] = [bindparam(f"new_{name}", type_=kind) for name, kind in _VOTE.items()]
+    row = insert(RatingRow).from_select(
+        ["answer_id", "person", *_VOTE],
+        select(AnswerRow.id, bindparam("who", type_=Text), *values).where(AnswerRow.id == bindparam("answer")),
+    )
+    changes = {name: row.excluded[name] for name in _VOTE}
+    return row.on_conflict_do_update(index_elements=["answer_id", "person"], set_=changes)
+
+
+_OWN: Final = (RatingRow.answer_id == bindparam("answer"), RatingRow.person == bindparam("who"))
+_PUT: Final = Statement(_putting)
+_WITHDRAW: Final = Statement(
+    update(RatingRow)
+    .where(*_OWN, or_(bindparam("was", type_=Integer) == 0, RatingRow.value == bindparam("was")))
+    .values(value=0, reason="", updated_at=bindparam("at"))
+)
+_RATING: Final = Statement(select(RatingRow).where(*_OWN, RatingRow.value != 0))
+
+
 class Feedback:
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -67,25 +91,19 @@ class Feedback:
         reason = reason.strip()
         if len(reason) > LONGEST_REASON:
             raise UserError(tell("reason_long", most=LONGEST_REASON))
-        return rating_from(await self._put(answer_id, person, value, reason))
+        put = _PUT(answer=answer_id, who=person, new_value=value, new_reason=reason, new_updated_at=now())
+        done, found = await self._db.run(put, _RATING(answer=answer_id, who=person))
+        if not done.count:
+            raise NotFound(tell("no_such_answer"))
+        return rating_from(found.rows[0])
 
     async def withdraw(self, answer_id: str, person: str, was: int = 0) -> None:
         """Take a vote back, or only one that `was` 1 or -1; nothing happens where there is none."""
-        async with self._db.session() as session:
-            row = await session.scalar(
-                select(RatingRow).where(RatingRow.answer_id == answer_id, RatingRow.person == person)
-            )
-            if row is not None and was in (0, row.value):
-                row.value, row.reason, row.updated_at = 0, "", now()
+        await self._db.run(_WITHDRAW(answer=answer_id, who=person, was=was, at=now()))
 
     async def rating(self, answer_id: str, person: str) -> Rating | None:
-        async with self._db.read() as session:
-            row = await session.scalar(
-                select(RatingRow).where(
-                    RatingRow.answer_id == answer_id, RatingRow.person == person, RatingRow.value != 0
-                )
-            )
-            return rating_from(row) if row else None
+        (found,) = await self._db.fetch(_RATING(answer=answer_id, who=person))
+        return rating_from(found.first) if found.first is not None else None
 
     async def list(self, *, limit: int = 50, offset: int = 0, value: int | None = None) -> Sequence[RatedAnswer]:
         """Ratings with question and answer, the latest first; `value` keeps only 👍 (1) or 👎 (-1)."""
@@ -116,21 +134,6 @@ class Feedback:
         except OSError as error:
             raise UserError(tell("export_unwritable", file=file, reason=error.strerror or error)) from error
         return len(rated)
-
-    async def _put(self, answer_id: str, person: str, value: int, reason: str) -> RatingRow:
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
-        at = now()
-        vote: dict[str, Any] = {"value": value, "reason": reason, "updated_at": at}
-        async with self._db.session() as session:
-            if await session.get(AnswerRow, answer_id) is None:
-                raise NotFound(tell("no_such_answer"))
-            statement = insert(RatingRow).values(id=new_id(), answer_id=answer_id, person=person, created_at=at, **vote)
-            await session.execute(statement.on_conflict_do_update(index_elements=["answer_id", "person"], set_=vote))
-            row = await session.scalar(
-                select(RatingRow).where(RatingRow.answer_id == answer_id, RatingRow.person == person)
-            )
-            assert row is not None  # noqa: S101 - written two lines above
-            return row
 
 
 def as_jsonl(rated: Sequence[RatedAnswer]) -> str:

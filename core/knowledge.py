@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blobs, Original
+from core.db.direct import Statement, Step
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KbGrantRow, KnowledgeBaseRow, new_id, now
 from core.errors import Conflict, NotFound, UserError
@@ -30,6 +31,11 @@ _PERSON = re.compile(r"(?!user:)[a-z][a-z0-9_-]{0,31}:[^\s:*]{0,100}:(?:[^\s:*]{
 """The key of a person on a chat platform; `*` in the place of the last part: everybody of a workspace."""
 _CHANGEABLE = frozenset({"description", "private", "chunk_size", "chunk_overlap", "title_enhance", "top_k"})
 _LASTING = KnowledgeBaseRow.expires_at.is_(None)
+
+_NAMES = Statement(
+    select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(_LASTING).order_by(KnowledgeBaseRow.name)
+)
+_TOP_K = Statement(select(KnowledgeBaseRow.top_k).where(KnowledgeBaseRow.name == bindparam("kb")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +148,8 @@ class Knowledge:
 
     async def names(self) -> Sequence[KbName]:
         """What can be asked by name, without the counting that `list` does."""
-        async with self._db.read() as session:
-            rows = await session.execute(
-                select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(_LASTING).order_by(KnowledgeBaseRow.name)
-            )
-            return [KbName(name, private) for name, private in rows]
+        (found,) = await self._db.fetch(_NAMES())
+        return [KbName(name, private) for name, private in found.rows]
 
     async def get(self, name: str, *, temporary: bool = False) -> KnowledgeBase:
         """Raises NotFound with the names there are; so for a temporary one that is not asked for."""
@@ -372,6 +375,18 @@ class Knowledge:
             await session.execute(
                 delete(DocumentRow).where(DocumentRow.id.in_(document_ids), DocumentRow.status == "deleting")
             )
+
+
+# ---------------------------------------------------------------- shared with answers
+def top_k(kb: str) -> Step:
+    """Find how many passages a knowledge base wants for an answer; no row where there is none of that name."""
+    return _TOP_K(kb=kb)
+
+
+async def no_such_kb(db: Database, name: str) -> NotFound:
+    """To be raised: it names those there are."""
+    async with db.read() as session:
+        return await _no_such_kb(session, name)
 
 
 # ---------------------------------------------------------------- shared with ingestion

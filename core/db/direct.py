@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-Core = Select[Any] | Insert | Update | Delete
+Core = Select[*tuple[Any, ...]] | Insert | Update | Delete
+AnyRow = Row[*tuple[Any, ...]]
 InsertInto = Callable[[Any], sqlite.Insert]
 """`insert` of the database that is used; PostgreSQL's has the same methods."""
 
@@ -27,12 +28,12 @@ _SQLITE: Final[Dialect] = pysqlite.dialect()
 class Result:
     """What one statement did."""
 
-    rows: Sequence[Row[Any]]
+    rows: Sequence[AnyRow]
     count: int
     """Rows that it changed."""
 
     @property
-    def first(self) -> Row[Any] | None:
+    def first(self) -> AnyRow | None:
         return self.rows[0] if self.rows else None
 
 

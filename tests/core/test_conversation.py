@@ -37,8 +37,8 @@ async def answered(db: Database, conversation: str | None, question: str, person
     )
     async with db.session() as session:
         session.add(row)
-        if conversation:
-            await note_question(session, conversation, question)
+    if conversation:
+        await db.run(note_question(conversation, question))
     return row.id
 
 
