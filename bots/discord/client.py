@@ -16,6 +16,7 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from bots.discord.buttons import ControlButton
+from bots.discord.events import is_of_people
 from bots.memory import Memory
 
 if TYPE_CHECKING:
@@ -133,10 +134,15 @@ class Bot(discord.AutoShardedClient):
         await self._on(lambda: self.desk.listener.read_back(self, guild))
 
     async def on_message(self, message: discord.Message) -> None:
+        if not is_of_people(message):
+            self.desk.listener.passed(message)
+            return
         await self._on(lambda: self.desk.listener.message(self, message))
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
-        await self._on(lambda: self.desk.listener.edited(self, payload))
+        """Discord also says so when a preview was added, or a thread opened on it."""
+        if payload.message.edited_at is not None and is_of_people(payload.message):
+            await self._on(lambda: self.desk.listener.edited(self, payload.message))
 
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
         await self._on(

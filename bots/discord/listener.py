@@ -58,18 +58,18 @@ class Listener:
 
     # ------------------------------------------------------------ messages
     async def message(self, client: discord.Client, message: discord.Message) -> None:
-        """Somebody wrote something, now or in a gap."""
-        guild = message.guild.id if message.guild is not None else None
-        scope = str(guild) if guild is not None else f"{PRIVATE}{message.channel.id}"
-        with self._heard.hearing(scope, message.id):
-            if events.is_of_people(message):
-                await self._said(client, message)
-
-    async def edited(self, client: discord.Client, event: discord.RawMessageUpdateEvent) -> None:
-        """A message was changed; Discord also says so when a preview was added or a thread was opened on it."""
-        message = event.message
-        if message.edited_at is not None and events.is_of_people(message):
+        """A person wrote something, now or in a gap."""
+        with self._heard.hearing(_scope(message), message.id):
             await self._said(client, message)
+
+    def passed(self, message: discord.Message) -> None:
+        """A message that is nothing to us."""
+        with self._heard.hearing(_scope(message), message.id):
+            pass
+
+    async def edited(self, client: discord.Client, message: discord.Message) -> None:
+        """A person changed what was written."""
+        await self._said(client, message)
 
     async def _said(self, client: discord.Client, message: discord.Message) -> None:
         guild = message.guild
@@ -206,7 +206,8 @@ class Listener:
                 history = channel.history(limit=_MOST_READ, after=after, oldest_first=True)
                 while (message := await guarded(anext(history, None))) is not None:
                     count += 1
-                    await self.message(client, message)
+                    if events.is_of_people(message):
+                        await self.message(client, message)
         except DeliveryError as error:
             logger.info("a channel of Discord could not be read back: %s", error)
             return isinstance(error, (Gone, Refused))  # else it may be read the next time
@@ -227,6 +228,11 @@ def name_of(message: discord.Message) -> events.NameOf:
         return found.name if found is not None else ""
 
     return name
+
+
+def _scope(message: discord.Message) -> str:
+    """The server it was said on, or the private chat."""
+    return str(message.guild.id) if message.guild is not None else f"{PRIVATE}{message.channel.id}"
 
 
 def _guild_of(scope: str) -> int:

@@ -260,6 +260,8 @@ async def test_a_mark_never_passes_what_is_not_dealt_with(front: Front) -> None:
     memory = Memory(front.kvasir.db, Vault(front.house.settings.data_dir), "discord")
     heard = Heard(memory)
     heard.begin("1", 100)
+    assert heard.since("1") == 100
+    heard.filled("1")
     with heard.hearing("1", 105):
         pass
     with pytest.raises(Unavailable), heard.hearing("1", 110):
