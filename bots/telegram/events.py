@@ -26,6 +26,8 @@ QUOTED_BY: Final = "quoted_by"
 TOPIC: Final = "topic"
 GUEST: Final = "guest"
 """Keys of `Mention.extra`: the message that was replied to, its author, the topic's number, the guest query's id."""
+REASONS: Final = ("wrong", "outdated", "incomplete", "sources")
+"""What may be wrong with an answer, for those who press a button and write nothing."""
 _INLINE: Final = "inline:"
 _LONGEST_QUOTE: Final = 4000
 GUESTS: Final = "guests"
@@ -240,6 +242,9 @@ def pressed(query: Json) -> Thumb | Press | None:
             return Thumb("", person, 1 if control == "up" else -1, place=place, post=under)
         case "stop" | "again" | "human":
             return Press(control, place, under, person, may_manage=place.channel == str(query["from"]["id"]))
+        case "why":
+            reason, _, answer = post.partition(":")
+            return Thumb("", person, -1, reason, place=place, post=answer) if reason in REASONS else None
         case "resolved":  # under a call for help, which names the answer it is about
             return Press(control, place, post, person)
     return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup
 
 from bots.platform import Controls
+from bots.telegram.events import REASONS
 from core.texts import tell
 
 
@@ -33,6 +36,18 @@ def marked(question: int) -> InlineKeyboardMarkup:
 def solved(post: str) -> InlineKeyboardMarkup:
     """Under a call for help: the answer it is about stands in another message."""
     return InlineKeyboardMarkup(inline_keyboard=[[_button(tell("control_resolved"), f"resolved:{post}")]])
+
+
+_LONGEST_DATA: Final = 64
+"""Bytes that Telegram keeps for a button."""
+
+
+def reasons(post: str) -> InlineKeyboardMarkup | None:
+    """What may be wrong with the answer in this post; None where its id is too long for a button."""
+    if len(f"why:{max(REASONS, key=len)}:{post}".encode()) > _LONGEST_DATA:
+        return None
+    buttons = [_button(tell(f"reason_{reason}"), f"why:{reason}:{post}") for reason in REASONS]
+    return InlineKeyboardMarkup(inline_keyboard=[buttons[:2], buttons[2:]])
 
 
 def _button(label: str, data: str) -> InlineKeyboardButton:

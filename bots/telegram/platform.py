@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiogram.methods import (
     AnswerCallbackQuery,
+    DeleteEphemeralMessage,
+    DeleteMessage,
     DeleteWebhook,
     GetFile,
     GetMe,
     SendMessage,
     SetMyCommands,
 )
-from aiogram.types import BotCommand, MessageEntity, ReplyParameters, User
+from aiogram.types import BotCommand, EphemeralMessageParameters, MessageEntity, ReplyParameters, User
 
 from bots.errors import DeliveryError, Gone, Refused
 from bots.inbox import Inbox
@@ -28,7 +30,7 @@ from bots.rendering import telegram
 from bots.telegram import events
 from bots.telegram.client import Client
 from bots.telegram.events import QUOTED, QUOTED_BY, Me
-from bots.telegram.keyboard import solved
+from bots.telegram.keyboard import reasons, solved
 from bots.telegram.lost import Lost
 from bots.telegram.managers import Managers
 from bots.telegram.polling import persistently, poll
@@ -168,7 +170,8 @@ class Telegram:
             case {"callback_query": query}:
                 event = events.pressed(query)
                 if isinstance(event, Thumb):
-                    self._later(errands, self._toast(query, await intake.take(event)))
+                    event = replace(event, reason=tell(f"reason_{event.reason}") if event.reason else "")
+                    self._later(errands, self._thanked(query, event, await intake.take(event)))
                 else:
                     self._later(errands, self._pressed(intake, query, event))
             case {"message_reaction": reaction}:
@@ -223,6 +226,36 @@ class Telegram:
                 event = replace(event, may_manage=await self._manages(event))
             sentence = await self._sentence(intake, event)
         await self._toast(query, sentence)
+
+    async def _thanked(self, query: Mapping[str, Any], thumb: Thumb, sentence: str) -> None:
+        """Acknowledge a thumb; ask whoever did not find the answer helpful what was wrong, and them alone."""
+        await self._toast(query, sentence)
+        message = query.get("message")
+        if message is None or thumb.value > 0:
+            return
+        chat, user, whisper = message["chat"]["id"], query["from"]["id"], message.get("ephemeral_message_id")
+        if not thumb.reason:
+            await self._ask_why(chat, user, query["id"], thumb.post)
+        elif whisper:
+            await self._client.call(
+                DeleteEphemeralMessage(chat_id=chat, receiver_user_id=user, ephemeral_message_id=whisper)
+            )
+        elif chat == user:
+            await self._client.call(DeleteMessage(chat_id=chat, message_id=message["message_id"]))
+
+    async def _ask_why(self, chat: int, user: int, query: str, post: str) -> None:
+        buttons = reasons(post)
+        if buttons is None:
+            return
+        alone = EphemeralMessageParameters(receiver_user_id=user, callback_query_id=query)
+        await self._client.call(
+            SendMessage(
+                chat_id=chat,
+                text=tell("ask_reason_title"),
+                reply_markup=buttons,
+                ephemeral_message_parameters=None if chat == user else alone,
+            )
+        )
 
     async def _manages(self, event: Command | Press) -> bool:
         user = int(event.person.key.rpartition(":")[2])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bots.telegram.events import place_of
 from tests.bots.conftest import Front
 from tests.bots.town import Bot, Town
 from tests.fakes.engine import FakeEngine
@@ -161,6 +162,29 @@ async def test_thumbs_by_button(front: Front, bot: Bot, town: Town) -> None:
     assert "not helpful" in press.toast
     assert await bot.rating(answer, town.bob) == -1
     assert await bot.rating(answer, town.alice) == 0
+
+
+async def test_a_reason_is_asked_of_whoever_found_it_not_helpful(front: Front, bot: Bot, town: Town) -> None:
+    answer = await bot.answered(town.asks())
+    town.server.press(answer, town.bob, "👎")
+    await town.server.until(lambda: town.server.ephemeral(town.bob))
+    (whisper,) = town.server.ephemeral(town.bob)
+    assert whisper.text == "What was wrong?"
+    town.server.press(whisper, town.bob, "It is out of date")
+    await town.server.until(lambda: not town.server.ephemeral(town.bob))
+    assert town.group.of_bot() == [answer], "nobody else sees it"
+    posted = await bot.inbox.posted(place_of(town.group.id), str(answer.id))
+    assert posted is not None
+    rating = await front.kvasir.feedback.rating(posted.answer_id, f"telegram:{town.bob.id}")
+    assert rating is not None
+    assert (rating.value, rating.reason) == (-1, "It is out of date")
+
+    question = town.server.say(town.private, town.alice, "how long is annual leave?")
+    private = await bot.answered(question)
+    town.server.press(private, town.alice, "👎")
+    await town.server.until(lambda: len(town.private.of_bot()) == 2)
+    town.server.press(town.private.of_bot()[1], town.alice, "It is wrong")
+    await town.server.until(lambda: town.private.of_bot() == [private])
 
 
 async def test_thumbs_by_reaction_where_the_bot_is_an_administrator(front: Front, bot: Bot, town: Town) -> None:
