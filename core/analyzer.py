@@ -119,6 +119,8 @@ def _units(text: str) -> list[tuple[str, ...]]:
 
 def script_shares(text: str) -> dict[str, float]:
     """Share of the text's letters by script, e.g. `{"Latin": 0.6, "Han": 0.4}`; empty where it has no letters."""
+    if text.isascii():
+        return {"Latin": 1.0} if any(map(str.isalpha, text)) else {}
     counts: dict[str, int] = {}
     for char in unicodedata.normalize("NFKC", text):
         if char.isalpha():

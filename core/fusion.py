@@ -24,6 +24,8 @@ _LEGS: Final = 0.6
 """Part of the score that comes from the two legs; the rest comes from close reading."""
 _TOGETHER, _ADJACENT, _TITLE = 0.5, 0.2, 0.3
 """Parts of close reading."""
+_NEVER: Final = -1
+_NEAR: Final = 1 << 40
 _SATURATION: Final = 2.2
 """k1 + 1 of BM25: what a token can add is its idf times this."""
 
@@ -56,10 +58,18 @@ def idf(frequency: int, chunks: int) -> float:
     return math.log(1 + (chunks - frequency + 0.5) / (frequency + 0.5))
 
 
+def keyword_shares(scores: Sequence[float | None], terms: Mapping[str, float]) -> list[float]:
+    """As `keyword_share`, of each."""
+    most = sum(terms.values()) * _SATURATION
+    if most <= 0:
+        return [0.0] * len(scores)
+    shares = [(score or 0.0) / most for score in scores]
+    return [share if share < 1.0 else 1.0 for share in shares]
+
+
 def keyword_share(score: float | None, terms: Mapping[str, float]) -> float:
     """BM25 divided by the most that the question could get."""
-    most = sum(terms.values()) * _SATURATION
-    return min(1.0, (score or 0.0) / most) if most > 0 else 0.0
+    return keyword_shares([score], terms)[0]
 
 
 def bm25_share(found: Sequence[str], terms: Mapping[str, float], usual: float) -> float:
@@ -85,87 +95,101 @@ def fuse(found: Sequence[Found], terms: Mapping[str, float], dense_weight: float
     `depth` is how many hits the vector leg was asked for: the similarity of the last of them counts as none. A hit
     without a vector, in a knowledge base that has none, is ranked by its words alone.
     """
-    best = max((one.keyword for one in found), default=0.0) or 1.0
-    similarity = _relative_similarities(found, depth) if dense_weight > 0 else {}
-
-    def legs(one: Found) -> float:
-        lexical, near = one.keyword / best, similarity.get(id(one))
-        return _LEGS * (lexical if near is None else (1 - dense_weight) * lexical + dense_weight * near)
-
-    ranked = sorted(found, key=legs, reverse=True)
-    close, rest = ranked[:_CLOSELY_READ], ranked[_CLOSELY_READ:]
-    pairs = list(dict.fromkeys(pairwise(terms)))
-    for one in close:
-        one.score = legs(one) + (1 - _LEGS) * _reading(one.hit, terms, pairs)
-    close.sort(key=lambda one: one.score, reverse=True)
+    legs = _legs(found, dense_weight, depth)
+    ranked = sorted(range(len(found)), key=legs.__getitem__, reverse=True)
+    question = _Question(terms)
+    close = [found[number] for number in ranked[:_CLOSELY_READ]]
+    for one, leg in zip(close, map(legs.__getitem__, ranked), strict=False):
+        one.score = leg + (1 - _LEGS) * question.reading(one.hit)
+    close.sort(key=_score, reverse=True)
     lowest = close[-1].score if close else 0.0
-    for one in rest:
-        lowest = one.score = min(lowest, legs(one))
-    return [*close, *rest]
+    rest = [found[number] for number in ranked[_CLOSELY_READ:]]
+    for one, leg in zip(rest, map(legs.__getitem__, ranked[_CLOSELY_READ:]), strict=True):
+        lowest = one.score = min(lowest, leg)
+    return close + rest
+
+
+def _legs(found: Sequence[Found], dense_weight: float, depth: int) -> list[float]:
+    """What the two legs give each hit."""
+    best = max([one.keyword for one in found], default=0.0) or 1.0
+    lexical = [one.keyword / best for one in found]
+    near = _relative_similarities(found, depth) if dense_weight > 0 else [None] * len(found)
+    rest = 1 - dense_weight
+    return [
+        _LEGS * (words if vector is None else rest * words + dense_weight * vector)
+        for words, vector in zip(lexical, near, strict=True)
+    ]
 
 
 def _cosine(one: Found) -> float:
     return one.hit.vector_score or 0.0
 
 
-def _relative_similarities(found: Sequence[Found], depth: int) -> dict[int, float]:
-    """By identity of the hit: where its cosine stands between the best and the `depth`-th one."""
-    cosines = {id(one): one.hit.vector_score for one in found if one.hit.vector_score is not None}
-    if not cosines:
-        return {}
-    ranked = sorted(cosines.values(), reverse=True)
+def _score(one: Found) -> float:
+    return one.score
+
+
+def _relative_similarities(found: Sequence[Found], depth: int) -> list[float | None]:
+    """Where each hit's cosine stands between the best and the `depth`-th one; None for one without a vector."""
+    cosines = [one.hit.vector_score for one in found]
+    ranked = sorted([cosine for cosine in cosines if cosine is not None], reverse=True)
+    if not ranked:
+        return [None] * len(found)
     high, low = ranked[0], ranked[min(depth, len(ranked)) - 1]
     spread = high - low
-    return {key: max(0.0, (value - low) / spread) if spread else 1.0 for key, value in cosines.items()}
+    if not spread:
+        return [None if cosine is None else 1.0 for cosine in cosines]
+    return [None if cosine is None else (cosine - low) / spread if cosine > low else 0.0 for cosine in cosines]
 
 
-def _reading(hit: Hit, terms: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> float:
-    """How close together the question's words stand in a passage, and how many its title holds."""
-    total = sum(terms.values())
-    if not total:
-        return 0.0
-    title = title_tokens(hit.title, hit.chunk.headings)
-    in_title = sum(weight for token, weight in terms.items() if token in title)
-    hits = [(place, token) for place, token in enumerate(hit.chunk.tokens.split()) if token in terms]
-    possible = sum(min(terms[one], terms[other]) for one, other in pairs)
-    adjacent = _adjacency(hits, terms, pairs) / possible if possible else 0.0
-    return _TOGETHER * _window(hits, terms) / total + _ADJACENT * adjacent + _TITLE * in_title / total
+class _Question:
+    """A question's words, numbered in order, to be looked for in passages."""
 
+    def __init__(self, terms: Mapping[str, float]) -> None:
+        self._terms = terms
+        self._numbers = {token: number for number, token in enumerate(terms)}
+        self._weights = list(terms.values())
+        self._total = sum(self._weights)
+        self._pairs = [min(both) for both in pairwise(self._weights)]
+        """The weight of each word and the next one as neighbours."""
+        self._possible = sum(self._pairs)
 
-def _window(hits: Sequence[tuple[int, str]], terms: Mapping[str, float]) -> float:
-    """The most weight of distinct tokens within `_WINDOW` places."""
-    counts = dict.fromkeys(terms, 0)
-    best = current = 0.0
-    first = 0
-    for place, token in hits:
-        if not counts[token]:
-            current += terms[token]
-        counts[token] += 1
-        while hits[first][0] <= place - _WINDOW:
-            gone = hits[first][1]
-            counts[gone] -= 1
-            if not counts[gone]:
-                current -= terms[gone]
-            first += 1
-        best = max(best, current)
-    return best
+    def reading(self, hit: Hit) -> float:
+        """How close together the question's words stand in a passage, and how many its title holds."""
+        if not self._total:
+            return 0.0
+        title = title_tokens(hit.title, hit.chunk.headings)
+        in_title = sum([weight for token, weight in self._terms.items() if token in title])
+        together, neighbours = self._closeness(hit.chunk.tokens.split())
+        adjacent = neighbours / self._possible if self._possible else 0.0
+        return _TOGETHER * together / self._total + _ADJACENT * adjacent + _TITLE * in_title / self._total
 
-
-def _adjacency(hits: Sequence[tuple[int, str]], terms: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> float:
-    """Weight of the question's neighbours that are neighbours here too, less the farther apart they stand."""
-    partners: dict[str, list[tuple[int, str]]] = {}
-    for number, (one, other) in enumerate(pairs):
-        partners.setdefault(one, []).append((number, other))
-        partners.setdefault(other, []).append((number, one))
-    nearest: dict[int, int] = {}
-    last: dict[str, int] = {}
-    for place, token in hits:
-        for number, other in partners.get(token, ()):
-            if other in last:
-                nearest[number] = min(nearest.get(number, place), place - last[other])
-        last[token] = place
-    found = 0.0
-    for number, distance in nearest.items():
-        one, other = pairs[number]
-        found += min(terms[one], terms[other]) / (1 + max(0, distance - 1) / 2)
-    return found
+    def _closeness(self, tokens: Sequence[str]) -> tuple[float, float]:
+        """The most weight of distinct words within `_WINDOW` places; and the weight of the question's neighbours that
+        are neighbours here too, less the farther apart they stand.
+        """
+        number_of = self._numbers
+        hits = [(place, number_of[token]) for place, token in enumerate(tokens) if token in number_of]
+        weights = self._weights
+        counts = [0] * len(weights)
+        last = [_NEVER] * (len(weights) + 1)  # where each word stood last; nothing stands beside the first and the last
+        nearest: dict[int, int] = {}
+        best = current = 0.0
+        first = 0
+        for place, number in hits:
+            if not counts[number]:
+                current += weights[number]
+            counts[number] += 1
+            while hits[first][0] <= place - _WINDOW:
+                gone = hits[first][1]
+                counts[gone] -= 1
+                if not counts[gone]:
+                    current -= weights[gone]
+                first += 1
+            if current > best:
+                best = current
+            last[number] = place
+            for pair, other in ((number - 1, last[number - 1]), (number, last[number + 1])):
+                if other >= 0 and place - other < nearest.get(pair, _NEAR):
+                    nearest[pair] = place - other
+        return best, sum([self._pairs[pair] / (1 + max(0, far - 1) / 2) for pair, far in nearest.items()])

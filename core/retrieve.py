@@ -12,7 +12,7 @@ from typing import Final
 from core.analyzer import query_tokens
 from core.errors import EmbedderUnavailable, StoreUnavailable, Unavailable
 from core.evidence import Candidate, Signals, judge, measure
-from core.fusion import Found, bm25_share, by_similarity, fuse, idf, keyword_share, known_share, title_tokens
+from core.fusion import Found, bm25_share, by_similarity, fuse, idf, keyword_shares, known_share, title_tokens
 from core.ports import Embedder, Reranker, VectorStore
 from core.sentences import sentences
 from core.settings import RetrievalSettings
@@ -100,19 +100,19 @@ class Retriever:
         if mode == "vector" and vector is None:
             raise EmbedderUnavailable(tell("no_vectors"))
         depth = max(self._settings.candidates, limit)
-        results = await asyncio.gather(
-            *(self._search(one.generation, embedder, vector, asked, depth, filter) for one in live)
-        )
+        searches = [self._search(one.generation, embedder, vector, asked, depth, filter) for one in live]
+        results = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
         statistics = _merged(asked, results)
-        found = _found(asked, live, results)
+        found = _found(asked, live, results, statistics)
         known = known_share(embedder.info.scripts, question) if embedder and vector is not None else 0.0
         if mode == "vector":
             ranked = by_similarity(found)
         else:
             ranked = fuse(found, statistics.terms, self._dense_weight(embedder, known), depth)
-        passages = [_passage(one) for one in ranked[: max(limit, _RERANKED)]]
-        if self._reranker is not None and mode == "hybrid":
-            passages = await self._reranked(self._reranker, question, passages)
+        reranker = self._reranker if mode == "hybrid" else None
+        passages = [_passage(one) for one in ranked[: max(limit, _RERANKED) if reranker else limit]]
+        if reranker is not None:
+            passages = await self._reranked(reranker, question, passages)
         found_passages = tuple(passages[:limit])
         if not judged or not ranked:
             return Retrieved(found_passages, 0.0, statistics.terms, vector is not None)
@@ -217,11 +217,14 @@ def _merged(asked: Sequence[str], results: Sequence[SearchResult]) -> _Statistic
     return _Statistics(chunks, frequency, {token: idf(count, chunks) for token, count in frequency.items()})
 
 
-def _found(asked: Sequence[str], live: Sequence[LiveKb], results: Sequence[SearchResult]) -> list[Found]:
+def _found(
+    asked: Sequence[str], live: Sequence[LiveKb], results: Sequence[SearchResult], together: _Statistics
+) -> list[Found]:
     found = []
     for one, result in zip(live, results, strict=True):
-        terms = _merged(asked, [result]).terms
-        found += [Found(one.name, hit, keyword_share(hit.keyword_score, terms)) for hit in result.hits]
+        terms = together.terms if len(results) == 1 else _merged(asked, [result]).terms
+        shares = keyword_shares([hit.keyword_score for hit in result.hits], terms)
+        found += [Found(one.name, hit, share) for hit, share in zip(result.hits, shares, strict=True)]
     return found
 
 
