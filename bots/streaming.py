@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -75,6 +76,7 @@ class ChatAnswer:
         self._unsure = False
         """A message was sent, and nobody knows whether it arrived."""
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._ending: Callable[[], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self.failed = False
@@ -124,16 +126,19 @@ class ChatAnswer:
         if self._task is None:
             return
         if self._ending is None:
-            self._ending = _nothing
-            self._changed.set()
+            self._ends(_nothing)
             await asyncio.wait({self._task}, timeout=_LAST_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _end(self, ending: Callable[[], Awaitable[None]]) -> None:
+        self._ends(ending)
+        await asyncio.shield(self.begin())
+
+    def _ends(self, ending: Callable[[], Awaitable[None]]) -> None:
         self._ending = ending
         self._changed.set()
-        await asyncio.shield(self.begin())
+        self._ended.set()
 
     # ------------------------------------------------------------ the task that shows it
     async def _show(self) -> None:
@@ -156,14 +161,10 @@ class ChatAnswer:
                 self._shown = None  # such signs fade
             return
         pause = _STREAM_PAUSE if self._stream else self._tempo.wait(self._edits)
-        until = asyncio.get_running_loop().time() + pause
-        while self._ending is None and (left := until - asyncio.get_running_loop().time()) > 0:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                break
+        if pause > 0:  # what changes meanwhile does not wake it: an answer has many pieces
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ended.wait()
         self._changed.clear()
 
     async def _open(self) -> None:
@@ -314,7 +315,8 @@ class ChatAnswer:
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + _PATIENCE, _FIRST_PAUSE
         while True:
-            await asyncio.sleep(self._tempo.frozen())
+            if frozen := self._tempo.frozen():
+                await asyncio.sleep(frozen)
             try:
                 return await call()
             except Limited as error:

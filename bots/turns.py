@@ -35,14 +35,10 @@ class Turns:
         line = self._lines.setdefault(conversation, _Line())
         line.people += 1
         try:
-            waits = asyncio.create_task(line.lock.acquire())  # the place is taken before anybody is told
-            try:
-                if line.people > 1:
-                    await queued(line.people - 1)
-                await waits
-            except BaseException:
-                _let_go(waits, line.lock)
-                raise
+            if line.people == 1:
+                await line.lock.acquire()
+            else:
+                await _after_others(line, queued)
             try:
                 await self._place(person, queued)
                 try:
@@ -86,6 +82,16 @@ class Turns:
                         self._waiting[person] = line
                     return
         self._free += 1
+
+
+async def _after_others(line: _Line, queued: Callable[[int], Awaitable[None]]) -> None:
+    waits = asyncio.create_task(line.lock.acquire())  # the place is taken before anybody is told
+    try:
+        await queued(line.people - 1)
+        await waits
+    except BaseException:
+        _let_go(waits, line.lock)
+        raise
 
 
 def _let_go(waits: asyncio.Task[Literal[True]], lock: asyncio.Lock) -> None:

@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Insert, bindparam, select
 
@@ -18,6 +18,7 @@ from core.conversation import finished_from, note_question, passage_json, past_t
 from core.db.direct import InsertInto, Statement
 from core.db.session import Database
 from core.db.tables import AnswerRow, new_id
+from core.deadline import Deadline
 from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
 from core.knowledge import no_such_kb, top_k
 from core.outbound import Outlet, visible
@@ -48,8 +49,6 @@ LONGEST_QUESTION: Final = 8000
 _CHECK_EVERY: Final = 64
 """Characters between two looks for repetition."""
 
-T = TypeVar("T")
-
 
 def _keeping(insert: InsertInto) -> Insert:
     """Insert an answer; one that was begun before, by a process that was ended, is overwritten."""
@@ -75,8 +74,7 @@ class Record:
 
     question: Question
     language: Language
-    deadline: float
-    """By the event loop's clock."""
+    deadline: Deadline
     begun: float = field(default_factory=time.perf_counter)
     standalone: str = ""
     passages: Sequence[Passage] = ()
@@ -136,8 +134,8 @@ class Answers:
             at = time.perf_counter()
             record.standalone = await self._standalone(record, engine, history)
             at = record.took("rewrite", at)
-            found = await self._in_time(
-                record, self._retriever.retrieve(record.standalone, question.kbs, limit=limit, filter=question.filter)
+            found = await record.deadline.wait(
+                self._retriever.retrieve(record.standalone, question.kbs, limit=limit, filter=question.filter)
             )
             record.took("retrieve", at)
             record.passages, record.evidence = found.passages, found.evidence
@@ -159,6 +157,8 @@ class Answers:
             record.state = "stopped"
             await self._keep(record)
             raise
+        finally:
+            record.deadline.close()
         await self._keep(record)
         yield self._finished(record)
 
@@ -182,7 +182,8 @@ class Answers:
             raise TooLarge(say("question_long", spoken, most=LONGEST_QUESTION))
         if not question.kbs:
             raise UserError(say("no_kb_yet", spoken))
-        deadline = asyncio.get_running_loop().time() + self._settings.answer.timeout_seconds
+        seconds = self._settings.answer.timeout_seconds
+        deadline = Deadline(seconds, EngineUnavailable(say("answer_timeout", spoken, seconds=seconds)))
         return Record(question, spoken, deadline, standalone=question.text.strip())
 
     async def _looked_up(self, record: Record) -> tuple[int, Sequence[PastTurn]]:
@@ -206,7 +207,7 @@ class Answers:
     async def _engine(self, record: Record) -> Engine:
         name = record.question.engine or self._settings.answer.engine
         with speaking(record.language):
-            engine = await self._in_time(record, self._engines(name))
+            engine = await record.deadline.wait(self._engines(name))
         record.engine, record.model = engine.info.name, engine.info.model
         if not engine.info.is_language_model:
             record.notice = say("quoted_notice", record.language)
@@ -252,8 +253,7 @@ class Answers:
             return given
         own = self._settings.answer.prompt_file
         try:
-            source = own or files("configs") / "prompts" / f"answer.{record.language}.md"
-            return source.read_text("utf-8")
+            return own.read_text("utf-8") if own else _own_instructions(record.language)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(say("prompt_unreadable", record.language, file=own)) from error
 
@@ -269,18 +269,19 @@ class Answers:
             frozenset(host.lower() for host in self._settings.channels.links),
         )
         opening, tokens, record.answered = Opening(), 0, True
-        sampling = self._sampling(engine)
+        sampling, info, wait = self._sampling(engine), engine.info, record.deadline.wait
         async with _closing(engine.stream(prompt, sampling)) as stream:
-            while not opening.refuses and (piece := await self._in_time(record, anext(stream, None))) is not None:
-                record.timings.setdefault("first_token", round((time.perf_counter() - record.begun) * 1000, 2))
+            while not opening.refuses and (piece := await wait(anext(stream, None))) is not None:
+                if "first_token" not in record.timings:
+                    record.took("first_token", record.begun)
                 safe = outlet.feed(opening.feed(piece))
                 if safe:
                     record.text += safe
                     yield safe
-                if engine.info.is_scripted:
+                if info.is_scripted:
                     continue
                 tokens += engine.count_tokens(piece)
-                if engine.info.is_language_model and tokens > 2 * sampling.max_tokens:
+                if info.is_language_model and tokens > 2 * sampling.max_tokens:
                     record.notice = say("length_notice", record.language)
                     return
                 if self._repeats(record):
@@ -331,17 +332,10 @@ class Answers:
             steps.append(note_question(record.question.conversation_id, visible(record.question.text).strip()))
         await self._db.run(*steps)
 
-    async def _in_time(self, record: Record, work: Awaitable[T]) -> T:
-        """The work's result; raises EngineUnavailable when the time for the whole answer is over."""
-        late = asyncio.timeout_at(record.deadline)
-        try:
-            async with late:
-                return await work
-        except TimeoutError as error:
-            if not late.expired():
-                raise
-            seconds = self._settings.answer.timeout_seconds
-            raise EngineUnavailable(say("answer_timeout", record.language, seconds=seconds)) from error
+
+@cache
+def _own_instructions(language: Language) -> str:
+    return (files("configs") / "prompts" / f"answer.{language}.md").read_text("utf-8")
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -224,6 +224,9 @@ _LEAST_REPEATS: Final = 6
 
 def before_repetition(text: str) -> int | None:
     """Where to cut a text that ends in the same words again and again (they are left once); None where it does not."""
+    tail = text[_LONGEST_PERIOD - _REPEATED_CHARACTERS :]
+    if text.rfind(tail, -_REPEATED_CHARACTERS, -1) < 0:  # it would be there twice
+        return None
     for period in range(1, min(_LONGEST_PERIOD, len(text) // _LEAST_REPEATS) + 1):
         unit = text[-period:]
         if unit != text[-2 * period : -period]:
