@@ -7,10 +7,12 @@ import hashlib
 import ipaddress
 import re
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from functools import cache
 from typing import Final, TypeAlias
 from urllib.parse import unquote
 
@@ -91,8 +93,16 @@ async def fetch(
         raise Unavailable(tell("fetch_failed", url=_shown(url), reason=reason)) from error
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are believed; read once, since that takes longer than many an answer."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 async def _follow(url: str, max_bytes: int, allow_private: bool, resolve: Resolve) -> Fetched:
-    async with httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, headers=_HEADERS) as client:
+    async with httpx2.AsyncClient(
+        trust_env=False, verify=_trusted(), follow_redirects=False, timeout=None, headers=_HEADERS
+    ) as client:
         target = parse(url)
         for _ in range(MAX_HOPS + 1):
             address = await _checked(target, allow_private, resolve)
