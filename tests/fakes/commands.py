@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from core.cli import data_dir_first
 from core.cli.main import app
+
+
+@cache
+def _tree() -> Any:
+    """The commands; typer puts them together anew each time that it is asked."""
+    return get_command(app)
 
 
 class Commands:
@@ -25,14 +34,18 @@ class Commands:
         given = data_dir_first([*map(str, arguments), "--data-dir", str(self.data_dir)])
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level
-        try:
-            result = CliRunner().invoke(app, given, input=stdin, prog_name="kvasir")
-        finally:
-            root.handlers[:], root.level = handlers, level
-        self.out, self.err = result.stdout, result.stderr
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == status, (result.exit_code, self.out, self.err)
+        ended: str | int | None = 0
+        with CliRunner().isolation(input=stdin) as (out, err, _):
+            try:
+                _tree().main(args=given, prog_name="kvasir")
+            except SystemExit as end:
+                ended = end.code
+            finally:
+                root.handlers[:], root.level = handlers, level
+                sys.stdout.flush()
+                sys.stderr.flush()
+                self.out, self.err = out.getvalue().decode(), err.getvalue().decode()
+        assert (ended or 0) == status, (ended, self.out, self.err)
         return self.out
 
     def json(self, *arguments: object, status: int = 0) -> Any:
