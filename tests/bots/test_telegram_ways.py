@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from bots.errors import Gone, Limited, Refused, Unreachable
+from bots.handler import ChatHandler
 from bots.inbox import LeaseLost
 from bots.platform import Controls
 from bots.rendering.parts import Part, utf16_units
+from bots.runner import serve
 from bots.telegram.check import check
 from bots.telegram.entry import open_platform
 from bots.telegram.surface import LONGEST, shortened
+from core.app import Kvasir
 from core.errors import ConfigError, NotFound, TooLarge, Unavailable
 from core.settings import TelegramSettings, WebSettings, load
 from core.types import ChatFile, Mention, Person, Place
@@ -312,6 +315,28 @@ async def test_files_are_fetched_up_to_a_size(front: Front, town: Town, tmp_path
     assert len(await local.messenger.download(mention, ChatFile(big.document.file_id, "big.bin"), 10**9)) == 20_000_001
     with pytest.raises(TooLarge):
         await local.messenger.download(mention, file, 3)
+
+
+async def test_a_document_can_be_asked_about(town: Town, tmp_path: Path) -> None:
+    server = town.server
+    telegram = {"token": server.token, "api_base": server.url}
+    settings = load(data_dir=tmp_path / "data", telegram=telegram, embedder={"kind": "none"}, log={"level": "WARNING"})
+    text = "# Travel\n\nThe daily allowance in Norway is 74 euros. Receipts are kept for ten years.\n"
+    async with Kvasir.open(settings) as kvasir:
+        served = asyncio.create_task(serve(kvasir, ChatHandler(kvasir)))
+        asked = server.say(
+            town.private,
+            town.alice,
+            "what is the daily allowance in Norway?",
+            document=Document("travel.md", text.encode()),
+        )
+        await server.until(lambda: any("74 euros" in reply.text for reply in server.replies(asked)), 30)
+        again = server.say(town.private, town.alice, "how long are receipts kept?")
+        await server.until(lambda: any("ten years" in reply.text for reply in server.replies(again)), 30)
+        bad = server.say(town.private, town.alice, "and this?", document=Document("photo.xyz", b"\x00\x01"))
+        await server.until(lambda: any("are not read" in reply.text for reply in server.replies(bad)), 30)
+        served.cancel()
+        await asyncio.gather(served, return_exceptions=True)
 
 
 # ---------------------------------------------------------------- the doctor
