@@ -29,6 +29,8 @@ _ALIVE_EVERY: Final = 4.0
 _STREAM_PAUSE: Final = 0.4
 """Seconds for which pieces are gathered before they go to a platform's stream."""
 
+_LONG: Final = 5000
+"""Characters from which rendering takes more than a few milliseconds."""
 _LAST_SECONDS: Final = 3.0
 """Seconds for a call under way when nothing more is to be shown."""
 
@@ -212,7 +214,7 @@ class ChatAnswer:
         if self._stream is not None:
             await self._grow(self._stream)
             return
-        part = self._surface.preview(self._text, self._status)
+        part = await self._written(lambda: self._surface.preview(self._text, self._status))
         if part == self._shown:
             return
         self._shown = part
@@ -247,7 +249,7 @@ class ChatAnswer:
 
     # ------------------------------------------------------------ the end
     async def _finish(self, finished: Finished) -> None:
-        parts = self._surface.whole(finished)
+        parts = await self._written(lambda: self._surface.whole(finished))
         controls = Controls(
             rate=self._controls.rate,
             again=self._controls.again,
@@ -298,6 +300,10 @@ class ChatAnswer:
     async def _drop(self, post: str) -> None:
         await self._try(self._surface.delete(post))
         await self._inbox.drop_post(self._item, post)
+
+    async def _written(self, render: Callable[[], T]) -> T:
+        """What a renderer makes of the text; a long one is rendered where it holds up nobody."""
+        return await asyncio.to_thread(render) if len(self._text) > _LONG else render()
 
     # ------------------------------------------------------------ calls
     async def _try(self, call: Awaitable[T]) -> T | None:
