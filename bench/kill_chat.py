@@ -1,4 +1,4 @@
-"""kill -9 of `kvasir up bots` at random moments, with questions in flight on Slack, Discord and Telegram, each sent four
+"""kill -9 of `kvasir up bots` at random moments, with questions in flight on Slack, Discord and Telegram, each sent 4
 times; in the end every question has exactly one visible answer, letter by letter the expected one.
 
 `python -m bench kill_chat` does it 200 times; the tests do it a few times.

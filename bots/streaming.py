@@ -29,7 +29,7 @@ _ALIVE_EVERY: Final = 4.0
 _STREAM_PAUSE: Final = 0.4
 """Seconds for which pieces are gathered before they go to a platform's stream."""
 
-_LONG: Final = 5000
+_LONG: Final = 1500
 """Characters from which rendering takes more than a few milliseconds."""
 _LAST_SECONDS: Final = 3.0
 """Seconds for a call under way when nothing more is to be shown."""
