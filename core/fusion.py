@@ -24,8 +24,8 @@ _LEGS: Final = 0.6
 """Part of the score that comes from the two legs; the rest comes from close reading."""
 _TOGETHER, _ADJACENT, _TITLE = 0.5, 0.2, 0.3
 """Parts of close reading."""
-_NEVER: Final = -1
-_NEAR: Final = 1 << 40
+_FAR: Final = 1 << 40
+"""Farther apart than any two words of a passage."""
 _SATURATION: Final = 2.2
 """k1 + 1 of BM25: what a token can add is its idf times this."""
 
@@ -159,7 +159,7 @@ class _Question:
         if not self._total:
             return 0.0
         title = title_tokens(hit.title, hit.chunk.headings)
-        in_title = sum([weight for token, weight in self._terms.items() if token in title])
+        in_title = sum([weight for token, weight in self._terms.items() if token in title]) if title else 0
         together, neighbours = self._closeness(hit.chunk.tokens.split())
         adjacent = neighbours / self._possible if self._possible else 0.0
         return _TOGETHER * together / self._total + _ADJACENT * adjacent + _TITLE * in_title / self._total
@@ -168,11 +168,11 @@ class _Question:
         """The most weight of distinct words within `_WINDOW` places; and the weight of the question's neighbours that
         are neighbours here too, less the farther apart they stand.
         """
-        number_of = self._numbers
-        hits = [(place, number_of[token]) for place, token in enumerate(tokens) if token in number_of]
+        numbers = enumerate(map(self._numbers.get, tokens))
+        hits = [(place, number) for place, number in numbers if number is not None]
         weights = self._weights
         counts = [0] * len(weights)
-        last = [_NEVER] * (len(weights) + 1)  # where each word stood last; nothing stands beside the first and the last
+        last = [-_FAR] * (len(weights) + 1)  # where each word stood last; nothing stands beside the first and the last
         nearest: dict[int, int] = {}
         best = current = 0.0
         first = 0
@@ -189,7 +189,10 @@ class _Question:
             if current > best:
                 best = current
             last[number] = place
-            for pair, other in ((number - 1, last[number - 1]), (number, last[number + 1])):
-                if other >= 0 and place - other < nearest.get(pair, _NEAR):
-                    nearest[pair] = place - other
+            far = place - last[number - 1]
+            if far < nearest.get(number - 1, _FAR):
+                nearest[number - 1] = far
+            far = place - last[number + 1]
+            if far < nearest.get(number, _FAR):
+                nearest[number] = far
         return best, sum([self._pairs[pair] / (1 + max(0, far - 1) / 2) for pair, far in nearest.items()])
