@@ -22,7 +22,7 @@ from bots.streaming import ChatAnswer
 from bots.tempo import Tempos
 from core.db.tables import now
 from core.errors import KvasirError
-from core.texts import speaking, tell
+from core.texts import speaking, spoken, tell
 from core.types import ChatEvent, Command, Deleted, Mention, Person, Place, Press, Said, Thumb
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Intake:
             case Thumb() | Press() | Command():
                 channel = await self._kvasir.channels.get(event.place) if event.place else None
                 language = (channel.language if channel else None) or self._kvasir.settings.language
-                with speaking("en" if language == "auto" else language):
+                with speaking(spoken() if language == "auto" else language):
                     try:
                         return await self._other(event)
                     except KvasirError as error:

@@ -28,6 +28,7 @@ from aiogram.exceptions import (
 )
 from aiogram.methods import GetUpdates, TelegramMethod
 from aiogram.utils.token import TokenValidationError
+from aiohttp_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
 
 from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
 from core.errors import ConfigError, TooLarge
@@ -146,18 +147,26 @@ class Client:
                 return await self._within(method, seconds or self.seconds)
             except TelegramMigrateToChat as error:
                 moved = method.model_copy(update={"chat_id": error.migrate_to_chat_id})
-            except _Answered as error:
-                if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-                    raise Limited(error.seconds) from error
-                raise Unreachable(str(error)) from error
-            except TelegramAPIError as error:
-                raise translated(error) from error
-            except (AiogramError, OSError) as error:
-                raise Unreachable(type(error).__name__) from error
+            except _FAILURES as error:
+                raise self._translated(error) from self._harmless(error)
             try:
                 return await self._within(moved, seconds or self.seconds)
-            except (TelegramAPIError, AiogramError, OSError, _Answered) as error:
-                raise Unreachable(type(error).__name__) from error
+            except _FAILURES as error:
+                raise self._translated(error) from self._harmless(error)
+
+    def _translated(self, error: Exception) -> DeliveryError:
+        """What a failure means to us, in words without the token."""
+        if isinstance(error, _Answered):
+            busy = error.status == HTTPStatus.TOO_MANY_REQUESTS
+            return Limited(error.seconds) if busy else Unreachable(str(error))
+        if not isinstance(error, TelegramAPIError):
+            return Unreachable(type(error).__name__)
+        says = error.message.replace(self.bot.token, "…")
+        return meaning(error)(says)
+
+    def _harmless(self, error: Exception) -> Exception | None:
+        """The failure, where its words do not hold the token."""
+        return None if self.bot.token in str(error) else error
 
     async def _within(self, method: TelegramMethod[T], seconds: float) -> T:
         async with asyncio.timeout(seconds):
@@ -184,6 +193,9 @@ class Client:
             return bytes(got)
 
 
+_FAILURES: Final = (_Answered, AiogramError, OSError, ProxyError, ProxyConnectionError, ProxyTimeoutError)
+
+
 def _read_file(path: str, most: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
@@ -195,16 +207,15 @@ def _read_file(path: str, most: int) -> bytes:
     return got
 
 
-def translated(error: TelegramAPIError) -> DeliveryError:
-    """The Bot API's refusal by its meaning."""
-    says = error.message
+def meaning(error: TelegramAPIError) -> type[NotModified | Gone | Refused | Unreachable]:
+    """What a refusal of the Bot API is to us."""
     if isinstance(error, TelegramEntityTooLarge):
-        return Refused(says)
+        return Refused
     if isinstance(error, TelegramNetworkError | TelegramServerError | TelegramConflictError):
-        return Unreachable(says)
+        return Unreachable
     if isinstance(error, TelegramBadRequest):
-        if _UNCHANGED in says:
-            return NotModified(says)
-        if _GONE.search(says):
-            return Gone(says)
-    return Refused(says)
+        if _UNCHANGED in error.message:
+            return NotModified
+        if _GONE.search(error.message):
+            return Gone
+    return Refused

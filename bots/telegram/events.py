@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from core.types import ChatEvent, ChatFile, Command, Mention, Person, Place, Press, Thumb, Trigger
+from core.types import ChatEvent, ChatFile, Command, Language, Mention, Person, Place, Press, Thumb, Trigger
 
 NAME: Final = "telegram"
 UPDATES: Final = (
@@ -63,6 +63,15 @@ def ids_of(update: Json) -> frozenset[str]:
             said = content.get("message") or content
             found.update(str(who["id"]) for who in (content.get("from"), content.get("user"), said.get("chat")) if who)
     return frozenset(found)
+
+
+def language_of(update: Json) -> Language:
+    """That of the person's app."""
+    for content in update.values():
+        if isinstance(content, dict):
+            who = content.get("from") or content.get("user") or {}
+            return "zh" if str(who.get("language_code") or "").startswith("zh") else "en"
+    return "en"
 
 
 # ---------------------------------------------------------------- messages

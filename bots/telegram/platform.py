@@ -37,7 +37,7 @@ from bots.telegram.polling import persistently, poll
 from bots.telegram.surface import LONGEST, NO_PREVIEW, TelegramSurface, entities_of
 from bots.telegram.webhook import listen
 from core.errors import ConfigError, KvasirError, NotFound, TooLarge, Unavailable
-from core.texts import say, spoken, tell
+from core.texts import say, speaking, spoken, tell
 from core.types import ChatEvent, ChatFile, Command, Language, Mention, Place, Press, Said, Thumb
 
 if TYPE_CHECKING:
@@ -151,10 +151,12 @@ class Telegram:
             return
         allowed = self._settings.telegram.allowed
         if allowed and events.ids_of(update).isdisjoint(allowed):
-            logger.info("an update of somebody who is not in telegram.allowed was passed over")
+            logger.debug("an update of somebody who is not in telegram.allowed was passed over")
             return
+        language = self._settings.language
         try:
-            await self._translated(intake, errands, update)
+            with speaking(events.language_of(update) if language == "auto" else language):
+                await self._translated(intake, errands, update)
         except Unavailable:
             raise
         except Exception:  # one update that we do not understand must not stop all others

@@ -8,17 +8,19 @@ import logging
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiogram.methods import GetMe
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bots.errors import Gone, Limited, Refused, Unreachable
+from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
 from bots.handler import ChatHandler
 from bots.inbox import LeaseLost
 from bots.platform import Controls
@@ -271,6 +273,26 @@ async def test_everything_goes_through_the_proxy(front: Front, town: Town, schem
         async with Bot(front, town.server, proxy=address).running() as bot:
             await bot.answered(town.asks())
         assert set(between.reached) == {town.server.url.removeprefix("http://")}
+
+
+async def test_a_proxy_that_refuses_is_a_way_that_is_closed(front: Front, town: Town) -> None:
+    async with proxy(http_door) as between:
+        for password, port in (("wrong", between.port), ("secret", free_port())):
+            bot = Bot(front, town.server, proxy=f"http://user:{password}@127.0.0.1:{port}")
+            with pytest.raises(Unreachable) as caught:
+                await bot.messenger._client.call(GetMe())
+            assert "user" not in str(caught.value)
+
+
+async def test_the_token_stands_in_no_error(front: Front, town: Town) -> None:
+    client = Bot(front, town.server).messenger._client
+    words = f"https://api.telegram.org/bot{town.server.token}/getMe"
+    for fault in (error(400, words), error(500, words), error(404, words), Fault(302, words, {"Location": "x:y"})):
+        town.server.fail("getMe", fault)
+        with pytest.raises(DeliveryError) as caught:
+            await client.call(GetMe())
+        told = "".join(traceback.format_exception(caught.value))
+        assert town.server.token not in told
 
 
 @pytest.mark.parametrize(
