@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import delete, update
 
 from bots.errors import Refused
+from bots.handler import ChatHandler
 from bots.inbox import LeaseLost
+from bots.runner import serve
+from core.app import Kvasir
 from core.db.tables import InboxRow, PostRow
 from core.errors import NotFound, StorageFull, TooLarge, Unavailable
+from core.settings import load
 from core.types import ChatFile, Mention, Person, Place
 from tests.bots.conftest import Front
 from tests.bots.slack_world import World, world
 from tests.fakes.engine import FakeEngine
-from tests.fakes.slack import SlackServer
+from tests.fakes.slack import Message, SlackServer
 from tests.fakes.slack.faults import Refusal
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +117,7 @@ async def test_what_a_model_writes_calls_nobody(here: World) -> None:
 # ---------------------------------------------------------------- streams that end
 async def test_a_stream_that_slack_ends_is_completed_by_an_edit(here: World) -> None:
     here.server.faults.stream_appends = 0
-    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.3))
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.15))
     asked = await here.ask("How long is annual leave?")
     (answer,) = here.answers(asked)
     assert answer.body.startswith("One piece. Another piece")
@@ -123,7 +128,7 @@ async def test_a_stream_that_slack_ends_is_completed_by_an_edit(here: World) -> 
 @pytest.mark.parametrize("method", ["chat.startStream", "chat.appendStream", "chat.stopStream"])
 async def test_an_answer_lost_on_the_way_is_said_once(here: World, method: str) -> None:
     here.server.faults.lose_answers(method)
-    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.3))
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.15))
     asked = await here.ask("How long is annual leave?")
     (answer,) = here.answers(asked)
     assert answer.body.startswith("One piece. Another piece")
@@ -154,9 +159,10 @@ async def test_a_long_answer_comes_whole(here: World) -> None:
     assert list(last.elements())
 
 
-@pytest.mark.parametrize("retry_after", ["0", None, "1"])
-async def test_slack_may_want_us_to_wait(here: World, retry_after: str | None) -> None:
-    for method in ("chat.startStream", "chat.stopStream"):
+@pytest.mark.parametrize("retry_after", ["0", None, "0.05", "soon"])
+async def test_slack_may_want_us_to_wait(here: World, retry_after: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bots.slack.client._UNSAID_WAIT", 0.05)
+    for method in ("chat.startStream", "chat.postMessage", "chat.update"):
         here.server.faults.rate_limit(method, retry_after)
     asked = await here.ask("How long is annual leave?")
     (answer,) = here.answers(asked)
@@ -165,7 +171,7 @@ async def test_slack_may_want_us_to_wait(here: World, retry_after: str | None) -
 
 async def test_a_long_wait_for_one_method_holds_up_no_other(here: World) -> None:
     """Fault 87: ten minutes for streams cost neither this answer nor that of another thread."""
-    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.3))
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.15))
     here.server.faults.rate_limit("chat.appendStream", "600")
     asked = await here.ask("How long is annual leave?")
     here.server.faults.rate_limit("chat.startStream", "600")
@@ -499,3 +505,53 @@ async def test_files_come_with_the_bots_own_token_and_no_further_than_allowed(he
         await here.slack.download(mention, ChatFile(login["id"], "page.md"), 100)
     with pytest.raises(Refused):
         await here.slack.download(mention, ChatFile("F99", "gone.md"), 100)
+
+
+async def test_a_file_sent_with_a_question_can_be_asked_about(server: SlackServer, tmp_path: Path) -> None:
+    slack = {"bot_token": server.workspace.token, "app_token": server.app_token, "base_url": server.base_url}
+    text = b"# Travel\n\nThe daily allowance in Norway is 74 euros. Receipts are kept for ten years.\n"
+    people = server.people
+    async with Kvasir.open(load(data_dir=tmp_path / "data", slack=slack, embedder={"kind": "none"})) as kvasir:
+        served = asyncio.create_task(serve(kvasir, ChatHandler(kvasir)))
+        await server.delivery.connected()
+        file = people.file("travel.md", text, "text/markdown")
+        asked = await people.mention("what is the daily allowance in Norway?", files=(file,))
+        await said(server, asked, "74 euros")
+        again = await people.mention("how long are receipts kept?", thread_ts=asked.ts)
+        await said(server, again, "ten years")
+        served.cancel()
+        await asyncio.gather(served, return_exceptions=True)
+
+
+async def said(server: SlackServer, asked: Message, words: str) -> None:
+    async with asyncio.timeout(30):
+        while not any(words in answer.body for answer in server.channel.answers(asked.thread_ts or asked.ts)):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_helpers_words_are_kept_as_an_answer(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[str, ...]] = []
+
+    async def keep(_: object, *what: str) -> None:
+        kept.append(what)
+
+    monkeypatch.setattr("core.curated.keep", keep)
+    asked = await here.ask("How long is annual leave?")
+    helped = await here.server.people.say("It is 30 days since May.", user="U2", thread_ts=asked.ts)
+    await here.server.people.shortcut(helped, "kvasir:keep", user="U2")
+    assert kept == []
+    await here.server.people.shortcut(helped, "kvasir:keep", user="U1")  # an administrator
+    assert kept == [("handbook", "How long is annual leave?", "It is 30 days since May.", "ann")]
+
+
+async def test_a_connection_that_fell_silent_is_replaced(
+    front: Front, server: SlackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 88: half-open; nothing is heard and nobody says so."""
+    monkeypatch.setattr("bots.slack.socket._PING_SECONDS", 0.1)
+    async with world(front, server) as here:
+        server.delivery.ack_seconds, server.delivery.retry_pauses = 0.2, (0.1,) * 50
+        server.delivery.live[0].silent = True
+        asked = await here.ask("How long is annual leave?")
+        assert len(here.answers(asked)) == 1
+        assert len(server.delivery.sockets) > 1
