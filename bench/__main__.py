@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-NAMES = ("framework", "ingestion", "search", "start", "lag", "question", "chat", "kill", "kill_chat")
+NAMES = ("framework", "ingestion", "search", "start", "lag", "question", "chat", "memory", "kill", "kill_chat")
 
 
 def main() -> None:

@@ -297,6 +297,11 @@ class Intake:
             if work is not None and work.item is item and work.task is not None:
                 work.task.cancel()
 
+    async def idle(self) -> None:
+        """Until nothing is being answered here."""
+        while tasks := {work.task for work in self._working.values() if work.task is not None}:
+            await asyncio.wait(tasks)
+
     async def close(self, grace: float) -> None:
         """Let answers come to their end for so many seconds; the rest is given back to the inbox."""
         tasks = {work.task for work in self._working.values() if work.task is not None}

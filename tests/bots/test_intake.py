@@ -48,8 +48,7 @@ class Desk:
     async def idle(self) -> None:
         """Until every answer stands."""
         async with asyncio.timeout(10):
-            while self.intake._working:
-                await asyncio.sleep(0.001)
+            await self.intake.idle()
 
     async def killed(self) -> None:
         """As by kill -9: nothing is written any more."""

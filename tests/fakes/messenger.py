@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bots.errors import Gone, Unreachable
@@ -38,6 +39,7 @@ class FakeMessenger:
     streams: bool = False
     messages: dict[str, Message] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     faults: list[Exception | None] = field(default_factory=list)
     """What the next calls meet; None: nothing."""
     lost: list[str] = field(default_factory=list)
@@ -108,7 +110,7 @@ class FakeSurface:
         await self.platform.meet("send")
         if self.repeatable and key in self.platform.keys:
             return self.platform.keys[key]
-        number = f"p{len(self.platform.messages) + 1}"
+        number = f"p{next(self.platform.numbers)}"
         self.platform.messages[number] = Message(number, self.mention.message_id, part.text, controls, [part.text])
         self.platform.keys[key] = number
         self._lose("send")
