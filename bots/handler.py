@@ -13,7 +13,7 @@ from bots.platform import ChatPlatform, OpenAnswer
 from bots.turns import Turns
 from core.access import Action
 from core.db.tables import new_id
-from core.errors import KvasirError, NotFound, Unavailable
+from core.errors import KvasirError, NotFound, Unavailable, UserError
 from core.texts import speaking, tell, text_language
 from core.types import Delta, Finished, Language, Mention, PastTurn, Question, Said, Sources, Thumb
 
@@ -138,6 +138,8 @@ class ChatHandler:
             if mention.files:
                 await answer.status(tell("reading_files", count=len(mention.files)))
             own = await files(mention, conversation.id)
+            if mention.files and not mention.text.strip():
+                raise UserError(tell("files_read", count=len(mention.files)))
         kbs = await self._kbs(mention, conversation, channel, alone=bool(own))
         history: Sequence[PastTurn] = ()
         if read_back is not None and mention.place.thread and not conversation.title:

@@ -393,6 +393,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "机器人尚未加入任何服务器；请通过 {url} 添加",
     ),
     "discord_check_some_servers": ("{count} server(s).", "{count} 个服务器。"),
+    "discord_check_missing": (
+        "On «{server}» the bot's role lacks: {missing}. Give it that under Server Settings → Roles.",
+        "在“{server}”中，机器人的身份组缺少权限：{missing}。请在 服务器设置 → 身份组 中授予。",
+    ),
     "discord_check_endpoint": (
         (
             "Commands and buttons go to an interactions endpoint URL; clear it under «General Information» in the "
@@ -915,6 +919,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     # chat platforms
     "reading_passages": ("Reading {count} passages…", "正在阅读 {count} 段资料……"),
     "reading_files": ("Reading {count} file(s)…", "正在读取 {count} 个文件……"),
+    "files_read": (
+        "I have read {count} file(s). What would you like to know?",
+        "已读取 {count} 个文件。您想了解什么？",
+    ),
     "answer_stopped": ("Stopped.", "已停止。"),
     "question_too_old": (
         "I was away when you asked this; ask again if you still want to know.",
