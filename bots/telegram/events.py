@@ -255,8 +255,15 @@ def pressed(query: Json) -> Thumb | Press | None:
             reason, _, answer = post.partition(":")
             return Thumb("", person, -1, reason, place=place, post=answer) if reason in REASONS else None
         case "resolved":  # under a call for help, which names the answer it is about
-            return Press(control, place, post, person)
+            return Press(control, place, post, person, may_manage=_is_called(message or {}, query["from"]))
     return None
+
+
+def _is_called(message: Json, user: Json) -> bool:
+    """Whether a message of ours calls this user by name."""
+    text, entities = _text(message)
+    name = f"@{user.get('username') or ''}".lower()
+    return any(entity["type"] == "mention" and covered(text, entity).lower() == name for entity in entities)
 
 
 def inline_post(inline_message_id: str) -> str:

@@ -27,6 +27,7 @@ from bots.inbox import Inbox
 from bots.memory import Memory
 from bots.platform import Intake
 from bots.rendering import telegram
+from bots.rendering.parts import Part, utf16_units
 from bots.telegram import events
 from bots.telegram.client import Client
 from bots.telegram.events import QUOTED, QUOTED_BY, Me
@@ -34,7 +35,7 @@ from bots.telegram.keyboard import reasons, solved
 from bots.telegram.lost import Lost
 from bots.telegram.managers import Managers
 from bots.telegram.polling import persistently, poll
-from bots.telegram.surface import LONGEST, NO_PREVIEW, TelegramSurface, entities_of
+from bots.telegram.surface import NO_PREVIEW, TelegramSurface, entities_of
 from bots.telegram.webhook import listen
 from core.errors import ConfigError, KvasirError, NotFound, TooLarge, Unavailable
 from core.texts import say, speaking, spoken, tell
@@ -316,18 +317,15 @@ def _remember(known: OrderedDict[Any, Any], key: Any, value: Any) -> None:
 
 
 def _naming(people: Sequence[str], text: str) -> tuple[str, list[MessageEntity]]:
-    """The text behind the names of people, each of whom it notifies: by @name, or by number."""
+    """The text behind the names of people, each of whom is notified: by @name, or by number; nobody in the text is."""
     words, entities = "", []
     for person in people:
-        name = person.removeprefix(f"{events.NAME}:")
-        if name.isdigit():
-            entities.append(
-                MessageEntity(
-                    type="text_mention",
-                    offset=len(words),
-                    length=len(name) + 1,
-                    user=User(id=int(name), is_bot=False, first_name=name),
-                )
-            )
-        words += f"@{name.removeprefix('@')} "
-    return (words + text)[:LONGEST], entities
+        name = person.removeprefix(f"{events.NAME}:").removeprefix("@")
+        if name.isdecimal():
+            user = User(id=int(name), is_bot=False, first_name=name)
+            entities.append(MessageEntity(type="text_mention", offset=len(words), length=len(name) + 1, user=user))
+        words += f"@{name} "
+    part = telegram.plain(text)
+    begin = utf16_units(words)
+    later = [replace(entity, offset=entity.offset + begin) for entity in part.entities]
+    return words + part.text, entities + (entities_of(Part(part.text, tuple(later))) or [])

@@ -210,6 +210,32 @@ async def test_another_answer_takes_the_place_of_the_first(front: Front, bot: Bo
     assert town.group.of_bot() == [answer]
 
 
+async def test_a_human_is_called_and_nobody_else(bot: Bot, town: Town) -> None:
+    town.server.world.admins[town.group.id].add(town.bob.id)
+    carol = town.server.person("Carol")
+    named = town.server.say(town.group, town.bob, f"/helpers @bob_smith {carol.id}")
+    await town.server.until(lambda: town.server.replies(named))
+    question = town.asks("how long is annual leave? @everyone_else https://evil.example/x")
+    answer = await bot.answered(question)
+    assert answer.buttons[-1] == "Ask a human"
+    press = town.server.press(answer, town.alice, "Ask a human")
+    await town.server.until(lambda: press.answered)
+    assert press.toast == "I have called the helpers of this channel."
+    (call,) = town.server.replies(answer)
+    assert call.pinged == ["@bob_smith", str(carol.id)]
+    assert (call.links, call.buttons) == ([], ["Solved"])
+    stranger = town.server.person("Dave")
+    refused = town.server.press(call, stranger, "Solved")
+    await town.server.until(lambda: refused.answered)
+    town.server.world.admins[town.group.id].clear()
+    solved = town.server.press(call, town.bob, "Solved")
+    await town.server.until(lambda: solved.answered)
+    assert (refused.toast, solved.toast) == ("Only whoever looks after this channel may do this.", "Marked as solved.")
+    again = town.server.press(call, carol, "Solved")
+    await town.server.until(lambda: again.answered)
+    assert again.toast == "This is solved already."
+
+
 async def test_forged_buttons_do_nothing(bot: Bot, town: Town) -> None:
     answer = await bot.answered(town.asks())
     for data in ("drop", "resolved:1", "up:2", "again:999", "\0", "keep"):

@@ -354,6 +354,8 @@ async def test_a_document_can_be_asked_about(town: Town, tmp_path: Path) -> None
         await server.until(lambda: any("ten years" in reply.text for reply in server.replies(again)), 30)
         bad = server.say(town.private, town.alice, "and this?", document=Document("photo.xyz", b"\x00\x01"))
         await server.until(lambda: any("are not read" in reply.text for reply in server.replies(bad)), 30)
+        bare = server.say(town.private, town.alice, document=Document("rules.md", b"# Rules\n\nNo dogs.\n"))
+        await server.until(lambda: any("What would you like" in reply.text for reply in server.replies(bare)), 30)
         served.cancel()
         await asyncio.gather(served, return_exceptions=True)
 
