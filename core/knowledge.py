@@ -35,6 +35,11 @@ _LASTING = KnowledgeBaseRow.expires_at.is_(None)
 _NAMES = Statement(
     select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(_LASTING).order_by(KnowledgeBaseRow.name)
 )
+_HAS = Statement(
+    select(KnowledgeBaseRow.id).where(
+        KnowledgeBaseRow.name == bindparam("kb"), _LASTING | (KnowledgeBaseRow.expires_at > bindparam("at"))
+    )
+)
 _TOP_K = Statement(select(KnowledgeBaseRow.top_k).where(KnowledgeBaseRow.name == bindparam("kb")))
 
 
@@ -192,12 +197,8 @@ class Knowledge:
     # ------------------------------------------------------------ what is there for a while
     async def has(self, name: str) -> bool:
         """Whether it is there, temporary or not."""
-        at = KnowledgeBaseRow.expires_at
-        async with self._db.read() as session:
-            found = await session.scalar(
-                select(KnowledgeBaseRow.id).where(KnowledgeBaseRow.name == name, _LASTING | (at > now()))
-            )
-            return found is not None
+        (found,) = await self._db.fetch(_HAS(kb=name, at=now()))
+        return bool(found.rows)
 
     async def ensure_temporary(self, name: str, expires_at: datetime) -> None:
         """Make it, or keep it until then. Raises Conflict where the name is that of a lasting one."""
