@@ -23,8 +23,20 @@ _FEW: Final = 50
 """Connections a day of which so few are left that something is wrong."""
 _CONTENT: Final = (1 << 18) | (1 << 19)
 """Flags of an application that may read message content, approved or not yet in need of it."""
-_PERMISSIONS: Final = 309_237_763_136
-"""View channels, send messages and in threads, open threads, embed links, attach files, history, reactions."""
+_NEEDED: Final = {
+    "View Channels": 1 << 10,
+    "Send Messages": 1 << 11,
+    "Read Message History": 1 << 16,
+    "Send Messages in Threads": 1 << 38,
+}
+_WANTED: Final = {
+    **_NEEDED,
+    "Add Reactions": 1 << 6,
+    "Embed Links": 1 << 14,
+    "Attach Files": 1 << 15,
+    "Create Public Threads": 1 << 35,
+}
+_ADMINISTRATOR: Final = 1 << 3
 
 
 class _Refused(Exception):
@@ -56,7 +68,7 @@ async def _findings(asked: _Asked, discord: DiscordSettings) -> AsyncIterator[Fi
     yield _clock(asked.skew)
     application = await asked.get("/oauth2/applications/@me")
     yield _intent(discord, int(application.get("flags") or 0))
-    yield _servers(application)
+    yield await _servers(asked, application)
     yield await _commands(asked, application)
     yield _sessions(await asked.get("/gateway/bot"))
 
@@ -79,13 +91,23 @@ def _intent(discord: DiscordSettings, flags: int) -> Finding:
     )
 
 
-def _servers(application: dict[str, Any]) -> Finding:
-    count = application.get("approximate_guild_count")
-    if count:
-        return Finding(tell("discord_check_servers"), True, tell("discord_check_some_servers", count=count))
-    scopes = f"client_id={application.get('id')}&scope=bot%20applications.commands&permissions={_PERMISSIONS}"
-    url = f"https://discord.com/oauth2/authorize?{scopes}"
-    return Finding(tell("discord_check_servers"), False, tell("discord_check_no_server", url=url))
+async def _servers(asked: _Asked, application: dict[str, Any]) -> Finding:
+    """Whether it is on a server, and may do there what it must; a channel may still take that away."""
+    what, guilds = tell("discord_check_servers"), await asked.get("/users/@me/guilds")
+    if not guilds:
+        wanted = (
+            f"client_id={application.get('id')}&scope=bot%20applications.commands&permissions={sum(_WANTED.values())}"
+        )
+        return Finding(
+            what, False, tell("discord_check_no_server", url=f"https://discord.com/oauth2/authorize?{wanted}")
+        )
+    for guild in guilds:
+        may = int(guild.get("permissions") or 0)
+        missing = [] if may & _ADMINISTRATOR else [name for name, bit in _NEEDED.items() if not may & bit]
+        if missing:
+            says = tell("discord_check_missing", server=guild.get("name", ""), missing=", ".join(missing))
+            return Finding(what, False, says)
+    return Finding(what, True, tell("discord_check_some_servers", count=len(guilds)))
 
 
 async def _commands(asked: _Asked, application: dict[str, Any]) -> Finding:

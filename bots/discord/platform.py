@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KEEP_SECONDS: Final = 10.0
+_MOST_CANCELS: Final = 5
+_LOOK_SECONDS = 5.0
+_LONGEST_AWAY = 90.0
+"""Seconds a shard may be without a connection before all begin anew."""
 _DOWNLOAD_SECONDS: Final = 60.0
 _FILE_HOSTS: Final = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
 _PIECE: Final = 1 << 16
@@ -81,8 +85,23 @@ class DiscordPlatform:
         token = self._settings.token
         await bot.login(token.get_secret_value() if token is not None else "")
         self._calls.stand(bot)
-        await bot.connect()
-        raise ConnectionError("Discord closed the connection")
+        connected = asyncio.create_task(bot.connect(), name="discord-connection")
+        watched = asyncio.create_task(_watch(bot), name="discord-watch")
+        try:
+            await asyncio.wait({connected, watched}, return_when=asyncio.FIRST_COMPLETED)
+            if connected.done():
+                connected.result()
+            raise ConnectionError("Discord cannot be reached")
+        finally:
+            watched.cancel()
+            await bot.close_soon()
+            for _ in range(_MOST_CANCELS):  # the library swallows one that comes while it connects anew
+                connected.cancel()
+                if (await asyncio.wait({connected}, timeout=0.1))[0]:
+                    break
+            await asyncio.gather(watched, return_exceptions=True)
+            if connected.done() and not connected.cancelled():
+                connected.exception()
 
     async def _keep_heard(self) -> None:
         while True:
@@ -190,6 +209,17 @@ class DiscordPlatform:
                 return await _read(response, file.name, most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(tell("file_not_sent", name=file.name)) from error
+
+
+async def _watch(bot: Bot) -> None:
+    """Returns when a shard was away for long: the library tries again ever more seldom, a quarter of an hour apart."""
+    away: dict[int, float] = {}
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        now = asyncio.get_running_loop().time()
+        away = {number: away.get(number, now) for number, shard in bot.shards.items() if shard.is_closed()}
+        if any(now - since > _LONGEST_AWAY for since in away.values()):
+            return
 
 
 async def _read(response: aiohttp.ClientResponse, name: str, most: int) -> bytes:

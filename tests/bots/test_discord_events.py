@@ -196,6 +196,17 @@ async def test_a_wrong_or_revoked_token_and_a_missing_intent_end_it(front: Front
         await running
 
 
+async def test_a_connection_that_does_not_come_back_is_begun_anew(
+    front: Front, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bots.discord.platform._LOOK_SECONDS", 0.02)  # so that the test need not wait for minutes
+    monkeypatch.setattr("bots.discord.platform._LONGEST_AWAY", 0.2)
+    running = asyncio.create_task(DiscordPlatform(kvasir_of(front, server)).run(Recorder()))
+    await server.until(lambda: server.clients == 1)
+    with server.gap(), pytest.raises(ConnectionError, match="cannot be reached"):
+        await running
+
+
 async def test_the_doctor_says_what_is_missing(front: Front, server: DiscordServer) -> None:
     async def findings(**discord: object) -> list[Finding]:
         return [one async for one in check(kvasir_of(front, server, **discord).settings)]
@@ -204,6 +215,12 @@ async def test_the_doctor_says_what_is_missing(front: Front, server: DiscordServ
     assert "not switched on" in " ".join(one.says for one in await findings(message_content=True) if not one.ok)
     server.allow_message_content()
     assert all(one.ok for one in await findings(message_content=True))
+    server.world.guild.permissions = int(Permission.VIEW_CHANNEL | Permission.SEND_MESSAGES)
+    (poor,) = (one for one in await findings() if not one.ok)
+    assert "«Acme» the bot's role lacks: Read Message History, Send Messages in Threads" in poor.says
+    server.world.guilds.clear()
+    (alone,) = (one for one in await findings() if not one.ok)
+    assert f"client_id={server.world.bot.id}&scope=bot%20applications.commands" in alone.says
     (wrong,) = await findings(token=SecretStr("wrong"))
     assert (wrong.ok, "does not know this token" in wrong.says) == (False, True)
     (off,) = await findings(token=None)

@@ -43,12 +43,12 @@ class Rest:
         api, channel, one = "/api/v10", "/api/v10/channels/{channel}", "/api/v10/channels/{channel}/messages/{message}"
         app = "/api/v10/applications/{application}"
         return [
-            *(self._get(f"{api}{path}", self._me) for path in ("/users/@me",)),
-            *(
-                self._get(f"{api}{path}", self._application)
-                for path in ("/oauth2/applications/@me", "/applications/@me")
-            ),
-            *(self._get(f"{api}{path}", self._gateway) for path in ("/gateway", "/gateway/bot")),
+            self._get(f"{api}/users/@me", self._me),
+            self._get(f"{api}/users/@me/guilds", self._guilds),
+            self._get(f"{api}/oauth2/applications/@me", self._application),
+            self._get(f"{api}/applications/@me", self._application),
+            self._get(f"{api}/gateway", self._gateway),
+            self._get(f"{api}/gateway/bot", self._gateway),
             self._get(f"{api}/users/{{user}}", self._user),
             self.route("POST", f"{api}/users/@me/channels", self._open_dm),
             self._get(f"{api}/guilds/{{guild}}", self._guild),
@@ -93,6 +93,11 @@ class Rest:
     # -------------------------------------------------------------- who and where
     async def _me(self, _: web.Request) -> web.StreamResponse:
         return answer(payloads.user(self._world.bot) | {"verified": True, "mfa_enabled": True, "locale": "en-US"})
+
+    async def _guilds(self, _: web.Request) -> web.StreamResponse:
+        guilds = self._world.guilds.values()
+        shown = [{"id": str(one.id), "name": one.name, "permissions": str(one.permissions)} for one in guilds]
+        return answer(shown)
 
     async def _application(self, _: web.Request) -> web.StreamResponse:
         bot = self._world.bot

@@ -73,6 +73,8 @@ class Guild:
     name: str
     bot_role: int
     """The role that Discord made for the bot."""
+    permissions: int = int(ALL_PERMISSIONS)
+    """The bot's, where no channel says otherwise."""
     channels: list[Channel] = field(default_factory=list)
     members: list[User] = field(default_factory=list)
 
