@@ -145,8 +145,6 @@ class Incoming:
                         await self._intake.take(event)
                     case Thumb(value=0):
                         await self._bring(await self._left_over(event, team), team)
-                    case Press(post=""):
-                        await self._bring(replace(event, post=self._slack.shown_in(event.place)), team)
                     case Mention() | Thumb() | Press():
                         await self._bring(event, team)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from bots.errors import Refused
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOST_SHOWN: Final = 10_000
 _READ_BACK: Final = 200
 """Messages of a thread that are asked for; the last of them are used."""
 
@@ -34,10 +33,9 @@ class Slack:
         self.settings = kvasir.settings.slack
         self.workspaces = Workspaces(self.settings, Memory(kvasir.db, kvasir.vault, self.name))
         self._intake: Intake | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._streamless: set[str] = set()
         """Workspaces without streams."""
-        self._shown: dict[tuple[str, str, str], str] = {}
-        """The message that a thread's answer is being written to."""
 
     # ------------------------------------------------------------ the port
     async def run(self, intake: Intake) -> None:
@@ -46,11 +44,12 @@ class Slack:
             await self.workspaces.all()  # a bad token is told at once
             try:
                 async with asyncio.TaskGroup() as group:
-                    incoming = Incoming(self, intake, group)
+                    incoming, self._group = Incoming(self, intake, group), group
                     try:
                         self._listen(incoming, group)
                         await asyncio.Event().wait()
                     finally:
+                        self._group = None
                         await incoming.rest()
             except* Refused as refused:
                 raise refused.exceptions[0] from None
@@ -114,14 +113,12 @@ class Slack:
         self._streamless.add(team)
         logger.info("workspace %s has no streams (%s); answers are shown by edits there", team, why)
 
-    def shows(self, place: Place, post: str) -> None:
-        if len(self._shown) >= _MOST_SHOWN:
-            self._shown.clear()
-        self._shown[place.workspace, place.channel, place.thread] = post
-
-    def shown_in(self, place: Place) -> str:
-        """The message of ours that was last begun in this thread; empty: none that we know of."""
-        return self._shown.get((place.workspace, place.channel, place.thread), "")
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Do it beside all else, and not beyond `run`; None where that is over."""
+        if self._group is not None:
+            return self._group.create_task(work)
+        work.close()
+        return None
 
     async def is_known(self, place: Place, post: str) -> bool:
         """Whether a message of ours is known to belong to a question."""

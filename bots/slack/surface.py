@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,8 +47,9 @@ class ThreadSurface:
         self._slack = slack
         self._mention = mention
         self._place = mention.place
-        self.stoppable = False
-        """People have Slack's own stop button."""
+        self._offer: asyncio.Task[None] | None = None
+        self._stoppable = False
+        """People have Slack's own stop button, or may have it."""
         place = mention.place
         streams = slack.streams_in(place.workspace)
         self.capabilities = Capabilities(LONGEST, "native" if streams else "edit", _EDIT_SECONDS)
@@ -77,14 +77,14 @@ class ThreadSurface:
             metadata=self.metadata(),
             **blocks.message(part.text, controls),
         )
-        return self._noted(str(answer["ts"]))
+        return str(answer["ts"])
 
     async def edit(self, post: str, part: Part, controls: Controls) -> None:
         said = blocks.message(part.text, controls)
         del said["unfurl_links"], said["unfurl_media"]
         await self._unstreamed("chat.update", post, metadata=self.metadata(), **said)
-        if self.stoppable and not controls.stop:
-            await self.processing("active")
+        if not controls.stop and self.no_more_stopping():
+            await self._session("active")
 
     async def delete(self, post: str) -> None:
         try:
@@ -143,22 +143,30 @@ class ThreadSurface:
             found = await self.find(())  # it may have begun all the same
             if found is None:
                 raise
-            stream.post = self._noted(found)
-            return stream
-        stream.post = self._noted(str(answer["ts"]))
+            answer = {"ts": found}
+        stream.post = str(answer["ts"])
+        self._offer = self._slack.in_background(self._offer_stop())
         return stream
 
     # ------------------------------------------------------------ inside
-    async def processing(self, status: str) -> None:
-        """Give people Slack's own stop button, or take it away; no matter where Slack has none."""
-        self.stoppable = status == "processing"
+    async def _offer_stop(self) -> None:
+        """Give people Slack's own stop button, which takes a call: answers that are there at once do without."""
+        await asyncio.sleep(_STOPPABLE_AFTER)
+        self._stoppable = True
+        await self._session("processing")
+
+    def no_more_stopping(self) -> bool:
+        """Whether there is a stop button to be taken away."""
+        if self._offer is not None:
+            self._offer.cancel()
+        there, self._stoppable = self._stoppable, False
+        return there
+
+    async def _session(self, status: str) -> None:
+        """Set the agent's status in the thread; no matter where Slack knows no such thing."""
+        args = {"channel_id": self._place.channel, "thread_ts": self._place.thread, "status": status}
         try:
-            await self._call(
-                "agents.sessions.setStatus",
-                channel_id=self._place.channel,
-                thread_ts=self._place.thread,
-                status=status,
-            )
+            await self._call("agents.sessions.setStatus", **args)
         except DeliveryError as error:
             logger.debug("no stop button: %s", error)
 
@@ -191,10 +199,6 @@ class ThreadSurface:
     def metadata(self) -> JSON:
         return {"event_type": _EVENT, "event_payload": {"question": self._mention.message_id}}
 
-    def _noted(self, post: str) -> str:
-        self._slack.shows(self._place, post)
-        return post
-
     async def _call(self, method: str, **args: Any) -> JSON:
         return await self._slack.call_in(self._place.workspace, method, args)
 
@@ -221,7 +225,7 @@ class ThreadStream:
         self._surface = surface
         self._task = task
         self._says = ""
-        self._begun = time.monotonic()
+        self._stoppable = False
         self._waiting = ""
         """What was to be appended while Slack wanted us to wait."""
         self.post = ""
@@ -244,20 +248,18 @@ class ThreadStream:
         chunks: list[JSON] = [self.task("", "complete")]
         if text:
             chunks.append({"type": "markdown_text", "text": text})
+        self._stoppable = self._surface.no_more_stopping() or self._stoppable
         await self._surface.on_stream(
             "chat.stopStream",
             self.post,
             chunks=chunks,
             blocks=blocks.under(controls) or None,
             metadata=self._surface.metadata(),
-            session_status="active" if self._surface.stoppable else None,
+            session_status="active" if self._stoppable else None,
         )
-        self._surface.stoppable = False
 
     async def _append(self, chunks: Sequence[JSON]) -> bool:
         """Whether it is there; False where Slack wants no more pieces for a while, which the end need not heed."""
-        if not self._surface.stoppable and time.monotonic() - self._begun > _STOPPABLE_AFTER:
-            await self._surface.processing("processing")
         try:
             await self._surface.on_stream("chat.appendStream", self.post, chunks=list(chunks))
         except Limited:

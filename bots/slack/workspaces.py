@@ -14,9 +14,10 @@ import aiohttp
 from pydantic import SecretStr
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bots.errors import Refused
+from bots.errors import Refused, Unreachable
 from bots.memory import Memory
 from bots.slack.client import DEAD, TIMEOUT, Web
+from core.errors import KvasirError
 from core.settings import SlackSettings
 
 _KEPT_UNDER: Final = "installation"
@@ -61,8 +62,8 @@ class Workspaces:
         self._session: aiohttp.ClientSession | None = None
         self._lock = asyncio.Lock()
         self._refused = asyncio.Event()
-        self._dead: dict[str, str] = {}
-        """Workspaces whose token is no good any more, and Slack's word for it."""
+        self._dead: dict[str, tuple[str, str]] = {}
+        """Workspaces whose token is no good any more: Slack's word for it, and the token."""
 
     @property
     def is_single(self) -> bool:
@@ -103,19 +104,17 @@ class Workspaces:
             yield session
 
     async def get(self, team: str) -> Workspace:
-        """The workspace. Raises Refused where it does not have us, and what `auth.test` may raise."""
-        if team in self._dead:
-            raise Refused(self._dead[team])
+        """The workspace. Raises Refused where it does not have us, and Unreachable."""
         found = self._known.get(team)
         if found is not None:
             return found
         async with self._lock:
-            if self.is_single and not self._known:
-                await self._open_single()
-            elif not self.is_single and team not in self._known:
+            if not self.is_single:
                 await self._open_kept(team)
+            elif not (self._known or self._dead):
+                await self._open_single()
         if team not in self._known:
-            raise Refused("app_not_installed")
+            raise Refused(self._dead.get(team, ("app_not_installed", ""))[0])
         return self._known[team]
 
     async def all(self) -> Sequence[Workspace]:
@@ -127,8 +126,7 @@ class Workspaces:
         else:
             for team in await self._memory.all(_KEPT_UNDER):
                 async with self._lock:
-                    if team not in self._known:
-                        await self._open_kept(team)
+                    await self._open_kept(team)
         return list(self._known.values())
 
     async def put(self, installation: Installation) -> None:
@@ -142,24 +140,21 @@ class Workspaces:
     async def forget(self, team: str) -> None:
         """A workspace has thrown us out."""
         await self._memory.forget(_KEPT_UNDER, team)
-        self._known.pop(team, None)
-        self._dead[team] = "app_uninstalled"
-        if self.is_single:
-            self._refused.set()
-        logger.info("the workspace %s has us no more", team)
+        self.refused(team, Refused("app_uninstalled"))
 
     def refused(self, team: str, error: Refused) -> None:
-        """Slack refused a call; where that is for good, nothing more is tried in this workspace."""
-        if str(error) in DEAD and team not in self._dead:
-            self._dead[team] = str(error)
-            logger.error("Slack refuses the token of workspace %s: %s", team, error)
-            if self.is_single:
-                self._refused.set()
+        """Slack refused a call; where that is for good, nothing more is tried with this token."""
+        if str(error) not in DEAD or team not in self._known:
+            return
+        self._dead[team] = (str(error), self._known.pop(team).installation.token)
+        logger.error("Slack will not have us in workspace %s any more: %s", team, error)
+        if self.is_single:
+            self._refused.set()
 
     async def until_refused(self) -> None:
         """Return never; raises Refused when the only workspace has us no more."""
         await self._refused.wait()
-        raise Refused(next(iter(self._dead.values()), "app_uninstalled"))
+        raise Refused(next(why for why, _ in self._dead.values()))
 
     # ------------------------------------------------------------ inside
     async def _open_single(self) -> None:
@@ -172,9 +167,18 @@ class Workspaces:
         )
 
     async def _open_kept(self, team: str) -> None:
-        kept = await self._memory.get_secret(_KEPT_UNDER, team)
-        if kept is not None:
-            self._known[team] = self._workspace(Installation(**json.loads(kept)))
+        if team in self._known:
+            return
+        try:
+            kept = await self._memory.get_secret(_KEPT_UNDER, team)
+        except KvasirError as error:
+            logger.error("the token of workspace %s cannot be read: %s", team, error)
+            raise Unreachable("its token cannot be read") from error
+        installation = Installation(**json.loads(kept)) if kept is not None else None
+        if installation is None or installation.token == self._dead.get(team, ("", ""))[1]:
+            return
+        self._dead.pop(team, None)
+        self._known[team] = self._workspace(installation)
 
     def _workspace(self, installation: Installation) -> Workspace:
         return Workspace(installation, Web(self.client(installation.token)))

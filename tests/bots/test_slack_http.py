@@ -11,6 +11,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from bots.memory import Memory
+from bots.slack.workspaces import Installation, Workspaces
 from core.db.tables import InboxRow, PlatformStateRow
 from tests.bots.conftest import Front
 from tests.bots.slack_world import World, world
@@ -125,6 +127,28 @@ async def test_tokens_are_kept_encrypted_until_the_app_is_removed(front: Front, 
         assert await asked_in(here, "T2", "How long is annual leave?") == []
         async with front.kvasir.db.read() as session:
             assert (await session.scalars(select(PlatformStateRow))).all() == []
+
+
+async def test_a_revoked_token_costs_its_own_workspace_until_it_installs_again(
+    front: Front, server: SlackServer
+) -> None:
+    """Another process may have taken the new token in: it is looked for in the database."""
+    async with world(front, server, **for_many(server)) as here:
+        for team in ("T2", "T3"):
+            server.installing = team
+            await install(server)
+        revoked = server.workspaces["T2"]
+        revoked.revoked = "token_revoked"
+        assert await asked_in(here, "T2", "How long is annual leave?") == []
+        assert len(await asked_in(here, "T3", "How long is annual leave?")) == 1
+        called = len(server.calls)
+        assert await asked_in(here, "T2", "How long is annual leave, still?") == []
+        assert len(server.calls) == called  # a dead token is not tried again
+        revoked.revoked, revoked.token = "", "xoxb-new"
+        other = Workspaces(here.slack.settings, Memory(front.kvasir.db, here.slack.kvasir.vault, "slack"))
+        await other.put(Installation("T2", "xoxb-new", revoked.bot_user, revoked.bot_id))
+        (answer,) = await asked_in(here, "T2", "How long is annual leave, now?")
+        assert answer.startswith(ANSWER)
 
 
 async def test_an_installation_begun_in_another_browser_is_refused(front: Front, server: SlackServer) -> None:
