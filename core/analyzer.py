@@ -12,6 +12,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from itertools import pairwise
 from operator import add
 from typing import Final
@@ -25,6 +26,10 @@ _MAX_TOKEN: Final = 48
 """Longer tokens are cut: nobody types them, and rubbish must not fill the index."""
 _MAX_CACHED_WORD: Final = 24
 _MAX_CACHE: Final = 60_000
+_MAX_TERMS: Final = 300_000
+_SHORT_NUMBER: Final = 4
+"""What ends in a digit and is longer seldom comes again."""
+TERM_BYTES: Final = 8
 
 # Scripts written without spaces between words. Ranges of letters and the marks that belong to them.
 _UNSPACED: Final = (
@@ -84,6 +89,18 @@ def token_text(text: str) -> str:
 def ascii_word_text(word: str) -> str:
     """The tokens of what stands between white space in ASCII text, with a space before each."""
     return _TEXTS[word]
+
+
+def terms(text: str) -> bytes:
+    """What an index keeps of tokens (a string with spaces between): eight bytes of each one's hash, little-endian."""
+    return b"".join(map(_TERMS.__getitem__, text.split()))
+
+
+def term(token: str) -> bytes:
+    """The eight bytes of one token; `terms` remembers, this is for what seldom comes again."""
+    hasher = _HASH.copy()
+    hasher.update(token.encode("utf-8", "surrogatepass"))
+    return hasher.digest()
 
 
 def query_tokens(text: str) -> list[str]:
@@ -170,7 +187,23 @@ class _Texts(dict[str, str]):
         return text
 
 
+_HASH: Final = blake2b(digest_size=TERM_BYTES)
+
+
+class _Terms(dict[str, bytes]):
+    """Token -> its hash; emptied before it grows without end."""
+
+    def __missing__(self, token: str) -> bytes:
+        found = term(token)
+        if len(token) <= _SHORT_NUMBER or not token[-1].isdigit():
+            if len(self) >= _MAX_TERMS:
+                self.clear()
+            self[token] = found
+        return found
+
+
 _CACHE: Final = _Cache()
+_TERMS: Final = _Terms()
 _TEXTS: Final = _Texts()
 _STEMMER: Final = Stemmer.Stemmer("english", 0)
 _STEMMER_LOCK: Final = threading.Lock()

@@ -166,7 +166,14 @@ class Indexes:
             generation,
             [
                 IndexedDocument(
-                    row.id, row.name, result.title, row.live_hash or "", result.chunks, matrix, result.metadata
+                    row.id,
+                    row.name,
+                    result.title,
+                    row.live_hash or "",
+                    result.chunks,
+                    matrix,
+                    result.metadata,
+                    result.terms,
                 )
                 for (row, result), matrix in zip(good, vectors, strict=True)
             ],

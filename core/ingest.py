@@ -380,7 +380,14 @@ class Ingest:
                     await self._mark([row for row, _ in good], "embedded")
                 indexed = [
                     IndexedDocument(
-                        row.id, row.name, result.title, row.content_hash, result.chunks, matrix, result.metadata
+                        row.id,
+                        row.name,
+                        result.title,
+                        row.content_hash,
+                        result.chunks,
+                        matrix,
+                        result.metadata,
+                        result.terms,
                     )
                     for (row, result), matrix in zip(good, vectors, strict=True)
                 ]

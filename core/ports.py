@@ -158,6 +158,8 @@ class ParseResult:
     metadata: Metadata = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     error: str = ""
+    terms: bytes = b""
+    """`analyzer.terms` of all chunks one behind the other; empty where nobody has made them."""
 
 
 class Parser(Protocol):

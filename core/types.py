@@ -103,6 +103,8 @@ class IndexedDocument:
     vectors: Matrix | None
     """Row i belongs to chunks[i]; None in a generation of dimension 0."""
     metadata: Metadata = field(default_factory=dict)
+    terms: bytes = b""
+    """`analyzer.terms` of all chunks one behind the other, where somebody has made them."""
 
 
 # ---------------------------------------------------------------- filters

@@ -48,6 +48,7 @@ class _Child:
         self._sink = sink
         self._events: list[list[Any]] = []
         self._texts: list[str] = []
+        self._terms: list[bytes] = []
         self._size = 0
         self._is_tired = False
 
@@ -91,15 +92,16 @@ class _Child:
         for run in _splitter(task.splitter).runs(parsed, task.name):
             place = (run.headings, run.prefix, run.place.kind, run.place.label)
             numbers: list[int] = []
+            first = len(self._terms)
             for piece in run.pieces:
-                wire.chunk_parts(piece, numbers, self._texts)
-                self._size += len(piece[0]) + len(piece[1]) + 60
+                wire.chunk_parts(piece, numbers, self._texts, self._terms)
+                self._size += len(piece[0]) + len(piece[1]) + len(piece[2]) + 60
                 if self._size > wire.FRAME_TARGET:
-                    self._events.append([index, "chunks", *place, numbers])
+                    self._events.append([index, "chunks", sum(map(len, self._terms[first:])), *place, numbers])
                     self._flush()
-                    numbers = []
+                    numbers, first = [], 0
             if numbers:
-                self._events.append([index, "chunks", *place, numbers])
+                self._events.append([index, "chunks", sum(map(len, self._terms[first:])), *place, numbers])
         self._events.append([index, "done", parsed.title, parsed.metadata, parsed.notes, ""])
         return ""
 
@@ -129,9 +131,9 @@ class _Child:
         return say(key, self._rules.language, **values)
 
     def _flush(self) -> None:
-        self._sink.write(wire.pack(self._events, self._texts))
+        self._sink.write(wire.pack(self._events, self._texts, self._terms))
         self._sink.flush()
-        self._events, self._texts, self._size = [], [], 0
+        self._events, self._texts, self._terms, self._size = [], [], [], 0
 
 
 @functools.lru_cache(maxsize=16)

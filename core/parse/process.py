@@ -169,10 +169,11 @@ class ParserProcess:
         stream = self._process.stdout
         if stream is None:
             raise EOFError
-        long, text_long = wire.HEAD.unpack(await stream.readexactly(wire.HEAD.size))
-        if long + text_long > wire.MAX_FRAME:
+        long, text_long, terms_long = wire.HEAD.unpack(await stream.readexactly(wire.HEAD.size))
+        if long + text_long + terms_long > wire.MAX_FRAME:
             raise wire.Nonsense("a frame that long")
-        return wire.Frame(await stream.readexactly(long), await stream.readexactly(text_long))
+        body, text = await stream.readexactly(long), await stream.readexactly(text_long)
+        return wire.Frame(body, text, await stream.readexactly(terms_long))
 
 
 class _Conversation:
@@ -186,6 +187,7 @@ class _Conversation:
         self._tasks = tasks
         self._ocr = rules.ocr
         self._chunks: dict[int, list[Chunk]] = {}
+        self._terms: dict[int, list[bytes]] = {}
         self._left = 4 * rules.characters + (8 << 20)
         """Characters of text that it may still send; a chunk's neighbours share some, and so do its tokens."""
 
@@ -198,8 +200,9 @@ class _Conversation:
             index, kind = event[0], event[1]
             if type(index) is not int or not 0 <= index < self._tasks or index in self.answer.results:
                 raise wire.Nonsense("no such task")
-            if kind == "chunks" and len(event) == 7:
-                self._take_chunks(index, event[2:], frame)
+            if kind == "chunks" and len(event) == 8:
+                self._take_chunks(index, event[3:], frame)
+                self._terms.setdefault(index, []).append(frame.terms(event[2]))
             elif kind == "done" and len(event) == 6:
                 self._take_result(index, event[2:])
             elif kind == "ocr" and self._ocr:
@@ -223,4 +226,5 @@ class _Conversation:
             metadata=wire.metadata_of(metadata),
             notes=wire.texts_of(notes),
             error=wire.text_of(error),
+            terms=b"".join(self._terms.pop(index, ())),
         )

@@ -1,10 +1,10 @@
 """What the parser processes say to each other: frames of a little JSON and a run of plain text, which costs the least.
 
 A request is a list of tasks, with the bytes of small files behind it; the answer is any number of frames, each a list
-of events: `[task, "chunks", headings, prefix, kind, label, numbers]` for chunks under one heading path,
+of events: `[task, "chunks", terms, headings, prefix, kind, label, numbers]` for chunks under one heading path,
 `[task, "done", title, metadata, notes, error]`, `[task, "ocr"]`, and at last `["end", wants_rest]`. Of each chunk its
 text, search tokens and content hash stand in the run of text, and four numbers in `numbers`: how long text and tokens
-are, and the locator's two (-1 for none).
+are, and the locator's two (-1 for none). Their terms stand behind all text; `terms` says how many bytes they are.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from core.ports import ParseTask, SplitterSpec
 from core.splitters.structural import RunPiece
 from core.types import Chunk, Language, Locator, Metadata
 
-HEAD: Final = struct.Struct(">II")
-"""Bytes of JSON, bytes of text."""
+HEAD: Final = struct.Struct(">III")
+"""Bytes of JSON, bytes of text, bytes of anything else."""
 MAX_FRAME: Final = 64 << 20
 FRAME_TARGET: Final = 128 << 10
 """Bytes after which a child sends what it has: the parent's event loop decodes a frame in about a millisecond."""
@@ -53,10 +53,10 @@ class Rules:
     """Process id; a child whose parent is gone ends."""
 
 
-def pack(message: object, texts: Sequence[str] = ()) -> bytes:
+def pack(message: object, texts: Sequence[str] = (), rest: Sequence[bytes] = ()) -> bytes:
     body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     text = "".join(texts).encode("utf-8", "replace")
-    return b"".join((HEAD.pack(len(body), len(text)), body, text))
+    return b"".join((HEAD.pack(len(body), len(text), sum(map(len, rest))), body, text, *rest))
 
 
 def rules_message(rules: Rules) -> bytes:
@@ -68,15 +68,13 @@ def read_message(stream: BinaryIO) -> tuple[Any, bytes] | None:
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
-    long, rest_long = HEAD.unpack(head)
-    return json.loads(stream.read(long)), stream.read(rest_long)
+    long, text_long, rest_long = HEAD.unpack(head)
+    return json.loads(stream.read(long)), stream.read(text_long + rest_long)
 
 
 def request_message(tasks: Sequence[ParseTask]) -> bytes:
     items = [[task.name, *_source_item(task.source), *_spec_item(task.splitter)] for task in tasks]
-    body = json.dumps(items, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    data = [task.source for task in tasks if isinstance(task.source, bytes)]
-    return b"".join((HEAD.pack(len(body), sum(map(len, data))), body, *data))
+    return pack(items, rest=[task.source for task in tasks if isinstance(task.source, bytes)])
 
 
 def _spec_item(spec: SplitterSpec) -> tuple[int, int, bool, str]:
@@ -96,17 +94,18 @@ def tasks_of(request: Sequence[Sequence[Any]], data: bytes) -> list[ParseTask]:
     return tasks
 
 
-def chunk_parts(piece: RunPiece, numbers: list[int], texts: list[str]) -> None:
-    """Add a chunk to the numbers and to the texts of a message."""
-    text, tokens, content_hash, first, last = piece
+def chunk_parts(piece: RunPiece, numbers: list[int], texts: list[str], terms: list[bytes]) -> None:
+    """Add a chunk to the numbers, texts and terms of a message."""
+    text, tokens, its_terms, content_hash, first, last = piece
     texts += (text, tokens, content_hash)
+    terms.append(its_terms)
     numbers += (len(text), len(tokens), -1 if first is None else first, -1 if last is None else last)
 
 
 class Frame:
     """A frame as it came: its events, and the texts of its chunks, to be taken in order."""
 
-    def __init__(self, body: bytes, text: bytes) -> None:
+    def __init__(self, body: bytes, text: bytes, terms: bytes = b"") -> None:
         """Raises Nonsense where the outer shape is wrong, or a text holds what no database takes."""
         try:
             self.events: list[list[Any]] = json.loads(body)
@@ -120,6 +119,15 @@ class Frame:
         if b"\\ud" in body or b"\\u00" in body:
             _refuse_bad_characters(self.events)
         self._at = 0
+        self._terms = terms
+        self._terms_at = 0
+
+    def terms(self, long: object) -> bytes:
+        """The next so many bytes of terms. Raises Nonsense."""
+        if type(long) is not int or not 0 <= long <= len(self._terms) - self._terms_at:
+            raise Nonsense("no terms of that length")
+        self._terms_at += long
+        return self._terms[self._terms_at - long : self._terms_at]
 
     def chunks(self, values: Sequence[Any], number: int) -> list[Chunk]:
         """Those of a "chunks" event, counted from `number` on. Raises Nonsense for anything but what a child makes."""

@@ -15,7 +15,7 @@ from itertools import accumulate
 from operator import sub
 from typing import Final, TypeAlias
 
-from core.analyzer import ascii_word_text
+from core.analyzer import ascii_word_text, term, terms
 from core.sentences import LINE_END, can_end, ends_at_line, ends_at_word
 from core.splitters.counting import TokenCounter
 from core.splitters.packing import even_size
@@ -39,9 +39,10 @@ _DIGITS: Final = str.maketrans("123456789", "0" * 9)
 _NUMBERED: Final = re.compile(r"([A-Z]?[a-z]{2,20})(0{5,20})[,;:.!?)]*")
 """A name with a long number, as `item471147`, its digits written as zeros."""
 
-_Word: TypeAlias = tuple[int, str, str]
+_Word: TypeAlias = tuple[int, str, str, bytes]
 """Its width with the blank behind it, and in the 32 bits below that its tokens as the embedder counts; its sort; and
-its search tokens with a space before each."""
+its search tokens with a space before each, and their terms."""
+_Shape: TypeAlias = tuple[int, str, str, bytes, int, str, int]
 
 
 class Words(dict[str, _Word]):
@@ -50,15 +51,18 @@ class Words(dict[str, _Word]):
     def __init__(self, count: TokenCounter) -> None:
         super().__init__()
         self._count = count
-        self._shapes: dict[str, tuple[int, str, str, int, str, int] | None] = {}
+        self._shapes: dict[str, _Shape] = {}
 
     def __missing__(self, word: str) -> _Word:
         shape = word.translate(_DIGITS)
         if shape != word and (like := self._shapes.get(shape) or self._shape(shape)):
-            size, sort, stem, start, name, stop = like
+            size, sort, stem, stem_term, start, name, stop = like
             number = word[start:stop]
-            return size or self._size(word), sort, f"{stem} {number} {name}{number}"  # too many to be kept
-        found = (self._size(word), can_end(word), ascii_word_text(word))
+            whole = name + number
+            tokens = f"{stem} {number} {whole}"  # too many to be kept
+            return size or self._size(word), sort, tokens, stem_term + term(number) + term(whole)
+        tokens = ascii_word_text(word)
+        found = (self._size(word), can_end(word), tokens, terms(tokens))
         if len(word) <= _LONGEST_KEPT:
             if len(self) >= _KEPT:
                 self.clear()
@@ -68,14 +72,15 @@ class Words(dict[str, _Word]):
     def _size(self, word: str) -> int:
         return ((len(word) + 1) << _TOKENS) + self._count(word)
 
-    def _shape(self, shape: str) -> tuple[int, str, str, int, str, int] | None:
+    def _shape(self, shape: str) -> _Shape | None:
         """What all words of a name and a long number have in common that differ in their digits only."""
         found = _NUMBERED.fullmatch(shape)
         if found is None:
             return None
         name = found[1]
         size = self._size(shape) if self._count.is_blind_to_digits else 0
-        like = size, can_end(shape), ascii_word_text(name), len(name), name.lower(), found.end(2)
+        stem = ascii_word_text(name)
+        like = size, can_end(shape), stem, terms(stem), len(name), name.lower(), found.end(2)
         if len(self._shapes) >= _KEPT:
             self._shapes.clear()
         self._shapes[shape] = like
@@ -96,13 +101,15 @@ class Prose:
     """The sentence behind each paragraph."""
     tokens: Sequence[str]
     """Search tokens of each word, with a space before each."""
+    terms: Sequence[bytes]
+    """The same as `analyzer.terms`."""
 
 
 def read(text: str, count: TokenCounter, words: Words) -> Prose | None:
     """None where the text needs the closer look of `Cutter`."""
     if not text.isascii() or _ODD.search(text) or text[:1].isspace() or text[-1:].isspace() or not count.is_sum(text):
         return None
-    sizes, sorts, tokens = zip(*map(words.__getitem__, text.replace("\n", " ").split(" ")), strict=True)
+    sizes, sorts, tokens, hashes = zip(*map(words.__getitem__, text.replace("\n", " ").split(" ")), strict=True)
     sums = [0, *accumulate(sizes)]
     found, paragraphs = _begins(text, "".join(sorts), sums)
     firsts = sorted({0, *found, *paragraphs})
@@ -112,7 +119,7 @@ def read(text: str, count: TokenCounter, words: Words) -> Prose | None:
     lengths = [max(one & _ALL_TOKENS, one >> _LONGEST) for one in map(sub, at[1:], at)]
     begins = [one >> _TOKENS for one in at]
     stops = [bisect_left(firsts, word) for word in (*paragraphs, len(sizes))]
-    return Prose(begins, firsts, lengths, stops, tokens)
+    return Prose(begins, firsts, lengths, stops, tokens, hashes)
 
 
 def _begins(text: str, sorts: str, sums: Sequence[int]) -> tuple[list[int], list[int]]:

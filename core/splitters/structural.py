@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeAlias
 
-from core.analyzer import token_text
+from core.analyzer import terms, token_text
 from core.ports import SplitterSpec
 from core.splitters.counting import TokenCounter
 from core.splitters.packing import Lines, pack, render
@@ -32,10 +32,10 @@ _WORDLESS = re.compile(r"[\d\W_]*")
 _SEPARATORS = re.compile(r"[\s_.-]+")
 _BETWEEN = " > "
 
-RunPiece: TypeAlias = tuple[str, str, str, int | None, int | None]
-"""Text, search tokens, content hash, and the locator's numbers of a chunk."""
-_Text: TypeAlias = tuple[str, str, int | None, int | None]
-"""Text, its search tokens with a space before each, and the locator's numbers."""
+RunPiece: TypeAlias = tuple[str, str, bytes, str, int | None, int | None]
+"""Text, search tokens and their terms, content hash, and the locator's numbers of a chunk."""
+_Text: TypeAlias = tuple[str, str, bytes, int | None, int | None]
+"""Text, its search tokens with a space before each, their terms, and the locator's numbers."""
 
 
 class Run(NamedTuple):
@@ -84,7 +84,7 @@ class StructuralSplitter:
         """Pure: the same input always gives the same chunks."""
         chunks: list[Chunk] = []
         for run in self.runs(parsed, name):
-            for text, tokens, content_hash, first, last in run.pieces:
+            for text, tokens, _terms, content_hash, first, last in run.pieces:
                 embed_text = run.prefix + text
                 locator = Locator(run.place.kind, run.place.label, first, last)
                 chunks.append(Chunk(len(chunks), text, tokens, content_hash, run.headings, locator, embed_text))
@@ -101,9 +101,10 @@ class StructuralSplitter:
             yield Run(group.headings, prefix, group.sections[0].locator, self._pieces(group, prefix, found))
 
     def _pieces(self, group: _Group, prefix: str, found: str) -> Iterator[RunPiece]:
-        for text, tokens, first, last in self._prose(group) or self._texts(group):
+        found_terms = terms(found)
+        for text, tokens, its_terms, first, last in self._prose(group) or self._texts(group):
             content_hash = blake2b((prefix + text).encode(), digest_size=20).hexdigest()
-            yield text, (found + tokens).strip(), content_hash, first, last
+            yield text, (found + tokens).strip(), found_terms + its_terms, content_hash, first, last
 
     def _prose(self, group: _Group) -> Iterator[_Text] | None:
         """As `_texts`, where the fast way does."""
@@ -116,7 +117,8 @@ class StructuralSplitter:
 
     def _texts(self, group: _Group) -> Iterator[_Text]:
         for text, locator in self._rendered(group):
-            yield text, f" {token_text(text)}", locator.first, locator.last
+            tokens = f" {token_text(text)}"
+            yield text, tokens, terms(tokens), locator.first, locator.last
 
     def _rendered(self, group: _Group) -> Iterator[tuple[str, Locator]]:
         if group.tokens <= self._size:
@@ -183,7 +185,9 @@ def _cut(section: Section, prose: Prose, cuts: Iterator[tuple[int, int]]) -> Ite
     for first, last in cuts:
         start, end = begins[first], begins[last]
         if text := whole[start:end].strip():
-            yield text, "".join(prose.tokens[words[first] : words[last]]), *lines.between(start, start + len(text))
+            between = slice(words[first], words[last])
+            tokens, hashes = "".join(prose.tokens[between]), b"".join(prose.terms[between])
+            yield text, tokens, hashes, *lines.between(start, start + len(text))
 
 
 def title_of(name: str) -> str:

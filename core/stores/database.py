@@ -19,7 +19,7 @@ CHUNK_BITS: Final = 20
 """A chunk's row id is its document's row id shifted by so many bits, plus its number."""
 
 _FORMAT: Final = 1
-_PAGE_SIZE: Final = 8192  # several chunks a page, and little lost at a block's end
+_PAGE_SIZE: Final = 16384  # many chunks a page: the fewer pages, the less it costs to write them
 _SCHEMA: Final = """
 CREATE TABLE generations (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

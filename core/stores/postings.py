@@ -6,7 +6,6 @@ times as long to rank (`bench/search.py`). The file keeps each chunk's tokens as
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core.analyzer import TERM_BYTES, terms
+
 K1: Final = 1.2
 B: Final = 0.75
 
@@ -22,9 +23,6 @@ MAX_ROWS: Final = 1 << 24
 """Chunks of one index at most; the other 40 bits of a key tell terms apart."""
 
 _MAX_COUNT: Final = 65_535
-_CACHED_TERMS: Final = 300_000
-_SHORT_NUMBER: Final = 4
-"""What ends in a digit and is longer seldom comes again."""
 
 U64 = NDArray[np.uint64]
 Lengths = NDArray[np.uint32]
@@ -58,36 +56,10 @@ class Postings:
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
 
-_HASH: Final = hashlib.blake2b(digest_size=8)
-
-
-class _Terms(dict[str, bytes]):
-    """Token -> eight bytes of its hash, little-endian; emptied before it grows without end."""
-
-    def __missing__(self, token: str) -> bytes:
-        hasher = _HASH.copy()
-        hasher.update(token.encode("utf-8", "surrogatepass"))
-        found = hasher.digest()
-        if len(token) <= _SHORT_NUMBER or not token[-1].isdigit():
-            if len(self) >= _CACHED_TERMS:
-                self.clear()
-            self[token] = found
-        return found
-
-
-_TERMS: Final = _Terms()
-
-
 def analyse(tokens: Sequence[str]) -> tuple[bytes, bytes]:
     """What the file keeps of chunks' tokens (each a string with spaces between): how many each has, and all of them."""
-    known = _TERMS.__getitem__
-    lengths: list[int] = []
-    terms: list[bytes] = []
-    for text in tokens:  # chunk by chunk, so that other threads get their turn in between
-        found = b"".join(map(known, text.split()))
-        lengths.append(len(found) // 8)
-        terms.append(found)
-    return np.array(lengths, np.uint32).tobytes(), b"".join(terms)
+    found = [terms(text) for text in tokens]  # chunk by chunk, so that other threads get their turn in between
+    return np.array([len(one) // TERM_BYTES for one in found], np.uint32).tobytes(), b"".join(found)
 
 
 def index(first_row: int, lengths: Lengths, terms: bytes) -> Postings:
@@ -114,7 +86,7 @@ def bm25(
     average = max(float(np.mean(lengths if alive is None else lengths[alive])), 1.0)
     norms = (K1 * (1 - B) + (K1 * B / average) * lengths).astype(np.float32)
     for token in frequencies:
-        term = np.uint64(int.from_bytes(_TERMS[token], "little")) & _TERM
+        term = np.uint64(int.from_bytes(terms(token), "little")) & _TERM
         found = [(segment, segment.find(term)) for segment in segments]
         frequency = sum(_frequency(segment.rows[where], alive) for segment, where in found)
         frequencies[token] = frequency

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import core
+from core.analyzer import terms
 from core.errors import Unavailable
 from core.parse import process, wire
 from core.parse.pool import ParserPool
@@ -69,6 +70,7 @@ async def test_chunks_come_back_as_the_splitter_made_them(pool: ParserPool, writ
     text = "---\ntitle: Lamps\nyear: 2026\n---\n# Lamps\n\nA lamp is bright.\n\n## 保修\n\n灯具保修两年。\n"
     (result,) = await results(pool, write(("docs/lamps.md", text)))
     assert (result.title, result.error, result.metadata) == ("Lamps", "", {"title": "Lamps", "year": 2026})
+    assert result.terms == terms(" ".join(chunk.tokens for chunk in result.chunks))
     assert [(c.number, c.text, c.headings, c.locator) for c in result.chunks] == [
         (0, "A lamp is bright.", ("Lamps",), Locator("lines", "", 7, 7)),
         (1, "灯具保修两年。", ("Lamps", "保修"), Locator("lines", "", 11, 11)),
@@ -455,24 +457,30 @@ async def test_where_no_process_starts_the_caller_is_told(write: Write, monkeypa
 
 # ---------------------------------------------------------------- what comes back is checked
 HASH = "ab" * 20
-PIECE = ("text «灯»", "tokens", HASH, 1, None)
+TERM = b"\xff" * 8
+PIECE = ("text «灯»", "tokens", TERM, HASH, 1, None)
 GOOD: list[Any] = [["h"], "T\n", "page", "", [8, 6, 1, -1]]
 
 
-def frame(events: object, texts: Sequence[str] = ()) -> wire.Frame:
-    message = wire.pack(events, texts)
-    long, _ = wire.HEAD.unpack(message[: wire.HEAD.size])
-    return wire.Frame(message[wire.HEAD.size :][:long], message[wire.HEAD.size + long :])
+def frame(events: object, texts: Sequence[str] = (), terms: Sequence[bytes] = ()) -> wire.Frame:
+    message = wire.pack(events, texts, terms)
+    long, text_long, _ = wire.HEAD.unpack(message[: wire.HEAD.size])
+    start = wire.HEAD.size + long
+    return wire.Frame(message[wire.HEAD.size : start], message[start:][:text_long], message[start + text_long :])
 
 
 def test_chunks_survive_the_way() -> None:
     texts: list[str] = []
     numbers: list[int] = []
-    for piece in (PIECE, ("", "", HASH, 3, 4), ("more", "", HASH, 3, 4)):
-        wire.chunk_parts(piece, numbers, texts)
-    got = frame([[0, "chunks", ["h", "灯"], "T\n", "sheet", "S", numbers]], texts)
+    terms: list[bytes] = []
+    for piece in (PIECE, ("", "", b"", HASH, 3, 4), ("more", "", 2 * TERM, HASH, 3, 4)):
+        wire.chunk_parts(piece, numbers, texts, terms)
+    got = frame([[0, "chunks", 24, ["h", "灯"], "T\n", "sheet", "S", numbers]], texts, terms)
+    assert got.terms(got.events[0][2]) == 3 * TERM
+    with pytest.raises(Nonsense):
+        got.terms(1)
     at = Locator("sheet", "S", 3, 4)
-    assert got.chunks(got.events[0][2:], 5) == [
+    assert got.chunks(got.events[0][3:], 5) == [
         Chunk(5, "text «灯»", "tokens", HASH, ("h", "灯"), Locator("sheet", "S", 1, None), "T\ntext «灯»"),
         Chunk(6, "", "", HASH, ("h", "灯"), at, "T\n"),
         Chunk(7, "more", "", HASH, ("h", "灯"), at, "T\nmore"),
@@ -503,9 +511,10 @@ def _wrong(at: int, value: object) -> list[Any]:
 )
 def test_a_chunk_that_is_none_is_nonsense(values: list[Any]) -> None:
     """Fails when what a child sends is believed."""
-    assert frame([[0, "ocr"]], PIECE[:3]).chunks(GOOD, 0)
+    texts = (PIECE[0], PIECE[1], HASH)
+    assert frame([[0, "ocr"]], texts).chunks(GOOD, 0)
     with pytest.raises(Nonsense):
-        frame([[0, "chunks", *values]], PIECE[:3]).chunks(values, 0)
+        frame([[0, "chunks", 0, *values]], texts).chunks(values, 0)
 
 
 @pytest.mark.parametrize("events", [{}, [1], [[]], [[0]], "x", None])
@@ -531,8 +540,8 @@ FAKE = """
 import sys, json
 sys.path.insert(0, sys.argv[1])
 from core.parse import wire
-MUCH = [0, "chunks", [], "", "", "", [9**6, 0, -1, -1]]
-NONE = [0, "chunks", [], "", "", "", [0, 0, -1, -1] * 999]
+MUCH = [0, "chunks", 0, [], "", "", "", [9**6, 0, -1, -1]]
+NONE = [0, "chunks", 0, [], "", "", "", [0, 0, -1, -1] * 999]
 source, sink = sys.stdin.buffer, sys.stdout.buffer
 wire.read_message(source)
 sink.write(wire.pack([["ready", "hook"]])); sink.flush()
@@ -556,6 +565,7 @@ while wire.read_message(source) is not None:
         "sink.write(wire.pack([[0, 'shell', 'x']]))",
         "sink.write(wire.pack({}))",
         "sink.write(wire.pack([[0, 'chunks', [[9**9] * 10]]]))",
+        "sink.write(wire.pack([[0, 'chunks', 8, [], '', '', '', [0, 0, -1, -1]]], ['x' * 40], [b'x']))",
         "[sink.write(wire.pack([MUCH], ['x' * (9**6 + 40)])) for _ in range(40)]",
         "[sink.write(wire.pack([NONE], ['x' * 40 * 999])) for _ in range(999)]",
         "sys.exit(0)",

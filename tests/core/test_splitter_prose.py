@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core.analyzer import token_text
+from core.analyzer import terms, token_text
 from core.splitters.counting import token_counter
 from core.splitters.packing import Lines, render
 from core.splitters.packing import pack as pack_pieces
@@ -43,7 +43,9 @@ def fast(section: Section, size: int, overlap: int) -> list[Cut] | None:
     for first, last in cuts:
         start = prose.begins[first]
         text = section.text[start : prose.begins[last]].strip()
-        tokens = "".join(prose.tokens[prose.words[first] : prose.words[last]])
+        between = slice(prose.words[first], prose.words[last])
+        tokens = "".join(prose.tokens[between])
+        assert b"".join(prose.terms[between]) == terms(tokens)
         found.append((text, tokens[1:], *lines.between(start, start + len(text))))
     return found
 
