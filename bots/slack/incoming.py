@@ -145,8 +145,10 @@ class Incoming:
                         await self._intake.take(event)
                     case Thumb(value=0):
                         await self._bring(await self._left_over(event, team), team)
-                    case Mention() | Thumb() | Press():
+                    case Mention() | Thumb():
                         await self._bring(event, team)
+                    case Press():
+                        self._later(self._bring(event, team))
 
     async def _left_over(self, thumb: Thumb, team: str) -> Thumb:
         """A reaction was removed: the person's other thumb, where it stands, counts now."""
@@ -210,8 +212,9 @@ class Incoming:
                 event = events.shortcut_of(body, workspace.bot_user)
                 if isinstance(event, Mention):
                     self._later(self._slack.respond(url, blocks.private(_searching(event))))
-                if event is not None:
                     await self._bring(event, team)
+                elif event is not None:
+                    self._later(self._bring(event, team))
             case "view_submission" if (body.get("view") or {}).get("callback_id") == events.WHY:
                 reason = events.reason_of(body)
                 if reason.reason:
@@ -225,14 +228,18 @@ class Incoming:
             user = str((body.get("user") or {}).get("id", ""))
             self._later(self._saying.share(str(action.get("value", "")), user, url))
             return
-        event = events.button_of(body)
-        if event is None:
-            return
-        await self._bring(event, team)
-        if isinstance(event, Thumb) and event.value < 0:
-            self._later(self._saying.ask_why(team, str(body.get("trigger_id", "")), event))
-        if isinstance(event, Press) and event.control == "resolved":
-            self._later(self._saying.resolved(str((body.get("message") or {}).get("text", "")), url))
+        match events.button_of(body):
+            case Thumb() as thumb:
+                await self._bring(thumb, team)
+                if thumb.value < 0:
+                    self._later(self._saying.ask_why(team, str(body.get("trigger_id", "")), thumb))
+            case Press() as press:  # may take longer than Slack waits for us
+                self._later(self._press(press, body, team, url))
+
+    async def _press(self, press: Press, body: JSON, team: str, url: str) -> None:
+        await self._bring(press, team)
+        if press.control == "resolved":
+            await self._saying.resolved(str((body.get("message") or {}).get("text", "")), url)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it after the acknowledgement; what fails there is logged, and nothing more."""
