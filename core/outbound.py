@@ -51,6 +51,10 @@ _TOKEN: Final = re.compile(
     re.IGNORECASE,
 )
 _HELD_WORD: Final = re.compile(r"[^\s\u3000-\u303f\u3400-\u9fff\uff00-\uffef]+\Z")
+_WORD: Final = "-A-Za-z0-9,;!'\"()=+_*"
+_WORD_END: Final = r" \u4e00-\u9fff，。、；：！？（）"
+_PLAIN: Final = re.compile(f"((?:[{_WORD}{_WORD_END}]*[{_WORD_END}])?)[{_WORD}]*")
+"""What can be no part of a link or of code: most of most answers. The group is what `_HELD_WORD` does not hold back."""
 
 
 def safe_markdown(text: str, allowed_urls: Collection[str] = ()) -> str:
@@ -82,6 +86,11 @@ class Outlet:
 
     def feed(self, text: str) -> str:
         """What can be let out now."""
+        if self._line_begun and not self._fence and not self._return:
+            rest = self._held + text
+            if len(rest) <= _LONGEST_HELD and (plain := _PLAIN.fullmatch(rest)):
+                self._held = rest[plain.end(1) :]
+                return plain[1]
         text = self._return + text
         self._return = "\r" if text.endswith("\r") else ""  # perhaps half of a line end
         self._held = visible(self._held + text.removesuffix("\r"))
