@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.analyzer import TERM_BYTES, terms
+from core.analyzer import term as hashed
 
 K1: Final = 1.2
 B: Final = 0.75
@@ -86,7 +87,7 @@ def bm25(
     average = max(float(np.mean(lengths if alive is None else lengths[alive])), 1.0)
     norms = (K1 * (1 - B) + (K1 * B / average) * lengths).astype(np.float32)
     for token in frequencies:
-        term = np.uint64(int.from_bytes(terms(token), "little")) & _TERM
+        term = np.uint64(int.from_bytes(hashed(token), "little")) & _TERM
         found = [(segment, segment.find(term)) for segment in segments]
         frequency = sum(_frequency(segment.rows[where], alive) for segment, where in found)
         frequencies[token] = frequency
