@@ -261,6 +261,14 @@ async def test_conversations_follow_topics_and_replies(front: Front, bot: Bot, t
     assert not any("summer" in text for text in histories[-1]), "another topic begins anew"
 
 
+async def test_the_message_replied_to_is_known(front: Front, bot: Bot, town: Town) -> None:
+    theirs = town.server.say(town.group, town.bob, "The Oslo office closes in July.")
+    question = town.asks("what does that mean for annual leave?", reply_to=theirs)
+    await bot.answered(question)
+    shown = [turn.text for prompt, _ in front.house.engine.asked for turn in prompt.turns]
+    assert any("The Oslo office closes in July." in text for text in shown)
+
+
 async def test_commands(front: Front, bot: Bot, town: Town) -> None:
     asked = town.server.say(town.group, town.alice, "/ask@kvasir_bot how long is annual leave?")
     await bot.answered(asked)
