@@ -36,7 +36,8 @@ class PrivateSurface(Rendering):
         self._token = mention.extra["token"]
         self._mine: set[str] = set()
         """Messages of this answer that we know of."""
-        self._tried = False
+        self._settled = False
+        """The interaction has its answer, or can have none any more."""
         self.tempo = mention.message_id
 
     async def working(self, part: Part) -> None:
@@ -54,9 +55,8 @@ class PrivateSurface(Rendering):
 
     async def _first(self, body: JSON) -> JSON | None:
         """The message that answers the interaction; None where it has its answer already."""
-        if self._mine or self._tried:
+        if self._mine or self._settled:
             return None
-        self._tried = True
         try:
             answer = await self._calls.do(
                 "POST",
@@ -69,8 +69,10 @@ class PrivateSurface(Rendering):
         except Refusal as error:
             if error.code != ALREADY_ANSWERED:
                 raise
+            self._settled = True
             return None
         except Gone:  # the interaction itself lives for three seconds only, what answers it for longer
+            self._settled = True
             return None
         self._opened(self._token)
         message: JSON = answer["resource"]["message"]
@@ -86,6 +88,7 @@ class PrivateSurface(Rendering):
         return sent
 
     async def _in_private(self, part: Part, controls: Controls) -> str:
+        self._opened(self._token)
         chat = await self._calls.do("POST", "/users/@me/channels", {"recipient_id": self._mention.extra["user"]})
         message = await self._calls.do("POST", MESSAGES, body_of(part, controls), channel_id=chat["id"])
         return post_of(int(chat["id"]), int(message["id"]))

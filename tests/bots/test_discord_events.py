@@ -141,6 +141,27 @@ async def test_a_helpers_words_can_be_kept(front: Front, server: DiscordServer) 
     assert press.place == Place("discord", str(people.guild.id), str(people.general.id), str(root.id))
 
 
+async def test_an_answer_that_takes_longer_is_announced_and_then_takes_that_place(
+    front: Front, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bots.discord.desk._IN_TIME", 0.02)  # so that the test need not wait for two seconds
+    people, intake = server.world, Recorder()
+    async with listening(front, server, intake) as platform:
+        asked = server.slash(people.ann, people.general, "ask", question="how long is annual leave?")
+        await server.until(lambda: asked.answered)
+        assert asked.answered == 5
+        surface = platform.surface(intake.mention())
+        first = await surface.send(surface.plain("28 days"), Controls(), "k-0")
+        second = await surface.send(surface.plain("a year"), Controls(), "k-1")
+        await surface.edit(first, surface.plain("28 days and"), Controls(again=True))
+        assert [one.text for one in asked.responses] == ["28 days and", "a year"]
+        assert {one.seen_only_by for one in asked.responses} == {people.ann}
+        assert await platform.surface(intake.mention()).find([second]) == first
+        await surface.delete(second)
+        await surface.delete(second)
+        assert [one.deleted for one in asked.responses] == [False, True]
+
+
 # ---------------------------------------------------------------- read from Discord
 async def test_a_thread_is_read_back_with_the_message_it_hangs_on(front: Front, server: DiscordServer) -> None:
     people, intake = server.world, Recorder()
