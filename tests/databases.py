@@ -73,7 +73,7 @@ class Postgres:
         """The last one to leave stops the server."""
         with self._alone():
             self._server.cleanup()
-            if not self._server.get_postmaster_info().is_running():
+            if not Path(self._folder, "postmaster.pid").exists():
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._note.write_text("")
 
