@@ -97,10 +97,15 @@ def terms(text: str) -> bytes:
 
 
 def term(token: str) -> bytes:
-    """The eight bytes of one token; `terms` remembers, this is for what seldom comes again."""
+    """The eight bytes of one token; `terms` remembers, this does not."""
+    return term_hasher(token).digest()
+
+
+def term_hasher(start: str) -> blake2b:
+    """What a token's term is the digest of, where the token goes on as the hasher is updated."""
     hasher = _HASH.copy()
-    hasher.update(token.encode("utf-8", "surrogatepass"))
-    return hasher.digest()
+    hasher.update(start.encode("utf-8", "surrogatepass"))
+    return hasher
 
 
 def query_tokens(text: str) -> list[str]:

@@ -11,11 +11,12 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import accumulate
 from operator import sub
 from typing import Final, TypeAlias
 
-from core.analyzer import ascii_word_text, term, terms
+from core.analyzer import ascii_word_text, term_hasher, terms
 from core.sentences import LINE_END, can_end, ends_at_line, ends_at_word
 from core.splitters.counting import TokenCounter
 from core.splitters.packing import even_size
@@ -42,7 +43,8 @@ _NUMBERED: Final = re.compile(r"([A-Z]?[a-z]{2,20})(0{5,20})[,;:.!?)]*")
 _Word: TypeAlias = tuple[int, str, str, bytes]
 """Its width with the blank behind it, and in the 32 bits below that its tokens as the embedder counts; its sort; and
 its search tokens with a space before each, and their terms."""
-_Shape: TypeAlias = tuple[int, str, str, bytes, int, str, int]
+_Shape: TypeAlias = tuple[int, str, str, bytes, int, int, str, blake2b]
+_NOTHING: Final = term_hasher("")
 
 
 class Words(dict[str, _Word]):
@@ -56,11 +58,14 @@ class Words(dict[str, _Word]):
     def __missing__(self, word: str) -> _Word:
         shape = word.translate(_DIGITS)
         if shape != word and (like := self._shapes.get(shape) or self._shape(shape)):
-            size, sort, stem, stem_term, start, name, stop = like
+            size, sort, stem, stem_term, start, stop, name, named = like
             number = word[start:stop]
-            whole = name + number
-            tokens = f"{stem} {number} {whole}"  # too many to be kept
-            return size or self._size(word), sort, tokens, stem_term + term(number) + term(whole)
+            tokens = f"{stem} {number} {name}{number}"  # too many to be kept
+            digits = number.encode()
+            alone, whole = _NOTHING.copy(), named.copy()
+            alone.update(digits)
+            whole.update(digits)
+            return size or self._size(word), sort, tokens, stem_term + alone.digest() + whole.digest()
         tokens = ascii_word_text(word)
         found = (self._size(word), can_end(word), tokens, terms(tokens))
         if len(word) <= _LONGEST_KEPT:
@@ -80,7 +85,9 @@ class Words(dict[str, _Word]):
         name = found[1]
         size = self._size(shape) if self._count.is_blind_to_digits else 0
         stem = ascii_word_text(name)
-        like = size, can_end(shape), stem, terms(stem), len(name), name.lower(), found.end(2)
+        start, stop = found.span(2)
+        name = name.lower()
+        like = size, can_end(shape), stem, terms(stem), start, stop, name, term_hasher(name)
         if len(self._shapes) >= _KEPT:
             self._shapes.clear()
         self._shapes[shape] = like
