@@ -31,6 +31,13 @@ ANSWER = "Annual leave is 28 days [1]."
 TAIL = "\n\n**Sources**"
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for people's eyes or a platform's health waits less."""
+    for name in ("_STREAM_PAUSE", "_FIRST_PAUSE"):
+        monkeypatch.setattr(f"bots.streaming.{name}", 0.02)
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[SlackServer]:
     async with SlackServer() as slack:
@@ -117,7 +124,7 @@ async def test_what_a_model_writes_calls_nobody(here: World) -> None:
 # ---------------------------------------------------------------- streams that end
 async def test_a_stream_that_slack_ends_is_completed_by_an_edit(here: World) -> None:
     here.server.faults.stream_appends = 0
-    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.15))
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.05))
     asked = await here.ask("How long is annual leave?")
     (answer,) = here.answers(asked)
     assert answer.body.startswith("One piece. Another piece")
@@ -128,7 +135,7 @@ async def test_a_stream_that_slack_ends_is_completed_by_an_edit(here: World) -> 
 @pytest.mark.parametrize("method", ["chat.startStream", "chat.appendStream", "chat.stopStream"])
 async def test_an_answer_lost_on_the_way_is_said_once(here: World, method: str) -> None:
     here.server.faults.lose_answers(method)
-    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.15))
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.05))
     asked = await here.ask("How long is annual leave?")
     (answer,) = here.answers(asked)
     assert answer.body.startswith("One piece. Another piece")
@@ -171,7 +178,7 @@ async def test_slack_may_want_us_to_wait(here: World, retry_after: str | None, m
 
 async def test_a_long_wait_for_one_method_holds_up_no_other(here: World) -> None:
     """Fault 87: ten minutes for streams cost neither this answer nor that of another thread."""
-    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.15))
+    here.front.house.replace_engine(FakeEngine("One piece. Another piece [1].", size=10, pause=0.05))
     here.server.faults.rate_limit("chat.appendStream", "600")
     asked = await here.ask("How long is annual leave?")
     here.server.faults.rate_limit("chat.startStream", "600")
@@ -187,7 +194,7 @@ async def test_a_long_wait_for_one_method_holds_up_no_other(here: World) -> None
 async def test_slack_may_be_unwell(here: World) -> None:
     for method in ("chat.startStream", "chat.postMessage", "chat.update", "users.info"):
         here.server.faults.refuse(method, Refusal(503, body="<html>Bad gateway</html>"))
-    here.server.delivery.retry_pauses, here.server.delivery.ack_seconds = (0.0, 0.0), 0.3
+    here.server.delivery.retry_pauses, here.server.delivery.ack_seconds = (0.0, 0.0), 0.2
     asked = await here.ask("How long is annual leave?")
     (answer,) = here.answers(asked)
     assert answer.body.startswith("Annual leave is 28 days")
