@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -298,8 +298,20 @@ def _key(place: Place, message: str) -> dict[str, str]:
 
 def to_json(mention: Mention) -> dict[str, Any]:
     """A mention of a chat platform as JSON; `from_json` gives the same again."""
-    values = asdict(replace(mention, said_at=None, filter=None))
-    return values | {"said_at": mention.said_at.isoformat() if mention.said_at else None}
+    return {
+        **_fields(mention),
+        "place": _fields(mention.place),
+        "person": _fields(mention.person),
+        "files": [_fields(file) for file in mention.files],
+        "extra": dict(mention.extra),
+        "filter": None,
+        "said_at": mention.said_at.isoformat() if mention.said_at else None,
+    }
+
+
+def _fields(value: Mention | Place | Person | ChatFile) -> dict[str, Any]:
+    """By name, as they are; `dataclasses.asdict` would copy all that is in them."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}
 
 
 def from_json(kept: dict[str, Any]) -> Mention:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -19,7 +20,7 @@ from core.ports import Engine
 from core.prompt import disarmed
 from core.rewrite import chinese, english
 from core.texts import text_language
-from core.types import PastTurn, Prompt, Sampling, Turn
+from core.types import Language, PastTurn, Prompt, Sampling, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +65,17 @@ async def standalone_by_engine(
 
 def _prompt(question: str, history: Sequence[PastTurn]) -> Prompt:
     language = text_language(question)
-    instructions = (files("configs") / "prompts" / f"rewrite.{language}.md").read_text("utf-8").strip()
     lines = []
     for past in history[-_ENGINE_TURNS:]:
         lines += [f"Q: {disarmed(past.question)[:500]}", f"A: {disarmed(past.answer)[:500]}"]
     lines.append(f"Last Q: {disarmed(question)[:2000]}")
-    turns = (Turn("system", instructions), Turn("user", "\n".join(lines)))
+    turns = (Turn("system", _instructions(language)), Turn("user", "\n".join(lines)))
     return Prompt(turns, question, (), language)
+
+
+@cache
+def _instructions(language: Language) -> str:
+    return (files("configs") / "prompts" / f"rewrite.{language}.md").read_text("utf-8").strip()
 
 
 async def _said(engine: Engine, prompt: Prompt) -> str:
