@@ -988,7 +988,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Telegram gives bots no files above 20 MB; «{name}» is larger. A local Bot API server gives all.",
         "Telegram 不向机器人提供超过 20 MB 的文件，“{name}”过大；可改用本地 Bot API 服务器。",
     ),
-    "telegram_check_token": ("token", "令牌"),
+    "telegram_check_token": ("Telegram: token", "Telegram：令牌"),
     "telegram_check_off": (
         "Telegram is off: set KVASIR_TELEGRAM__TOKEN to the token that BotFather gives.",
         "Telegram 未启用：请将 KVASIR_TELEGRAM__TOKEN 设为 BotFather 提供的令牌。",
@@ -997,13 +997,13 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Telegram refuses the token ({error}); take the current one from BotFather: /mybots, API Token.",
         "Telegram 拒绝了该令牌（{error}）；请在 BotFather 的 /mybots 中查看当前的 API Token。",
     ),
-    "telegram_check_reach": ("connection", "连接"),
+    "telegram_check_reach": ("Telegram: connection", "Telegram：连接"),
     "telegram_check_unreachable": (
         "The Bot API does not answer ({error}); where Telegram is blocked, set telegram.proxy.",
         "Bot API 没有响应（{error}）；如 Telegram 被屏蔽，请设置 telegram.proxy。",
     ),
     "telegram_check_bot": ("the bot is @{name}", "机器人为 @{name}"),
-    "telegram_check_groups": ("groups", "群组"),
+    "telegram_check_groups": ("Telegram: groups", "Telegram：群组"),
     "telegram_check_no_groups": (
         "The bot cannot be added to groups; allow it at BotFather: /setjoingroups.",
         "机器人无法加入群组；请在 BotFather 用 /setjoingroups 允许。",
@@ -1016,13 +1016,13 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "privacy mode is off: the bot reads everything said in its groups, which only the mode «auto» needs",
         "隐私模式已关闭：机器人会收到群内所有消息，仅 auto 模式需要",
     ),
-    "telegram_check_guests": ("guest mode", "访客模式"),
+    "telegram_check_guests": ("Telegram: guest mode", "Telegram：访客模式"),
     "telegram_check_guest": (
         "on: the bot answers where it is mentioned as a guest",
         "已开启：在未加入的聊天中被提及也会回答",
     ),
     "telegram_check_no_guest": ("off; BotFather can turn it on", "未开启；可在 BotFather 中开启"),
-    "telegram_check_updates": ("updates", "更新"),
+    "telegram_check_updates": ("Telegram: updates", "Telegram：更新"),
     "telegram_check_polling": ("by polling; no webhook stands in the way", "长轮询；没有其他 webhook"),
     "telegram_check_other_hook": (
         "A webhook is set to {url}; Kvasir removes it when it starts, so another program there hears nothing more.",
@@ -1037,7 +1037,12 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Telegram cannot deliver: {error}; {count} updates wait. Look at the proxy in front of telegram.webhook_port.",
         "Telegram 无法投递：{error}；有 {count} 条更新在等待。请检查 telegram.webhook_port 前的代理。",
     ),
-    "telegram_check_allowed": ("who may ask", "可提问者"),
+    "telegram_check_time": ("Telegram: clock", "Telegram：时钟"),
+    "telegram_check_clock": (
+        "This machine's clock is {seconds} s off, so questions look older or newer than they are. Set the clock.",
+        "本机时钟相差 {seconds} 秒，会误判提问时间，请校准时钟。",
+    ),
+    "telegram_check_allowed": ("Telegram: who may ask", "Telegram：可提问者"),
     "telegram_check_everybody": (
         "everybody who finds the bot; telegram.allowed limits that to users and chats",
         "任何找到机器人的人；可用 telegram.allowed 限定用户和聊天",
