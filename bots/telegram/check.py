@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from core.doctor import Finding
 from core.errors import ConfigError
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from bots.telegram.client import Client
     from core.settings import Settings
+
+_MOST_SKEW: Final = 60.0
+"""Seconds our clock may differ from Telegram's."""
 
 
 async def check(settings: Settings) -> AsyncIterator[Finding]:
@@ -51,6 +55,10 @@ async def _connected(client: Client, settings: Settings) -> AsyncIterator[Findin
     yield Finding(what, True, tell("telegram_check_bot", name=me.username or ""))
     for finding in _rights(me):
         yield finding
+    if (theirs := await client.clock()) is not None:
+        skew = abs(time.time() - theirs)
+        says = tell("telegram_check_clock", seconds=int(skew)) if skew > _MOST_SKEW else tell("doctor_works")
+        yield Finding(tell("telegram_check_time"), skew <= _MOST_SKEW, says)
     yield await _delivery(client, settings)
     everybody = not settings.telegram.allowed
     says = tell("telegram_check_everybody") if everybody else tell("telegram_check_some")

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -58,6 +59,10 @@ T = TypeVar("T")
 
 class NotModified(DeliveryError):
     """The message says that already."""
+
+
+class Crowded(Unreachable):
+    """Another program asks for the same bot's updates."""
 
 
 class RawUpdates(GetUpdates):
@@ -111,8 +116,8 @@ class Client:
         base = settings.api_base
         server = TelegramAPIServer.from_base(base, is_local=settings.local_files) if base else PRODUCTION
         try:
-            session = _Session(api=server, proxy=settings.proxy or None, timeout=_CALL_SECONDS)
-            self.bot = Bot(token, session=session)
+            self._session = _Session(api=server, proxy=settings.proxy or None, timeout=_CALL_SECONDS)
+            self.bot = Bot(token, session=self._session)
         except TokenValidationError as error:
             raise ConfigError(tell("telegram_bad_token")) from error
         except ValueError as error:
@@ -153,6 +158,19 @@ class Client:
                 return await self._within(moved, seconds or self.seconds)
             except _FAILURES as error:
                 raise self._translated(error) from self._harmless(error)
+
+    async def clock(self) -> float | None:
+        """The server's time in seconds since 1970; None where it does not say. Raises Unreachable."""
+        url = self.bot.session.api.api_url(self.bot.token, "getMe")
+        async with self.connected():
+            try:
+                session = await self._session.create_session()
+                async with asyncio.timeout(self.seconds), session.get(url) as response:
+                    return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+            except ValueError:
+                return None
+            except (aiohttp.ClientError, *_FAILURES) as error:  # its text may hold the address with the token
+                raise Unreachable(type(error).__name__) from None
 
     def _translated(self, error: Exception) -> DeliveryError:
         """What a failure means to us, in words without the token."""
@@ -207,11 +225,13 @@ def _read_file(path: str, most: int) -> bytes:
     return got
 
 
-def meaning(error: TelegramAPIError) -> type[NotModified | Gone | Refused | Unreachable]:
+def meaning(error: TelegramAPIError) -> type[NotModified | Gone | Refused | Crowded | Unreachable]:
     """What a refusal of the Bot API is to us."""
     if isinstance(error, TelegramEntityTooLarge):
         return Refused
-    if isinstance(error, TelegramNetworkError | TelegramServerError | TelegramConflictError):
+    if isinstance(error, TelegramConflictError):
+        return Crowded
+    if isinstance(error, TelegramNetworkError | TelegramServerError):
         return Unreachable
     if isinstance(error, TelegramBadRequest):
         if _UNCHANGED in error.message:

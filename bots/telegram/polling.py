@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from aiogram.methods import TelegramMethod
 
 from bots.errors import DeliveryError, Limited, Refused, Unreachable
-from bots.telegram.client import Client, RawUpdates
+from bots.telegram.client import Client, Crowded, RawUpdates
 from core.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ T = TypeVar("T")
 POLL_SECONDS: Final = 30
 _ANSWER_SECONDS: Final = 10
 """What a poll may take longer than it was to wait; then the connection is dead."""
+_TURN_SECONDS: Final = 5.0
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 
@@ -65,7 +66,7 @@ async def persistently(client: Client, method: TelegramMethod[T]) -> T:
 
 async def poll(client: Client, allowed: Sequence[str], take: Take) -> None:
     """Hand every update to `take` until cancelled. Raises Refused when the token is not valid any more."""
-    waits = Waits()
+    waits, crowded = Waits(), False
     offset = 0
     while True:
         asked = RawUpdates(offset=offset or None, timeout=POLL_SECONDS, allowed_updates=list(allowed))
@@ -73,6 +74,13 @@ async def poll(client: Client, allowed: Sequence[str], take: Take) -> None:
             updates: Any = await client.call(asked, seconds=POLL_SECONDS + _ANSWER_SECONDS)
         except Refused:
             raise
+        except Crowded:  # another process with our token: it takes turns with us, and no question is lost
+            if not crowded:
+                logger.warning("another program asks Telegram for this bot's updates, too")
+            crowded = True
+            await waits.wait(_TURN_SECONDS)
+            waits.over()
+            continue
         except DeliveryError as error:
             if not waits.troubled:
                 logger.warning("Telegram gives no updates (%s); trying on", error)

@@ -8,9 +8,11 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -369,23 +371,27 @@ async def findings(server_url: str, token: str, **more: Any) -> dict[str, tuple[
     return {finding.what: (finding.ok, finding.says) async for finding in check(settings)}
 
 
-async def test_the_doctor_says_what_is_missing(town: Town) -> None:
+async def test_the_doctor_says_what_is_missing(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     server = town.server
     good = await findings(server.url, server.token)
     assert all(ok for ok, _ in good.values())
-    assert good["token"][1] == "the bot is @kvasir_bot"
-    assert "everybody" in good["who may ask"][1]
-    assert "privacy mode is on" in good["groups"][1]
-    assert not (await findings("", ""))["token"][0]
-    assert "no token" in (await findings(server.url, "nonsense"))["token"][1]
-    assert "BotFather" in (await findings(server.url, "1:wrong"))["token"][1]
-    assert "telegram.proxy" in (await findings("http://127.0.0.1:9", server.token))["connection"][1]
+    assert good["Telegram: token"][1] == "the bot is @kvasir_bot"
+    assert "everybody" in good["Telegram: who may ask"][1]
+    assert "privacy mode is on" in good["Telegram: groups"][1]
+    assert not (await findings("", ""))["Telegram: token"][0]
+    assert "no token" in (await findings(server.url, "nonsense"))["Telegram: token"][1]
+    assert "BotFather" in (await findings(server.url, "1:wrong"))["Telegram: token"][1]
+    assert "telegram.proxy" in (await findings("http://127.0.0.1:9", server.token))["Telegram: connection"][1]
     hook = await findings(server.url, server.token, webhook=True, web={"public_url": "https://ask.example.org"})
-    assert "not call" in hook["updates"][1]
+    assert "not call" in hook["Telegram: updates"][1]
     server.world.mail.allowed = None
     await server.world.mail.set_webhook("http://127.0.0.1:9/other", "", 1, None)
-    assert "http://127.0.0.1:9/other" in (await findings(server.url, server.token))["updates"][1]
+    assert "http://127.0.0.1:9/other" in (await findings(server.url, server.token))["Telegram: updates"][1]
     assert server.world.mail.given.total() == 0, "a running bot is not disturbed"
+    monkeypatch.setattr("bots.telegram.check.time", SimpleNamespace(time=lambda: time.time() + 900))
+    ok, says = (await findings(server.url, server.token))["Telegram: clock"]
+    assert not ok
+    assert "clock is" in says
 
 
 # ---------------------------------------------------------------- the rest
