@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bots.platform import Controls
+from bots.rendering import mrkdwn
 from bots.rendering import slack as rendering
 from bots.rendering.parts import Part
 from bots.slack.events import ACTION, RATE, SHARE, WHY
@@ -14,9 +15,8 @@ from core.texts import spoken, tell
 from core.types import JSON, Finished
 
 NOTHING: Final = Controls()
-_FALLBACK: Final = 300
-"""Characters of a message that stand in notifications."""
-_LONGEST_HOME: Final = 5000
+_MOST_SECTIONS: Final = 20
+"""Of the home tab."""
 
 
 def escaped(text: str) -> str:
@@ -24,15 +24,24 @@ def escaped(text: str) -> str:
     return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def message(text: str, controls: Controls) -> JSON:
-    """Text and blocks of a message that says what a renderer wrote; nothing in it is shown with a preview."""
-    words = " ".join(text.split())
+def message(text: str, controls: Controls, *, plain: bool = False) -> JSON:
+    """Text and blocks of a message that says what a renderer wrote; nothing in it is shown with a preview.
+
+    `plain`: with the blocks that every workspace knows.
+    """
+    said = _sections(text) if plain else [{"type": "markdown", "text": text}]
     return {
-        "text": words if len(words) <= _FALLBACK else words[: _FALLBACK - 1] + "…",
-        "blocks": [{"type": "markdown", "text": text}, *under(controls)],
+        "text": mrkdwn.notification(text),
+        "blocks": [*said, *under(controls, plain=plain)],
         "unfurl_links": False,
         "unfurl_media": False,
     }
+
+
+def _sections(text: str) -> list[JSON]:
+    """CommonMark in the blocks that every place knows."""
+    parts = mrkdwn.render(text, language=spoken()).parts
+    return [{"type": "section", "text": {"type": "mrkdwn", "text": part.text}} for part in parts]
 
 
 def sentence(text: str) -> JSON:
@@ -53,19 +62,19 @@ def tail(finished: Finished) -> str:
     return f"\n\n{below.parts[0].text}"
 
 
-def under(controls: Controls) -> list[JSON]:
+def under(controls: Controls, *, plain: bool = False) -> list[JSON]:
     """The blocks with what can be pressed."""
     blocks: list[JSON] = []
-    if controls.rate:
-        feedback = {
-            "type": "feedback_buttons",
-            "action_id": RATE,
-            "positive_button": {"text": _plain(tell("control_up")), "value": f"up:{controls.answer_id}"},
-            "negative_button": {"text": _plain(tell("control_down")), "value": f"down:{controls.answer_id}"},
-        }
-        blocks.append({"type": "context_actions", "elements": [feedback]})
+    votes = (("positive", "up"), ("negative", "down")) if controls.rate else ()
+    labelled = [(side, tell(f"control_{name}"), f"{name}:{controls.answer_id}") for side, name in votes]
+    if controls.rate and not plain:
+        sides = {f"{side}_button": {"text": _plain(label), "value": value} for side, label, value in labelled}
+        blocks.append(
+            {"type": "context_actions", "elements": [{"type": "feedback_buttons", "action_id": RATE, **sides}]}
+        )
+    buttons = [button(f"{RATE}:{side}", label, value) for side, label, value in labelled] if plain else []
     pressed = [name for name in ("stop", "again", "human") if getattr(controls, name)]
-    buttons = [button(f"{ACTION}{name}", tell(f"control_{name}")) for name in pressed]
+    buttons += [button(f"{ACTION}{name}", tell(f"control_{name}")) for name in pressed]
     if controls.share:
         buttons.append(button(SHARE, tell("control_share"), controls.answer_id))
     if buttons:
@@ -139,10 +148,10 @@ def why_window(private: str) -> JSON:
 
 
 def home(guide: str, kbs: str) -> JSON:
-    """The home tab: what Kvasir can do here, and what can be asked; both as Markdown."""
-    told = [guide, f"**{tell('slack_home_kbs')}**\n\n{kbs}"]
-    said = [{"type": "markdown", "text": sentence(part[:_LONGEST_HOME])["blocks"][0]["text"]} for part in told]
-    return {"type": "home", "blocks": [{"type": "header", "text": _plain("Kvasir", 150)}, *said]}
+    """The home tab: what Kvasir can do here, and what can be asked; both in CommonMark, which a tab does not take."""
+    told = f"{guide}\n\n**{tell('slack_home_kbs')}**\n\n{kbs}"
+    header = {"type": "header", "text": _plain("Kvasir", 150)}
+    return {"type": "home", "blocks": [header, *_sections(told)[:_MOST_SECTIONS]]}
 
 
 def _plain(text: str, most: int = 75) -> JSON:

@@ -221,7 +221,7 @@ def button_of(body: Payload) -> Thumb | Press | None:
     post = str(container.get("message_ts", ""))
     place = place_of(team, channel, str(container.get("thread_ts") or ""))
     person = person_of(team, user)
-    if name == RATE:
+    if name == RATE or name.startswith(f"{RATE}:"):
         side, _, answer_id = value.partition(":")
         return Thumb(answer_id, person, 1 if side == "up" else -1, place=place, post=post)
     match name.removeprefix(ACTION):

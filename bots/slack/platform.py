@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bots.errors import Refused
 from bots.memory import Memory
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_UNKNOWN_BLOCKS: Final = frozenset({"invalid_blocks", "invalid_blocks_format"})
 _READ_BACK: Final = 200
 """Messages of a thread that are asked for; the last of them are used."""
 
@@ -36,6 +39,8 @@ class Slack:
         self._group: asyncio.TaskGroup | None = None
         self._streamless: set[str] = set()
         """Workspaces without streams."""
+        self._plain: set[str] = set()
+        """Workspaces that do not know all blocks."""
 
     # ------------------------------------------------------------ the port
     async def run(self, intake: Intake) -> None:
@@ -112,6 +117,20 @@ class Slack:
     def no_streams_in(self, team: str, why: str) -> None:
         self._streamless.add(team)
         logger.info("workspace %s has no streams (%s); answers are shown by edits there", team, why)
+
+    def is_plain(self, team: str) -> bool:
+        return team in self._plain
+
+    async def saying(self, team: str, say: Callable[[bool], Awaitable[T]]) -> T:
+        """What `say` gives with all blocks, or with plain ones where the workspace refuses the others."""
+        try:
+            return await say(self.is_plain(team))
+        except Refused as error:
+            if str(error) not in _UNKNOWN_BLOCKS or self.is_plain(team):
+                raise
+            self._plain.add(team)
+            logger.info("workspace %s does not know all blocks (%s); it gets plain ones", team, error)
+            return await say(True)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Do it beside all else, and not beyond `run`; None where that is over."""

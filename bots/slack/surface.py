@@ -70,19 +70,24 @@ class ThreadSurface:
         """Nothing: a message or a stream shows it."""
 
     async def send(self, part: Part, controls: Controls, key: str) -> str:  # noqa: ARG002  Slack knows no such keys
-        answer = await self._call(
-            "chat.postMessage",
-            channel=self._place.channel,
-            thread_ts=self._place.thread,
-            metadata=self.metadata(),
-            **blocks.message(part.text, controls),
-        )
-        return str(answer["ts"])
+        async def say(plain: bool) -> JSON:
+            return await self._call(
+                "chat.postMessage",
+                channel=self._place.channel,
+                thread_ts=self._place.thread,
+                metadata=self.metadata(),
+                **blocks.message(part.text, controls, plain=plain),
+            )
+
+        return str((await self._slack.saying(self._place.workspace, say))["ts"])
 
     async def edit(self, post: str, part: Part, controls: Controls) -> None:
-        said = blocks.message(part.text, controls)
-        del said["unfurl_links"], said["unfurl_media"]
-        await self._unstreamed("chat.update", post, metadata=self.metadata(), **said)
+        async def say(plain: bool) -> None:
+            said = blocks.message(part.text, controls, plain=plain)
+            del said["unfurl_links"], said["unfurl_media"]
+            await self._unstreamed("chat.update", post, metadata=self.metadata(), **said)
+
+        await self._slack.saying(self._place.workspace, say)
         if not controls.stop and self.no_more_stopping():
             await self._session("active")
 
@@ -170,6 +175,14 @@ class ThreadSurface:
         except DeliveryError as error:
             logger.debug("no stop button: %s", error)
 
+    async def end_stream(self, post: str, chunks: Sequence[JSON], controls: Controls, status: str | None) -> None:
+        async def say(plain: bool) -> JSON:
+            under = blocks.under(controls, plain=plain) or None
+            given = {"chunks": list(chunks), "blocks": under, "metadata": self.metadata(), "session_status": status}
+            return await self.on_stream("chat.stopStream", post, **given)
+
+        await self._slack.saying(self._place.workspace, say)
+
     async def on_stream(self, method: str, post: str, **args: Any) -> JSON:
         return await self._call(method, channel=self._place.channel, ts=post, **args)
 
@@ -249,14 +262,7 @@ class ThreadStream:
         if text:
             chunks.append({"type": "markdown_text", "text": text})
         self._stoppable = self._surface.no_more_stopping() or self._stoppable
-        await self._surface.on_stream(
-            "chat.stopStream",
-            self.post,
-            chunks=chunks,
-            blocks=blocks.under(controls) or None,
-            metadata=self._surface.metadata(),
-            session_status="active" if self._stoppable else None,
-        )
+        await self._surface.end_stream(self.post, chunks, controls, "active" if self._stoppable else None)
 
     async def _append(self, chunks: Sequence[JSON]) -> bool:
         """Whether it is there; False where Slack wants no more pieces for a while, which the end need not heed."""
@@ -295,17 +301,25 @@ class PrivateSurface:
 
     async def send(self, part: Part, controls: Controls, key: str) -> str:
         only = Controls(rate=controls.rate, share=controls.share, answer_id=controls.answer_id)
-        said = blocks.message(part.text, only)
         place, user = self._mention.place, self._mention.extra.get("user", "")
         url = self._mention.extra.get("response_url", "")
+        said = blocks.message(part.text, only, plain=self._slack.is_plain(place.workspace))
         try:
             await self._slack.respond(url, {**said, "response_type": "ephemeral", "replace_original": False})
-        except Refused:  # used up, or too old
-            args = {"channel": place.channel, "user": user, **said}
+            return f"private-{key}"
+        except Refused as error:  # used up, or too old
+            logger.debug("no private answer by the command's address: %s", error)
+
+        async def say(plain: bool) -> JSON:
+            args = {"channel": place.channel, "user": user, **blocks.message(part.text, only, plain=plain)}
             try:
-                await self._slack.call_in(place.workspace, "chat.postEphemeral", args)
-            except Refused:  # we are not in that channel
-                await self._slack.call_in(place.workspace, "chat.postMessage", {**said, "channel": user})
+                return await self._slack.call_in(place.workspace, "chat.postEphemeral", args)
+            except Refused as error:
+                if str(error) not in ("not_in_channel", "user_not_in_channel", "channel_not_found"):
+                    raise
+            return await self._slack.call_in(place.workspace, "chat.postMessage", {**args, "channel": user})
+
+        await self._slack.saying(place.workspace, say)
         return f"private-{key}"
 
     async def edit(self, post: str, part: Part, controls: Controls) -> None:

@@ -154,6 +154,19 @@ async def test_without_streams_an_answer_grows_by_edits(here: World, error: str)
     assert len(here.server.called("chat.startStream")) == 1
 
 
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_workspace_that_does_not_know_all_blocks_gets_plain_ones(here: World, streams: bool) -> None:
+    here.server.workspace.unknown_blocks = {"markdown", "context_actions"}
+    if not streams:
+        here.server.faults.off["chat.startStream"] = "feature_not_enabled"
+    for number in range(2):
+        asked = await here.ask(f"How long is annual leave? {number}")
+        (answer,) = here.answers(asked)
+        assert answer.body.startswith("Annual leave is 28 days")
+        await here.thumb(answer.ts, 1)
+    assert [value for _, value, _ in await ratings(here)] == [1, 1]
+
+
 async def test_a_long_answer_comes_whole(here: World) -> None:
     long = "".join(f"Sentence number {number} of the answer. " for number in range(1200))
     here.front.house.replace_engine(FakeEngine(long, size=3000, is_scripted=True))

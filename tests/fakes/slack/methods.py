@@ -34,6 +34,12 @@ class Call:
         return message
 
 
+def _check(call: Call, blocks: list[JSON]) -> None:
+    if any(block["type"] in call.workspace.unknown_blocks for block in blocks):
+        raise SlackError("invalid_blocks")
+    check_blocks(blocks)
+
+
 def auth_test(call: Call) -> JSON:
     workspace = call.workspace
     return {
@@ -66,7 +72,7 @@ def _posted(call: Call, channel: Channel) -> Message:
         raise SlackError("no_text")
     if text and not text.strip() and not blocks:
         raise SlackError("no_text")
-    check_blocks(blocks)
+    _check(call, blocks)
     thread_ts = str(args.get("thread_ts") or "")
     if thread_ts and not channel.thread(thread_ts):
         raise SlackError("thread_not_found")
@@ -120,7 +126,7 @@ def chat_update(call: Call) -> JSON:
         raise SlackError("msg_too_long")
     if not (text or markdown or blocks):
         raise SlackError("no_text")
-    check_blocks(blocks or ())
+    _check(call, list(blocks or ()))
     message.history.append(message.body)
     message.text = text
     if markdown:
@@ -222,7 +228,7 @@ def chat_append_stream(call: Call) -> JSON:
 def chat_stop_stream(call: Call) -> JSON:
     message = _streaming(call)
     chunks, blocks = _chunks(call, len(message.body)), list(call.args.get("blocks") or ())
-    check_blocks(blocks)
+    _check(call, blocks)
     message.chunks += chunks
     message.blocks = blocks
     message.metadata = dict(call.args.get("metadata") or {})
@@ -336,6 +342,8 @@ def views_publish(call: Call) -> JSON:
     if len(view.get("blocks", ())) > 100:
         raise SlackError("invalid_blocks")
     for block in view.get("blocks", ()):
+        if block["type"] in ("markdown", "table", "context_actions"):  # for messages only
+            raise SlackError("invalid_blocks")
         check_blocks([block])
     call.workspace.homes[str(call.args["user_id"])] = view
     return {"view": view}

@@ -178,6 +178,8 @@ class Workspace:
     """Person -> home tab."""
     modals: list[JSON] = field(default_factory=list)
     files: dict[str, tuple[JSON, bytes]] = field(default_factory=dict)
+    unknown_blocks: set[str] = field(default_factory=set)
+    """Kinds of blocks that this workspace refuses."""
     revoked: str = ""
     """The error every call gets, e.g. `token_revoked`."""
 
