@@ -130,6 +130,17 @@ async def test_the_answer_arrives_whatever_breaks_on_the_way(bot: Bot, town: Tow
     assert len(town.server.replies(question)) == 1
 
 
+async def test_a_busy_group_gets_all_its_answers(bot: Bot, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with twenty messages and edits a minute, but sooner."""
+    monkeypatch.setattr("tests.fakes.telegram.world._MINUTE", 0.8)
+    town.server.world.group_per_minute = 3
+    questions = [town.asks(f"how long is annual leave? {number}") for number in range(3)]
+    for question in questions:
+        await bot.answered(question)
+    assert town.server.world.floods > 0
+    assert all(len(town.server.replies(question)) == 1 for question in questions)
+
+
 async def test_a_receipt_that_is_lost_makes_no_second_message(bot: Bot, town: Town) -> None:
     before = town.asks("one before?")
     await bot.answered(before)
