@@ -111,7 +111,7 @@ class ParserPool:
             child = await self._take()
             is_usable = False
             try:
-                answer = await child.ask(tasks, sum(map(_is_heavy, tasks)))
+                answer = await child.ask(tasks, is_heavy=len(tasks) == 1 and _is_heavy(tasks[0]))
                 is_usable = not answer.lost and not child.is_tired
             finally:
                 if is_usable and not self._is_closed:
