@@ -428,6 +428,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "slack_home_kbs": ("What can be asked here", "此处可以问什么"),
     "slack_prompt": ("What is «{kb}» about?", "“{kb}”讲了什么？"),
     "slack_shared": ("Shared by {who}", "由 {who} 分享"),
+    "slack_not_shared": (
+        "This answer is too long to be shared from outside: invite me to the channel, and press again.",
+        "该回答过长，无法从频道外分享：请先邀请我加入频道，然后再点一次。",
+    ),
     "slack_installed": (
         "Kvasir is installed in «{team}». Mention it in a channel, or write to it directly.",
         "Kvasir 已安装到“{team}”。请在频道中提及它，或直接给它发消息。",
