@@ -225,8 +225,9 @@ class Incoming:
     async def _pressed(self, body: JSON, team: str, url: str) -> None:
         action = (body.get("actions") or [{}])[0]
         if action.get("action_id") == events.SHARE:
+            place = events.place_of(team, str((body.get("channel") or {}).get("id", "")))
             user = str((body.get("user") or {}).get("id", ""))
-            self._later(self._saying.share(str(action.get("value", "")), user, url))
+            self._later(self._saying.share(str(action.get("value", "")), place, user, url))
             return
         match events.button_of(body):
             case Thumb() as thumb:

@@ -12,7 +12,8 @@ from bots.memory import Memory
 from bots.platform import Intake
 from bots.slack import blocks, events, files, hook, socket
 from bots.slack.incoming import Incoming
-from bots.slack.surface import PrivateSurface, ThreadSurface, post_response
+from bots.slack.private import PrivateSurface, post_response
+from bots.slack.surface import ThreadSurface
 from bots.slack.workspaces import Workspaces
 from core.types import JSON, ChatFile, Mention, Place, Said
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from bots.errors import Refused
 from bots.slack import blocks, events
 from core.texts import speaking, tell, text_language
-from core.types import Person, Place, Thumb
+from core.types import JSON, Person, Place, Thumb
 
 if TYPE_CHECKING:
     from bots.slack.platform import Slack
@@ -40,16 +42,29 @@ class Saying:
         """Take the button away from a message that called for help."""
         await self._slack.respond(url, {"replace_original": True, **blocks.solved(text)})
 
-    async def share(self, answer_id: str, user: str, url: str) -> None:
+    async def share(self, answer_id: str, place: Place, user: str, url: str) -> None:
         """Show the channel an answer that one person has; the private message goes."""
         finished = await self._slack.kvasir.answers.recorded(answer_id)
         if finished is None:
             return
         with speaking(text_language(finished.text)):
-            said = blocks.shared(finished, user)[:_MOST_SHARED]
-        for part in said:
-            await self._slack.respond(url, {**part, "response_type": "in_channel", "replace_original": False})
+            said = blocks.shared(finished, user)
+            if not await self._posted(place, said, url):
+                await self._slack.respond(url, {**blocks.private(tell("slack_not_shared")), "replace_original": False})
+                return
         await self._slack.respond(url, {"delete_original": True})
+
+    async def _posted(self, place: Place, said: Sequence[JSON], url: str) -> bool:
+        """Whether all parts stand in the channel; where we are not a member, only few can be sent."""
+        try:
+            for part in said:
+                await self._slack.call_in(place.workspace, "chat.postMessage", {"channel": place.channel, **part})
+        except Refused:
+            if len(said) > _MOST_SHARED:
+                return False
+            for part in said:
+                await self._slack.respond(url, {**part, "response_type": "in_channel", "replace_original": False})
+        return True
 
     async def show_home(self, place: Place, user: str, guide: str, kbs: str) -> None:
         args = {"user_id": user, "view": blocks.home(guide, kbs)}

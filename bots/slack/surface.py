@@ -7,14 +7,11 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
-
 from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
 from bots.platform import Controls
 from bots.rendering import slack as rendering
 from bots.rendering.parts import Part
 from bots.slack import blocks
-from bots.slack.client import TIMEOUT
 from core.texts import tell
 from core.types import JSON, Capabilities, Finished, Mention
 
@@ -25,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST: Final = 12_000
 """Characters of markdown in one message."""
-_EDIT_SECONDS: Final = 1.2
+EDIT_SECONDS: Final = 1.2
 """`chat.update` allows fifty a minute in a workspace, shared by all answers there."""
 _NO_STREAMS: Final = frozenset(
     {"feature_not_enabled", "unknown_method", "method_deprecated", "not_allowed_token_type", "access_denied"}
@@ -52,7 +49,7 @@ class ThreadSurface:
         """People have Slack's own stop button, or may have it."""
         place = mention.place
         streams = slack.streams_in(place.workspace)
-        self.capabilities = Capabilities(LONGEST, "native" if streams else "edit", _EDIT_SECONDS)
+        self.capabilities = Capabilities(LONGEST, "native" if streams else "edit", EDIT_SECONDS)
         self.tempo = f"{place.workspace}/{place.channel}/{place.thread}" if streams else place.workspace
 
     # ------------------------------------------------------------ rendering
@@ -273,77 +270,3 @@ class ThreadStream:
         except Unreachable as error:  # once more would perhaps be twice
             raise Gone(f"appended or not: {error}") from error
         return True
-
-
-class PrivateSurface:
-    """Answers that one person alone sees: to a command, or to the shortcut under a message."""
-
-    repeatable = True
-    """Such messages cannot be changed, so each is sent when it is complete."""
-
-    def __init__(self, slack: Slack, mention: Mention) -> None:
-        self._slack = slack
-        self._mention = mention
-        self.tempo = f"{mention.place.workspace}/private"
-        self.capabilities = Capabilities(LONGEST, "post", _EDIT_SECONDS)
-
-    def preview(self, text: str, status: str) -> Part:
-        return rendering.preview(text, status)
-
-    def whole(self, finished: Finished) -> Sequence[Part]:
-        return blocks.whole(finished)
-
-    def plain(self, text: str) -> Part:
-        return rendering.plain(text)
-
-    async def working(self, part: Part) -> None:
-        """Nothing: the command itself was answered at once."""
-
-    async def send(self, part: Part, controls: Controls, key: str) -> str:
-        only = Controls(rate=controls.rate, share=controls.share, answer_id=controls.answer_id)
-        place, user = self._mention.place, self._mention.extra.get("user", "")
-        url = self._mention.extra.get("response_url", "")
-        said = blocks.message(part.text, only, plain=self._slack.is_plain(place.workspace))
-        try:
-            await self._slack.respond(url, {**said, "response_type": "ephemeral", "replace_original": False})
-            return f"private-{key}"
-        except Refused as error:  # used up, or too old
-            logger.debug("no private answer by the command's address: %s", error)
-
-        async def say(plain: bool) -> JSON:
-            args = {"channel": place.channel, "user": user, **blocks.message(part.text, only, plain=plain)}
-            try:
-                return await self._slack.call_in(place.workspace, "chat.postEphemeral", args)
-            except Refused as error:
-                if str(error) not in ("not_in_channel", "user_not_in_channel", "channel_not_found"):
-                    raise
-            return await self._slack.call_in(place.workspace, "chat.postMessage", {**args, "channel": user})
-
-        await self._slack.saying(place.workspace, say)
-        return f"private-{key}"
-
-    async def edit(self, post: str, part: Part, controls: Controls) -> None:
-        """Nothing: what was sent is there already."""
-
-    async def delete(self, post: str) -> None:
-        """Nothing: it cannot be taken back."""
-
-    async def find(self, known: Sequence[str]) -> None:  # noqa: ARG002  such messages stand in no history
-        return None
-
-    async def stream(self, status: str) -> None:  # noqa: ARG002  there are no private streams
-        return None
-
-
-async def post_response(session: aiohttp.ClientSession, url: str, said: JSON, proxy: str | None) -> None:
-    """Say something by the address that came with a command or a button. Raises a DeliveryError."""
-    try:
-        async with asyncio.timeout(TIMEOUT), session.post(url, json=said, proxy=proxy) as response:
-            if response.status == 429:
-                raise Limited(2.0)
-            if response.status >= 500:
-                raise Unreachable(f"response_url: status {response.status}")
-            if response.status != 200:
-                raise Refused(f"response_url: status {response.status}")
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise Unreachable(f"response_url: {type(error).__name__}") from error

@@ -410,6 +410,22 @@ async def test_a_private_answer_can_be_shared_and_rated(here: World) -> None:
     assert "<@U1>" in shared.body
 
 
+@pytest.mark.parametrize("member", [True, False])
+async def test_a_long_private_answer_is_shared_whole_or_not_at_all(here: World, member: bool) -> None:
+    long = "".join(f"Sentence number {number} of the answer. " for number in range(1800))
+    here.front.house.replace_engine(FakeEngine(long, size=3000, is_scripted=True))
+    await here.server.people.command("ask How long is annual leave?")
+    await here.idle()
+    private = [message for message in here.server.channel.messages if message.ephemeral_to]
+    assert " ".join(message.body for message in private).split() == long.split()
+    if not member:
+        here.server.channel.members.discard("UBOT")
+    await here.server.people.click(private[-1], "kvasir:share")
+    await here.until(lambda: private[-1].deleted or "invite me" in here.whispers()[-1])
+    shared = " ".join(message.body for message in here.server.channel.visible())
+    assert shared.split("Shared by")[0].split() == (long.split() if member else [])
+
+
 async def test_questions_by_command_share_no_history_with_others(here: World) -> None:
     await here.server.people.command("ask How long is annual leave?")
     await here.idle()
