@@ -23,6 +23,8 @@ WHY: Final = f"{ACTION}why"
 SHARE: Final = f"{ACTION}share"
 
 _HUMAN_SUBTYPES: Final = frozenset({"", "file_share", "thread_broadcast", "me_message"})
+_SLACKBOT: Final = "USLACKBOT"
+"""A program whose messages bear no mark of one."""
 _TOKEN: Final = re.compile(r"<([^<>|]{1,3000})(?:\|([^<>]{0,3000}))?>")
 _WHO: Final = re.compile(r"<(?:@|!subteam\^)([A-Z0-9]{2,30})(?:\|[^<>]{0,300})?>")
 _UP: Final = frozenset({"+1", "thumbsup"})
@@ -76,7 +78,7 @@ def _message(inner: Payload, team: str, bot_user: str) -> Mention | Deleted | No
 
 def _said(said: Payload, team: str, bot_user: str, *, edited: bool = False) -> Mention | None:
     user, ts = str(said.get("user") or ""), str(said.get("ts") or "")
-    if not user or not ts or user == bot_user or said.get("bot_id"):
+    if not user or not ts or user in (bot_user, _SLACKBOT) or said.get("bot_id"):
         return None
     if str(said.get("subtype") or "") not in _HUMAN_SUBTYPES:
         return None

@@ -16,7 +16,7 @@ from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 
 from bots.commands import NAMES
-from bots.errors import DeliveryError, Refused
+from bots.errors import DeliveryError, Gone, Refused
 from bots.platform import Intake
 from bots.slack import blocks, events
 from bots.slack.people import People
@@ -114,6 +114,9 @@ class Incoming:
             if body.get("type") == "event_callback":
                 await self._event(body)
                 return _done()
+            if body.get("type") == "app_rate_limited":
+                logger.warning("Slack holds events of workspace %s back: there are too many", body.get("team_id"))
+                return _done()
             if "command" in body:
                 return await self._command(body)
             await self._interaction(body)
@@ -154,7 +157,11 @@ class Incoming:
         """A reaction was removed: the person's other thumb, where it stands, counts now."""
         place = thumb.place or Place(events.NAME)
         args = {"channel": place.channel, "timestamp": thumb.post, "full": "true"}
-        told = await self._slack.call_in(team, "reactions.get", args, reads=True)
+        try:
+            told = await self._slack.call_in(team, "reactions.get", args, reads=True)
+        except (Gone, Refused) as error:
+            logger.info("the other reactions cannot be read: %s", error)
+            return thumb
         user = thumb.person.key.rpartition(":")[2]
         for reaction in (told.get("message") or {}).get("reactions") or ():
             value = events.thumb_value(str(reaction.get("name", "")))

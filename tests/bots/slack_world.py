@@ -114,8 +114,7 @@ async def _ready(kvasir: Kvasir, server: SlackServer) -> None:
     slack = kvasir.settings.slack
     if slack.app_token is not None:
         await server.delivery.connected()
-        return
-    while True:
+    while slack.app_token is None or slack.client_id:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", slack.events_port)
         except OSError:

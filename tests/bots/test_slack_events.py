@@ -60,6 +60,7 @@ def test_how_a_question_came(inner: dict[str, str], trigger: str) -> None:
     [
         {"bot_id": "B9"},
         {"user": "UBOT"},
+        {"user": "USLACKBOT"},
         {"user": None},
         {"text": "<@UBOT>"},
         {"type": "message", "subtype": "bot_message"},

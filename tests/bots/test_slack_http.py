@@ -72,6 +72,16 @@ async def test_what_slack_did_not_sign_just_now_is_refused(
         assert (await session.scalars(select(InboxRow))).all() == []
 
 
+async def test_without_a_signing_secret_no_event_comes_by_http(front: Front, server: SlackServer) -> None:
+    """Installations are let in by HTTP while events come by Socket Mode: nothing could prove that they are Slack's."""
+    settings = {**for_many(server), "signing_secret": None, "app_token": SecretStr(server.app_token)}
+    server.delivery.signing_secret = ""
+    async with world(front, server, **settings) as here:
+        asked = await here.ask("How long is annual leave?")
+        assert {status for receipt in server.delivery.receipts for status in receipt.statuses} == {404}
+        assert here.answers(asked) == []
+
+
 async def test_slacks_first_question_is_answered(front: Front, server: SlackServer) -> None:
     async with world(front, server, **over_http(server)):
         challenge = {"type": "url_verification", "challenge": "abc", "token": "t"}
