@@ -202,11 +202,7 @@ class Client:
                     got += piece
                     if len(got) > most:
                         raise TooLarge(str(len(got)))
-            except (
-                aiohttp.ClientError,
-                TimeoutError,
-                OSError,
-            ) as error:  # its text may hold the address with the token
+            except (aiohttp.ClientError, *_FAILURES) as error:  # its text may hold the address with the token
                 raise Unreachable(type(error).__name__) from None
             return bytes(got)
 

@@ -206,6 +206,20 @@ async def test_a_database_that_is_away_loses_no_question(bot: Bot, town: Town) -
     assert failures == 0
 
 
+async def test_updates_are_counted_anew_after_a_quiet_week(
+    bot: Bot, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bots.telegram.polling.POLL_SECONDS", 1)
+    first = town.asks()
+    await bot.answered(first)
+    mail = town.server.world.mail
+    await town.server.until(lambda: not mail.pending)
+    polls = mail.polls
+    await town.server.until(lambda: mail.polls >= polls + 2)
+    mail.count_from(5)
+    await bot.answered(town.asks())
+
+
 async def test_updates_that_nobody_understands_are_passed_over(
     bot: Bot, town: Town, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,11 +54,17 @@ class Mailbox:
     webhook: Webhook | None = None
     noticed: Callable[[], None] = lambda: None
     """Called when the bot confirmed something."""
+    polls: int = 0
+    """How often the bot asked for updates."""
     _again: list[JSON] = field(default_factory=list)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(7_000_001))
     _poll: object = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _pushing: asyncio.Task[None] | None = None
+
+    def count_from(self, number: int) -> None:
+        """The next update has this id: after a quiet week Telegram begins anywhere."""
+        self._ids = itertools.count(number)
 
     def put(self, kind: str, content: JSON) -> JSON:
         """A new update; it is dropped where the bot does not want its kind."""
@@ -79,6 +85,7 @@ class Mailbox:
             raise Refused(409, "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook")
         if allowed is not None:
             self.allowed = allowed
+        self.polls += 1
         self._confirm(offset)
         mine = self._poll = object()
         self._wake()
