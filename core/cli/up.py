@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 SAMPLE_KB = "sample"
 _SAMPLE_MARK = "sample-is-in"
 _GRACE = 10.0
+_SETTLED = 3.0
+"""Seconds after which all services have imported what they need."""
 
 
 def up(
@@ -101,6 +104,8 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
             serve = registry.load("kvasir.services", role)
             extra = {"listening": listening} if role == "web" else {}
             tasks.append(group.create_task(serve(kvasir, handler, **extra), name=f"service-{role}"))
+        # What was imported stays: a collection that looks through all of it would hold everybody up, at any time.
+        asyncio.get_running_loop().call_later(_SETTLED, gc.freeze)
         if "web" in roles:
             tasks.append(group.create_task(_announce(kvasir, words, ready, started), name="announce"))
         else:
