@@ -32,6 +32,8 @@ _ON_SERVERS: Final = app_commands.AppInstallationType(guild=True, user=False)
 """Whoever uses our commands shares a server with us."""
 _COMMANDS: Final = "commands"
 _CLOSE_SECONDS: Final = 1.5
+_READY_SECONDS: Final = 0.05
+"""How long the library waits for more servers before it says that it is ready, for which nobody waits."""
 
 
 def intents(settings: DiscordSettings) -> discord.Intents:
@@ -59,6 +61,7 @@ class Bot(discord.AutoShardedClient):
             max_messages=None,
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
+            guild_ready_timeout=_READY_SECONDS,
         )
         self.desk = desk
         self._memory = memory
@@ -101,14 +104,21 @@ class Bot(discord.AutoShardedClient):
 
     async def close_soon(self) -> None:
         """Close, also where the other side does not answer."""
-        for task in self._own:
+        tasks = [*self._own, *self._of_the_library()]
+        for task in tasks:
             task.cancel()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.close()
         except TimeoutError:
             await self.http.close()
-        await asyncio.gather(*self._own, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _of_the_library(self) -> list[asyncio.Task[None]]:
+        """Its tasks that wait two seconds for more servers after a connection, and that its `close` leaves running."""
+        state = self._connection
+        last = [state._ready_task] if state._ready_task is not None else []
+        return [*last, *state._ready_tasks.values()]
 
     # ------------------------------------------------------------ what happens
     async def _on(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -18,7 +18,7 @@ from bots.discord.desk import Desk
 from bots.discord.heard import Heard
 from bots.discord.listener import Listener, name_of
 from bots.discord.private import PrivateSurface
-from bots.discord.surface import MESSAGES, ChannelSurface, body_of, rendered
+from bots.discord.surface import MESSAGES, ChannelSurface, Threadless, body_of, rendered
 from bots.errors import DeliveryError, Refused
 from bots.memory import Memory
 from bots.platform import Controls, Intake, Surface
@@ -55,6 +55,7 @@ class DiscordPlatform:
         self._memory = Memory(kvasir.db, kvasir.vault, self.name)
         self._calls = Calls()
         self._heard = Heard(self._memory)
+        self._threadless = Threadless()
         self._desk: Desk | None = None
 
     # ------------------------------------------------------------ listening
@@ -115,7 +116,7 @@ class DiscordPlatform:
     def surface(self, mention: Mention) -> Surface:
         if mention.extra.get("token"):
             return PrivateSurface(mention, self._calls, self._opened)
-        return ChannelSurface(mention, self._calls, threads=self._settings.threads)
+        return ChannelSurface(mention, self._calls, threads=self._settings.threads, threadless=self._threadless)
 
     def _opened(self, token: str) -> None:
         if self._desk is not None:
@@ -126,7 +127,7 @@ class DiscordPlatform:
         channel = await self._kvasir.channels.get(mention.place)
         if channel.mode == "off":
             return
-        surface = ChannelSurface(mention, self._calls, threads=False)
+        surface = ChannelSurface(mention, self._calls, threads=False, threadless=self._threadless)
         try:
             for number, part in enumerate(shown(text)):
                 await surface.send(part, Controls(), f"help-{mention.message_id}-{number}")

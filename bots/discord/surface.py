@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -29,6 +30,8 @@ NOBODY: Final[JSON] = {"parse": []}
 """Whom a message of ours may notify."""
 _LONGEST_NONCE: Final = 25
 _LONGEST_NAME: Final = 90
+_TRIED_AGAIN: Final = 300.0
+"""Seconds after which a channel may have threads again."""
 _ARCHIVED: Final = 50083
 _KEPT_OPEN: Final = 60
 """Minutes without a message after which Discord tidies a thread away; a server has a thousand open ones at most."""
@@ -52,20 +55,36 @@ class Rendering:
         return None
 
 
+class Threadless:
+    """Channels where no thread could be opened a while ago: the right is missing, or a server has too many."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, channel: str) -> None:
+        now = time.monotonic()
+        self._until = {known: until for known, until in self._until.items() if until > now}
+        self._until[channel] = now + _TRIED_AGAIN
+
+    def __contains__(self, channel: str) -> bool:
+        return self._until.get(channel, 0.0) > time.monotonic()
+
+
 class ChannelSurface(Rendering):
     """An answer in a channel, in a thread of its own where that is wanted and allowed, or in a private chat."""
 
     repeatable = True
 
-    def __init__(self, mention: Mention, calls: Calls, *, threads: bool) -> None:
+    def __init__(self, mention: Mention, calls: Calls, *, threads: bool, threadless: Threadless) -> None:
         self._mention = mention
         self._calls = calls
+        self._threadless = threadless
         self._channel = mention.extra.get("channel") or mention.place.thread or mention.place.channel
         """Where the question is."""
         own = threads and bool(mention.place.workspace) and self._channel == mention.place.channel
         self._opens = own and mention.place.thread == mention.message_id
         """It opens a thread, whose id is the question's."""
-        self._target = "" if self._opens else self._channel
+        self._target = "" if self._opens and self._channel not in threadless else self._channel
         self.tempo = self._target or mention.message_id
 
     async def working(self, part: Part) -> None:  # noqa: ARG002 - Discord shows no words while we type
@@ -142,6 +161,7 @@ class ChannelSurface(Rendering):
         except Refusal as error:
             if error.code != THREAD_EXISTS:
                 logger.info("no thread can be opened here; answering in the channel: %s", error)
+                self._threadless.add(self._channel)
                 return self._channel
         return question
 

@@ -50,6 +50,8 @@ async def test_without_the_right_to_open_threads_it_replies(town: World) -> None
     (answer,) = town.server.answers(asked)
     assert asked.thread is None
     assert (answer.reference, answer.pinged) == (asked, set())
+    await town.ask("and in Spain?")
+    assert len(town.server.calls_of("POST", "/threads$")) == 1  # it does not try each time
 
 
 async def test_threads_can_be_switched_off(front: Front, server: DiscordServer) -> None:
