@@ -38,7 +38,7 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
     opened: list[Messenger | None] = [registry.load("kvasir.platforms", name)(kvasir) for name in names]
     messengers = [messenger for messenger in opened if messenger is not None]
     if not messengers:
-        logger.info("no chat platform has its tokens; «kvasir doctor slack», «discord» or «telegram» says what is missing")
+        logger.info("no chat platform has its tokens; «kvasir doctor slack|discord|telegram» says what is missing")
         return
     inbox = Inbox(kvasir.db)
     digests = schedule(kvasir, messengers)
