@@ -37,6 +37,7 @@ _MOST_AT_ONCE: Final = 2000
 _READ_BACK: Final = 20
 """Messages of a thread that are read from its platform."""
 _STOP_SECONDS: Final = 30.0
+_MOMENT_SECONDS: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class _Work:
     task: asyncio.Task[None] | None = None
     speaking: asyncio.Task[None] | None = None
     """What generates it; cancelled to stop it."""
+    answer: ChatAnswer | None = None
     why: Literal["", "stop", "withdrawn", "anew"] = ""
     """Why it was ended from outside."""
 
@@ -206,7 +208,7 @@ class Intake:
         surface = self._messenger.surface(mention)
         can = surface.capabilities
         channel = await self._kvasir.channels.get(mention.place)
-        answer = ChatAnswer(
+        answer = work.answer = ChatAnswer(
             surface,
             self._inbox,
             item,
@@ -357,6 +359,10 @@ class Intake:
         return ""
 
     async def _again(self, posted: Posted) -> str:
+        work = self._working.get(posted.inbox_id)
+        if work is not None and work.task is not None and work.answer is not None and work.answer.is_ending:
+            await asyncio.wait({work.task}, timeout=_MOMENT_SECONDS)  # people see its end before we hear that they do
+            posted = await self._inbox.of(posted.mention.place, posted.mention.message_id) or posted
         if posted.inbox_id in self._working or posted.state == "working":
             return tell("still_working")
         recorded = await self._kvasir.answers.recorded(posted.answer_id)

@@ -133,6 +133,11 @@ class ChatAnswer:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end may stand there already."""
+        return self._ending is not None
+
     async def _end(self, ending: Callable[[], Awaitable[None]]) -> None:
         self._ends(ending)
         await asyncio.shield(self.begin())

@@ -306,6 +306,21 @@ async def test_answer_again_replaces_the_answer_where_it_stands(desk: Desk) -> N
     assert states == {"complete", "replaced"}
 
 
+async def test_answer_again_may_be_asked_for_as_soon_as_the_answer_is_seen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform shows the end before we hear that it does."""
+    monkeypatch.setattr("bots.streaming._FIRST_PAUSE", 0.05)
+    desk.messenger.lost = ["edit"]
+    await desk.intake.take(mention())
+    await until(lambda: any(message.controls.again for message in desk.messenger.messages.values()))
+    (post,) = desk.messenger.messages
+    desk.front.house.replace_engine(FakeEngine("Another answer [1]."))
+    assert await desk.intake.take(Press("again", PLACE, post, ANN)) == ""
+    await desk.idle()
+    assert desk.messenger.answers("m1") == ["Another answer [1]."]
+
+
 # ---------------------------------------------------------------- thumbs
 async def test_one_vote_a_person_the_last_one_counts(desk: Desk) -> None:
     """Fault 64."""
