@@ -11,34 +11,28 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiogram.methods import (
-    AnswerCallbackQuery,
-    DeleteEphemeralMessage,
-    DeleteMessage,
     DeleteWebhook,
     GetFile,
     GetMe,
-    SendMessage,
     SetMyCommands,
 )
-from aiogram.types import BotCommand, EphemeralMessageParameters, MessageEntity, ReplyParameters, User
+from aiogram.types import BotCommand
 
-from bots.errors import DeliveryError, Gone, Refused
+from bots.errors import DeliveryError, Refused
 from bots.inbox import Inbox
 from bots.memory import Memory
 from bots.platform import Intake
-from bots.rendering import telegram
-from bots.rendering.parts import Part, utf16_units
 from bots.telegram import events
 from bots.telegram.client import Client
 from bots.telegram.events import QUOTED, QUOTED_BY, Me
-from bots.telegram.keyboard import reasons, solved
 from bots.telegram.lost import Lost
 from bots.telegram.managers import Managers
 from bots.telegram.polling import persistently, poll
-from bots.telegram.surface import NO_PREVIEW, TelegramSurface, entities_of
+from bots.telegram.surface import TelegramSurface
+from bots.telegram.voice import Voice
 from bots.telegram.webhook import listen
 from core.errors import ConfigError, KvasirError, NotFound, TooLarge, Unavailable
-from core.texts import say, speaking, spoken, tell
+from core.texts import say, speaking, tell
 from core.types import ChatEvent, ChatFile, Command, Language, Mention, Place, Press, Said, Thumb
 
 if TYPE_CHECKING:
@@ -47,9 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 10_000
-_LONGEST_TOAST: Final = 200
-_ALERT: Final = 60
-"""Sentences longer than this are shown until they are read."""
 _COMMANDS: Final = ("ask", "kb", "status", "help", "stop", "keep")
 _LANGUAGES: Final[tuple[tuple[Language, str | None], ...]] = (("en", None), ("zh", "zh"))
 
@@ -67,6 +58,7 @@ class Telegram:
         self._client = Client(kvasir.settings.telegram)
         self._memory = Memory(kvasir.db, kvasir.vault, self.name)
         self._managers = Managers(self._client)
+        self._voice = Voice(self._client)
         self._me = Me(self._client.bot.id, "")
         self._lost = Lost(self._client, Inbox(kvasir.db), self._me.id)
         self._threads: OrderedDict[tuple[int, int], str] = OrderedDict()
@@ -115,19 +107,7 @@ class Telegram:
             raise Unavailable(tell("file_not_sent", name=file.name)) from error
 
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
-        if place.channel == events.GUESTS:
-            raise Refused("nobody can be called where the bot is a guest")
-        words, entities = _naming(people, text)
-        await self._client.call(
-            SendMessage(
-                chat_id=int(place.channel),
-                text=words,
-                entities=entities,
-                reply_parameters=ReplyParameters(message_id=int(post), allow_sending_without_reply=True),
-                reply_markup=solved(post),
-                link_preview_options=NO_PREVIEW,
-            )
-        )
+        await self._voice.call(place, post, text, people)
 
     # ------------------------------------------------------------ at the start
     async def _introduce(self) -> None:
@@ -174,7 +154,7 @@ class Telegram:
                 event = events.pressed(query)
                 if isinstance(event, Thumb):
                     event = replace(event, reason=tell(f"reason_{event.reason}") if event.reason else "")
-                    self._later(errands, self._thanked(query, event, await intake.take(event)))
+                    self._later(errands, self._voice.thank(query, event, await intake.take(event)))
                 else:
                     self._later(errands, self._pressed(intake, query, event))
             case {"message_reaction": reaction}:
@@ -182,7 +162,7 @@ class Telegram:
                 if thumb is not None:
                     await intake.take(thumb)
             case {"stopped_message_generation": generation}:
-                self._later(errands, self._dealt_with(intake, events.stopped(generation)))
+                self._later(errands, intake.take(events.stopped(generation)))
 
     async def _said(
         self, intake: Intake, errands: asyncio.TaskGroup, message: Mapping[str, Any], *, edited: bool
@@ -198,7 +178,7 @@ class Telegram:
         _remember(self._threads, key, event.place.thread)
         sentence = await intake.take(event)
         if sentence:
-            self._later(errands, self._say(message, sentence))
+            self._later(errands, self._voice.say(message, sentence))
 
     async def _thread(self, intake: Intake, message: Mapping[str, Any]) -> str:
         """The conversation of what a message answers; empty where it answers nothing that is known."""
@@ -210,97 +190,31 @@ class Telegram:
         replied = message.get("reply_to_message") or {}
         return self._threads.get((chat, replied.get("message_id", 0)), "")
 
-    def _later(self, errands: asyncio.TaskGroup, errand: Coroutine[Any, Any, None]) -> None:
+    def _later(self, errands: asyncio.TaskGroup, errand: Coroutine[Any, Any, object]) -> None:
         """Do it beside what comes next; it is not worth stopping for."""
         errands.create_task(_logged(errand))
 
-    # ------------------------------------------------------------ what we say to one person
     async def _about_us(self, intake: Intake, event: ChatEvent, message: Mapping[str, Any]) -> None:
         if isinstance(event, Command | Press) and not event.may_manage:
             event = replace(event, may_manage=await self._manages(event))
         sentence = await intake.take(event)
         if sentence:
-            await self._say(message, sentence)
+            await self._voice.say(message, sentence)
 
     async def _pressed(self, intake: Intake, query: Mapping[str, Any], event: Press | None) -> None:
         sentence = ""
         if event is not None:
             if not event.may_manage and event.place.channel != events.GUESTS:
                 event = replace(event, may_manage=await self._manages(event))
-            sentence = await self._sentence(intake, event)
-        await self._toast(query, sentence)
-
-    async def _thanked(self, query: Mapping[str, Any], thumb: Thumb, sentence: str) -> None:
-        """Acknowledge a thumb; ask whoever did not find the answer helpful what was wrong, and them alone."""
-        await self._toast(query, sentence)
-        message = query.get("message")
-        if message is None or thumb.value > 0:
-            return
-        chat, user, whisper = message["chat"]["id"], query["from"]["id"], message.get("ephemeral_message_id")
-        if not thumb.reason:
-            await self._ask_why(chat, user, query["id"], thumb.post)
-        elif whisper:
-            await self._client.call(
-                DeleteEphemeralMessage(chat_id=chat, receiver_user_id=user, ephemeral_message_id=whisper)
-            )
-        elif chat == user:
-            await self._client.call(DeleteMessage(chat_id=chat, message_id=message["message_id"]))
-
-    async def _ask_why(self, chat: int, user: int, query: str, post: str) -> None:
-        buttons = reasons(post)
-        if buttons is None:
-            return
-        alone = EphemeralMessageParameters(receiver_user_id=user, callback_query_id=query)
-        await self._client.call(
-            SendMessage(
-                chat_id=chat,
-                text=tell("ask_reason_title"),
-                reply_markup=buttons,
-                ephemeral_message_parameters=None if chat == user else alone,
-            )
-        )
+            sentence = await intake.take(event)
+        await self._voice.toast(query, sentence)
 
     async def _manages(self, event: Command | Press) -> bool:
         user = int(event.person.key.rpartition(":")[2])
         return await self._managers.is_manager(int(event.place.channel), user)
 
-    async def _dealt_with(self, intake: Intake, event: ChatEvent) -> None:
-        await intake.take(event)
 
-    async def _sentence(self, intake: Intake, event: ChatEvent) -> str:
-        try:
-            return await intake.take(event)
-        except KvasirError as error:
-            return str(error)
-
-    async def _toast(self, query: Mapping[str, Any], sentence: str) -> None:
-        """What a press brought; without an answer the button would go on spinning."""
-        words = " ".join(sentence.split())[:_LONGEST_TOAST]
-        answer = AnswerCallbackQuery(callback_query_id=query["id"], text=words or None, show_alert=len(words) > _ALERT)
-        try:
-            await self._client.call(answer)
-        except Gone as error:
-            logger.info("a press was answered too late: %s", error)
-
-    async def _say(self, message: Mapping[str, Any], markdown: str) -> None:
-        """A sentence of ours below what somebody said."""
-        topic = message["message_thread_id"] if message.get("is_topic_message") else None
-        for part in telegram.render(markdown, language=spoken()).parts:
-            await self._client.call(
-                SendMessage(
-                    chat_id=message["chat"]["id"],
-                    text=part.text,
-                    entities=entities_of(part),
-                    message_thread_id=topic,
-                    reply_parameters=ReplyParameters(
-                        message_id=message["message_id"], allow_sending_without_reply=True
-                    ),
-                    link_preview_options=NO_PREVIEW,
-                )
-            )
-
-
-async def _logged(errand: Coroutine[Any, Any, None]) -> None:
+async def _logged(errand: Coroutine[Any, Any, object]) -> None:
     try:
         await errand
     except (DeliveryError, KvasirError) as error:
@@ -314,18 +228,3 @@ def _remember(known: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     known[key] = value
     if len(known) > _REMEMBERED:
         known.popitem(last=False)
-
-
-def _naming(people: Sequence[str], text: str) -> tuple[str, list[MessageEntity]]:
-    """The text behind the names of people, each of whom is notified: by @name, or by number; nobody in the text is."""
-    words, entities = "", []
-    for person in people:
-        name = person.removeprefix(f"{events.NAME}:").removeprefix("@")
-        if name.isdecimal():
-            user = User(id=int(name), is_bot=False, first_name=name)
-            entities.append(MessageEntity(type="text_mention", offset=len(words), length=len(name) + 1, user=user))
-        words += f"@{name} "
-    part = telegram.plain(text)
-    begin = utf16_units(words)
-    later = [replace(entity, offset=entity.offset + begin) for entity in part.entities]
-    return words + part.text, entities + (entities_of(Part(part.text, tuple(later))) or [])
