@@ -58,6 +58,8 @@ class Posted:
     answer_id: str
     state: str
     mention: Mention
+    edits: int = 0
+    """How often it was answered anew since its text was changed."""
 
 
 _HELD: Final = (
@@ -264,7 +266,7 @@ class Inbox:
 
 
 def _posted(row: AnyRow, mention: Mention) -> Posted:
-    return Posted(row.id, row.answer_id, row.state, mention)
+    return Posted(row.id, row.answer_id, row.state, mention, row.edits)
 
 
 async def _taken_up(session: AsyncSession, row: InboxRow) -> Item:

@@ -14,14 +14,14 @@ from bots.commands import Commands
 from bots.errors import DeliveryError
 from bots.files import ThreadFiles
 from bots.helping import Helping
-from bots.inbox import Inbox, Item, LeaseLost, Posted
+from bots.inbox import MOST_EDITS, Inbox, Item, LeaseLost, Posted
 from bots.platform import Controls, Messenger
 from bots.questions import looks_like_question
 from bots.quota import Quota
 from bots.streaming import ChatAnswer
 from bots.tempo import Tempos
 from core.db.tables import now
-from core.errors import KvasirError
+from core.errors import KvasirError, NotFound
 from core.texts import speaking, spoken, tell
 from core.types import ChatEvent, Command, Deleted, Mention, Person, Place, Press, Said, Thumb
 
@@ -142,19 +142,21 @@ class Intake:
 
     async def _edited(self, mention: Mention) -> bool:
         """Whether the question was here before; if so, it is answered anew where that is due."""
-        held = self._held(mention.place, mention.message_id)
-        if held is not None and held.mention.text != mention.text:
-            await self._stop(held.id, "anew")
         before = await self._inbox.of(mention.place, mention.message_id)
         if before is None:
             return False
-        if mention.text.strip():
-            recorded = await self._kvasir.answers.recorded(before.answer_id)
-            again = replace(mention, regenerate=before.answer_id if recorded else None)
-            item = await self._inbox.reopen(again, edited=True)
+        if mention.text.strip() not in ("", before.mention.text.strip()) and before.edits < MOST_EDITS:
+            await self._stop(before.inbox_id, "anew")
+            await self._take_from_history(before)
+            item = await self._inbox.reopen(mention, edited=True)
             if item is not None:
                 self._begin(item)
         return True
+
+    async def _take_from_history(self, before: Posted) -> None:
+        """Let later questions not be understood by what is no longer asked."""
+        with contextlib.suppress(NotFound):  # it was not answered yet
+            await self._kvasir.conversations.swap_state(before.answer_id, before.mention.person.key, "replaced")
 
     def _held(self, place: Place, message_id: str) -> Item | None:
         for work in self._working.values():
@@ -167,7 +169,10 @@ class Intake:
         held = self._held(event.place, event.message_id)
         if held is not None:
             await self._stop(held.id, "withdrawn")
+        before = await self._inbox.of(event.place, event.message_id)
         posts = await self._inbox.withdraw(event.place, event.message_id)
+        if before is not None:
+            await self._take_from_history(before)
         gone = Mention(event.place, event.message_id, Person("", ""), "")
         if posts is None:  # it may come yet
             await self._inbox.take_in(gone, state="withdrawn")

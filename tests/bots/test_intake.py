@@ -273,6 +273,27 @@ async def test_an_edited_question_is_answered_anew_once_in_the_same_message(desk
     assert desk.messenger.answers("m1") == ["About «And for managers?» [1]."]
 
 
+async def test_a_second_edit_does_not_end_the_answer_to_the_first(front: Front) -> None:
+    engine = front.house.replace_engine(FakeEngine(ANSWER, size=1))
+    engine.pause = 0.02
+    desk = Desk(front)
+    await desk.intake.take(mention())
+    await until(lambda: desk.messenger.messages)
+    for text in ("And for managers?", "And for interns?"):
+        await desk.intake.take(mention(text=text, edited=True))
+    await desk.idle()
+    assert desk.messenger.answers("m1") == [ANSWER]
+    assert desk.front.house.search.asked[-1][0] == "And for managers?"
+    assert await desk.state() == "done"
+
+
+async def test_a_deleted_question_is_no_longer_part_of_the_conversation(desk: Desk) -> None:
+    await desk.ask(mention())
+    await desk.intake.take(Deleted(PLACE, "m1"))
+    await desk.ask(mention("m2", "Who approves it?"))
+    assert desk.front.house.search.asked[-1][0] == "Who approves it?"
+
+
 async def test_an_edit_that_comes_before_its_question_is_the_question(desk: Desk) -> None:
     await desk.ask(mention(text="What is edited?", edited=True), mention())
     assert desk.front.house.search.asked[-1][0] == "What is edited?"
