@@ -10,6 +10,7 @@ import aiohttp
 import discord
 from discord.http import Route
 
+from bots.discord.windows import open_windows
 from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
 from core.types import JSON
 
@@ -57,7 +58,7 @@ class Calls:
 
     def stand(self, client: discord.Client) -> None:
         """The bot is logged in."""
-        client.http.max_ratelimit_timeout = LONGEST_WAIT  # the constructor takes no less than 30 seconds
+        open_windows(client.http, LONGEST_WAIT)
         self._client = client
         self._standing.set()
 
