@@ -99,7 +99,8 @@ class Desk:
             alone=True,
             channel_name=named,
         )
-        await self.tell(interaction, await self.listener.take(command))
+        with speaking(language_of(interaction)):
+            await self.tell(interaction, await self.listener.take(command))
 
     async def keep(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
         """Keep what a helper wrote as an answer."""
@@ -117,7 +118,8 @@ class Desk:
             may_manage=may_manage(interaction),
             text=message.content,
         )
-        await self.tell(interaction, await self.listener.take(press))
+        with speaking(language_of(interaction)):
+            await self.tell(interaction, await self.listener.take(press))
 
     # ------------------------------------------------------------ buttons
     async def pressed(self, interaction: discord.Interaction[Any], control: str, about: str) -> None:
@@ -150,7 +152,8 @@ class Desk:
         place = events.place_of(where_of(interaction))
         person = events.person_of(interaction.user)
         thumb = Thumb(rated.answer_id, person, -1, reason, place=place, post=rated.post)
-        await self.tell(interaction, await self.listener.take(thumb))
+        with speaking(language_of(interaction)):
+            await self.tell(interaction, await self.listener.take(thumb))
 
     def _thumb(self, interaction: discord.Interaction[Any], value: Literal[-1, 1], about: str) -> Thumb:
         place = events.place_of(where_of(interaction))

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from bots.discord import controls as shown
@@ -92,7 +93,7 @@ class ChannelSurface(Rendering):
 
     async def send(self, part: Part, controls: Controls, key: str) -> str:
         target = await self._where()
-        body = _body(part, controls) | {"nonce": _nonce(key), "enforce_nonce": True}
+        body = _public(part, controls) | {"nonce": _nonce(key), "enforce_nonce": True}
         if target == self._channel:
             body["message_reference"] = {"message_id": self._mention.message_id, "fail_if_not_exists": False}
         message = await self._calls.do("POST", MESSAGES, body, channel_id=target)
@@ -105,12 +106,12 @@ class ChannelSurface(Rendering):
         channel, message = split_post(post)
         self._target = channel
         try:
-            await self._calls.do("PATCH", MESSAGE, _body(part, controls), channel_id=channel, message_id=message)
+            await self._calls.do("PATCH", MESSAGE, _public(part, controls), channel_id=channel, message_id=message)
         except Refusal as error:
             if error.code != _ARCHIVED:
                 raise
             await self._calls.do("PATCH", "/channels/{channel_id}", {"archived": False}, channel_id=channel)
-            await self._calls.do("PATCH", MESSAGE, _body(part, controls), channel_id=channel, message_id=message)
+            await self._calls.do("PATCH", MESSAGE, _public(part, controls), channel_id=channel, message_id=message)
 
     async def delete(self, post: str) -> None:
         channel, message = split_post(post)
@@ -172,12 +173,19 @@ def rendered(finished: Finished) -> Sequence[Part]:
     return dialect.render(finished.text, sources=finished.sources, notice=finished.notice, language=language).parts
 
 
-def _body(part: Part, controls: Controls) -> JSON:
+def _public(part: Part, controls: Controls) -> JSON:
+    """A message that says by itself which answer it is."""
+    return body_of(part, replace(controls, answer_id=""))
+
+
+def body_of(part: Part, controls: Controls, **more: Any) -> JSON:
+    """A message as it is sent, with what else belongs to it."""
     return {
         "content": part.text,
         "flags": SUPPRESS_EMBEDS,
         "allowed_mentions": NOBODY,
         "components": shown.rows(controls),
+        **more,
     }
 
 
@@ -189,8 +197,3 @@ def _name(text: str) -> str:
     """A thread's name: how the question begins."""
     words = " ".join(visible(text).split())
     return (words[: _LONGEST_NAME - 1] + "…" if len(words) > _LONGEST_NAME else words) or "Kvasir"
-
-
-def body_of(part: Part, controls: Controls, **more: Any) -> JSON:
-    """A message as it is sent, with what else belongs to it."""
-    return _body(part, controls) | more

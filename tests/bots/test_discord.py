@@ -165,3 +165,15 @@ async def test_follow_ups_without_a_mention_where_they_are_wanted(front: Front, 
         await front.kvasir.channels.change(place, "ann", mode="auto")
         heard = server.say(people.bo, people.general, "how long is parental leave?")
         await town.answered(heard)
+
+
+async def test_several_shards_hear_each_their_servers(front: Front, server: DiscordServer) -> None:
+    server.rest.shards = 4
+    people = server.world
+    places = [people.general, *(people.add_channel("talk", guild=people.add_guild(f"G{n}")) for n in range(4))]
+    async with world(front, server) as town:
+        await server.until(lambda: server.clients == 4)
+        for channel in places:
+            await town.answered(server.mention(people.ann, channel, "how long is annual leave?"))
+        await town.answered(server.dm(people.bo, "how long is annual leave?"))
+    assert server.gateway.identified == [(0, 4), (1, 4), (2, 4), (3, 4)]

@@ -175,6 +175,18 @@ async def test_commands_say_and_change_how_a_channel_is_answered(town: World) ->
     assert len(town.front.house.search.asked) == 1
 
 
+async def test_whoever_reads_discord_in_chinese_is_told_in_chinese(town: World) -> None:
+    people = town.server.world
+    people.bo.locale = "zh-CN"
+    assert "提及我并提问" in await told(town, town.server.slash(people.bo, people.general, "kvasir help"))
+    (answer,) = town.server.answers(await town.ask("how long is annual leave?"))
+    down = town.server.click(people.bo, answer, "👎")
+    await town.server.until(lambda: down.modal)
+    assert down.modal is not None
+    assert down.modal["title"] == "哪里不好？"
+    assert "谢谢" in await told(town, town.server.submit(down, reason="没有说西班牙"))
+
+
 async def test_a_setting_holds_in_the_threads_of_its_channel(town: World) -> None:
     people = town.server.world
     place = Place("discord", str(people.guild.id), str(people.general.id))

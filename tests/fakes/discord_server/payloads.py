@@ -216,7 +216,7 @@ def interaction(one: Interaction, world: World) -> JSON:
         "type": one.kind,
         "token": one.token,
         "version": 1,
-        "locale": "en-US",
+        "locale": one.user.locale,
         "data": one.data,
         "channel_id": str(one.channel.id),
         "channel": channel(one.channel, world),

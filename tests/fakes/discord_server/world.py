@@ -65,6 +65,8 @@ class User:
     bot: bool = False
     roles: list[int] = field(default_factory=list)
     permissions: int = int(Permission.SEND_MESSAGES | Permission.VIEW_CHANNEL)
+    locale: str = "en-US"
+    """In which they read Discord."""
 
 
 @dataclass(eq=False)
