@@ -206,6 +206,29 @@ async def test_a_database_that_is_away_loses_no_question(bot: Bot, town: Town) -
     assert failures == 0
 
 
+async def test_telegram_that_is_away_is_waited_for_and_named_once(
+    front: Front, town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bots.telegram.polling._FIRST_WAIT", 0.02)
+    caplog.set_level(logging.INFO, "bots.telegram")
+    town.server.fail("getMe", bad_gateway(), times=2)
+    town.server.fail("getUpdates", bad_gateway(), times=4)
+    async with Bot(front, town.server).running() as bot:
+        await bot.answered(town.asks())
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be reached" in line for line in said) == 1
+    assert sum("gives no updates" in line for line in said) == 1
+    assert sum("gives updates again" in line for line in said) == 1
+    assert town.server.token not in "".join(said)
+
+
+async def test_a_reply_to_a_command_waits_where_telegram_wants_that(bot: Bot, town: Town) -> None:
+    town.server.fail("sendMessage", flood(0), times=2)
+    asked = town.server.say(town.private, town.alice, "/status")
+    await town.server.until(lambda: town.server.replies(asked))
+    assert "Knowledge bases: handbook" in town.server.replies(asked)[0].text
+
+
 async def test_updates_are_counted_anew_after_a_quiet_week(
     bot: Bot, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
