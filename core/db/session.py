@@ -30,6 +30,7 @@ _PRAGMAS = (
 
 
 _READ = "kvasir_read"
+_SNAPSHOT = "REPEATABLE READ"
 
 
 class Database:
@@ -46,6 +47,7 @@ class Database:
         self.engine = _engine(self.url, self.is_sqlite)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(self.engine.execution_options(**{_READ: True}), expire_on_commit=False)
+        self._snapshots = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_SNAPSHOT)
         self._writing = SqliteThread("database-write", self._connection, "BEGIN IMMEDIATE")
         self._reading = SqliteThread("database-read", partial(self._connection, "PRAGMA query_only=ON"), "BEGIN")
 
@@ -80,17 +82,17 @@ class Database:
 
     async def run(self, *steps: Step) -> Sequence[Result]:
         """Run the steps in one transaction, in order: all of them are done, or none. Raises as `session` does."""
-        return await self._directly(self._writing, steps)
+        return await self._directly(self._writing, self.engine, steps)
 
     async def fetch(self, *steps: Step) -> Sequence[Result]:
         """What they find, all in the same state of the database. Raises as `read` does."""
-        return await self._directly(self._reading, steps)
+        return await self._directly(self._reading, self._snapshots if len(steps) > 1 else self.engine, steps)
 
-    async def _directly(self, thread: SqliteThread, steps: Sequence[Step]) -> Sequence[Result]:
+    async def _directly(self, thread: SqliteThread, engine: AsyncEngine, steps: Sequence[Step]) -> Sequence[Result]:
         try:
             if self.is_sqlite:
                 return await thread.run(steps)
-            async with self.engine.begin() as connection:
+            async with engine.begin() as connection:
                 return await run_on(connection, steps)
         except sqlite3.Error as error:
             known = DBAPIError.instance(None, None, error, sqlite3.Error)

@@ -132,6 +132,20 @@ async def test_callers_at_the_same_time_hear_of_their_own_errors_only(db: Databa
     assert await count(db) == 1 + 2 * 90
 
 
+async def test_what_is_found_together_is_one_state(db: Database) -> None:
+    async def write() -> None:
+        for _ in range(30):
+            await db.run(PUT(kind="a"), PUT(kind="b"))
+
+    writing, seen = asyncio.create_task(write()), set[int]()
+    while not writing.done():
+        (counted,) = {row.jobs for found in await db.fetch(*[COUNT()] * 20) for row in found.rows}
+        assert counted % 2 == 0
+        seen.add(counted)
+    await writing
+    assert seen
+
+
 async def test_a_cancelled_caller_disturbs_nobody(db: Database) -> None:
     await db.run(PUT(id="1", kind="a"))
     tasks = [asyncio.create_task(db.run(STEP(job="1", more=1), STEP(job="1", more=1))) for _ in range(60)]
