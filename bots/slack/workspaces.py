@@ -147,9 +147,10 @@ class Workspaces:
         if str(error) not in DEAD or team not in self._known:
             return
         self._dead[team] = (str(error), self._known.pop(team).installation.token)
-        logger.error("Slack will not have us in workspace %s any more: %s", team, error)
         if self.is_single:
-            self._refused.set()
+            self._refused.set()  # and whoever runs us says so
+        else:
+            logger.error("Slack will not have us in workspace %s any more: %s", team, error)
 
     async def until_refused(self) -> None:
         """Return never; raises Refused when the only workspace has us no more."""
