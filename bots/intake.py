@@ -200,6 +200,9 @@ class Intake:
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(item))
             raise
+        except DeliveryError as error:
+            logger.warning("the answer to question %s is not shown on %s: %s", item.id, self._messenger.name, error)
+            await self._finish(item, "failed")
         except Exception:
             logger.exception("question %s could not be answered on %s", item.id, self._messenger.name)
             await self._finish(item, "failed")
