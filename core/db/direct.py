@@ -89,6 +89,7 @@ class Translated:
         self._names = given.keys()
         self._required = given.keys() - defaults.keys()
         self._slots: list[tuple[str, Callable[[], Any], Callable[[Any], Any] | None]] = []
+        """For each `?`: a name, what makes its value where none is given, and what makes the driver's of it."""
         for name in state.positiontup or ():
             bind = compiled.binds.get(name)
             process = _binds(bind.type) if bind is not None else state.processors.get(name)
