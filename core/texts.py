@@ -1060,6 +1060,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "reason_outdated": ("It is out of date", "内容过时"),
     "reason_incomplete": ("Something is missing", "不够完整"),
     "reason_sources": ("The sources do not fit", "来源不符"),
+    "telegram_unreadable": ("I read texts, documents and pictures.", "我只能阅读文字、文档和图片。"),
     "telegram_menu_ask": ("Ask a question", "提问"),
     "telegram_menu_kb": ("What can be asked here; kb NAME chooses", "此处可问的内容；kb 名称 可选择"),
     "telegram_menu_status": ("How I answer here", "此处的回答方式"),
