@@ -28,6 +28,7 @@ GUEST: Final = "guest"
 """Keys of `Mention.extra`: the message that was replied to, its author, the topic's number, the guest query's id."""
 REASONS: Final = ("wrong", "outdated", "incomplete", "sources")
 """What may be wrong with an answer, for those who press a button and write nothing."""
+_UNREADABLE: Final = frozenset({"voice", "audio", "video", "video_note", "animation", "contact", "location", "poll"})
 _INLINE: Final = "inline:"
 _LONGEST_QUOTE: Final = 4000
 GUESTS: Final = "guests"
@@ -198,11 +199,21 @@ def _text(message: Json) -> tuple[str, Sequence[Json]]:
 
 
 def _files(message: Json) -> tuple[ChatFile, ...]:
-    document = message.get("document")
-    if not document:
-        return ()
-    name = str(document.get("file_name") or document["file_id"])
-    return (ChatFile(str(document["file_id"]), name[:255], int(document.get("file_size") or 0)),)
+    """A document, or a picture in the largest size there is."""
+    if document := message.get("document"):
+        name = str(document.get("file_name") or document["file_id"])
+        return (ChatFile(str(document["file_id"]), name[:255], int(document.get("file_size") or 0)),)
+    if sizes := message.get("photo"):
+        best = max(sizes, key=lambda size: int(size["width"]) * int(size["height"]))
+        return (
+            ChatFile(str(best["file_id"]), f"picture-{message['message_id']}.jpg", int(best.get("file_size") or 0)),
+        )
+    return ()
+
+
+def is_unreadable(message: Json) -> bool:
+    """Whether somebody wrote to us alone in a way that we do not understand, such as a voice message."""
+    return message["chat"]["type"] == "private" and not _UNREADABLE.isdisjoint(message)
 
 
 def covered(text: str, entity: Json) -> str:

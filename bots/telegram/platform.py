@@ -170,6 +170,8 @@ class Telegram:
         thread = await self._thread(intake, message)
         event = events.said(message, self._me, thread=thread, edited=edited)
         if event is None:
+            if events.is_unreadable(message) and not edited:
+                self._later(errands, self._voice.say(message, tell("telegram_unreadable")))
             return
         if not isinstance(event, Mention):
             self._later(errands, self._about_us(intake, event, message))

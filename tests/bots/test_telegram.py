@@ -269,6 +269,12 @@ async def test_the_message_replied_to_is_known(front: Front, bot: Bot, town: Tow
     assert any("The Oslo office closes in July." in text for text in shown)
 
 
+async def test_a_voice_message_gets_a_sentence(bot: Bot, town: Town) -> None:
+    said = town.server.speak(town.private, town.alice)
+    await town.server.until(lambda: town.server.replies(said))
+    assert town.server.replies(said)[0].text == "I read texts, documents and pictures."
+
+
 async def test_commands(front: Front, bot: Bot, town: Town) -> None:
     asked = town.server.say(town.group, town.alice, "/ask@kvasir_bot how long is annual leave?")
     await bot.answered(asked)

@@ -109,6 +109,16 @@ def test_files_come_with_their_caption() -> None:
     assert mention(message(PRIVATE, document=Document("plan.pdf", b"abc", "f2"))).text == ""
 
 
+def test_pictures_are_files() -> None:
+    sizes = [{"file_id": f"p{width}", "width": width, "height": width, "file_size": width} for width in (90, 800, 320)]
+    told = {**message(PRIVATE).json(), "photo": sizes, "caption": "what is this?"}
+    del told["text"]
+    event = said(told, ME)
+    assert isinstance(event, Mention)
+    assert (event.text, event.files[0].id, event.files[0].size) == ("what is this?", "p800", 800)
+    assert event.files[0].name.endswith(".jpg")
+
+
 def test_what_is_not_said_to_us_is_only_heard() -> None:
     assert mention(message(GROUP, "what day is it?")).trigger == "heard"
     chained = message(GROUP, "I think so", reply_to=message(GROUP, "is it?", BOB))

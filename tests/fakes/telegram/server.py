@@ -126,6 +126,13 @@ class TelegramServer:
         """Write `@bot text`."""
         return self.say(chat, person, f"@{self.bot.username} {text}", **more)
 
+    def speak(self, chat: Chat, person: Person) -> Message:
+        """A voice message."""
+        message = self.world.post(chat, person, "", [])
+        voice = {"file_id": "voice", "file_unique_id": "v", "duration": 3}
+        self.world.mail.put("message", {**message.json(), "voice": voice})
+        return message
+
     def edit(self, message: Message, text: str) -> None:
         """The person changes what they wrote."""
         message.text, message.edited = text, message.date + 1
