@@ -586,7 +586,7 @@ async def test_a_connection_that_fell_silent_is_replaced(
     front: Front, server: SlackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 88: half-open; nothing is heard and nobody says so."""
-    monkeypatch.setattr("bots.slack.socket._PING_SECONDS", 0.1)
+    monkeypatch.setattr("bots.slack.socket._PING_SECONDS", 0.3)
     async with world(front, server) as here:
         server.delivery.ack_seconds, server.delivery.retry_pauses = 0.2, (0.1,) * 50
         server.delivery.live[0].silent = True
