@@ -93,6 +93,8 @@ class ThreadSurface:
             await self._unstreamed("chat.delete", post)
         except Gone:
             logger.debug("a message to be deleted was not there")
+        if self.no_more_stopping():
+            await self._session("active")
 
     async def find(self, known: Sequence[str]) -> str | None:
         """By the question's id, which our messages carry; else a stream of ours that runs and that nobody knows."""

@@ -277,6 +277,21 @@ async def test_the_answer_to_a_deleted_question_is_taken_back(here: World) -> No
     assert here.answers(asked) == []
 
 
+async def test_a_question_deleted_while_it_is_answered_leaves_nothing(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bots.slack.surface._STOPPABLE_AFTER", 0)
+    slow = here.front.house.replace_engine(FakeEngine("Annual leave is 28 days [1].", pause=0.2))
+    asked = await here.server.people.mention("How long is annual leave?")
+    await slow.begun.wait()
+    await here.until(lambda: here.server.channel.sessions.get(asked.ts) == "processing")
+    await here.server.people.delete(asked)
+    await here.idle()
+    assert here.answers(asked) == []
+    assert slow.ended_early == 1
+    assert here.server.channel.sessions[asked.ts] == "active"
+
+
 # ---------------------------------------------------------------- thumbs
 async def ratings(here: World) -> list[tuple[str, int, str]]:
     return [(r.person, r.value, r.reason) for r in await here.front.kvasir.feedback.list()]
