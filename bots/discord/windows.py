@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 from types import TracebackType
+from typing import Final
 
 from discord.http import HTTPClient, Ratelimit
+
+_IDLE_SECONDS: Final = 10.0
+_TIDIED_EVERY: Final = 256
 
 
 class Window(Ratelimit):
@@ -35,6 +39,12 @@ class Window(Ratelimit):
         else:
             await super().__aexit__(kind, error, trace)  # type: ignore[type-var, arg-type]  # no None in its types
 
+    def is_over(self) -> bool:
+        """Nobody uses it and its time has passed: to forget it changes nothing."""
+        if self.outgoing or self._pending_requests or self._loop.time() - self._last_request < _IDLE_SECONDS:
+            return False
+        return self.expires is None or self.is_expired()
+
 
 def open_windows(http: HTTPClient, longest: float) -> None:
     """Let the library wait `longest` seconds at most for any call from now on; its constructor takes 30 at least."""
@@ -45,6 +55,14 @@ def open_windows(http: HTTPClient, longest: float) -> None:
 def _window(http: HTTPClient, longest: float, key: str) -> Ratelimit:
     window = http._buckets.get(key)
     if window is None:
+        if len(http._buckets) % _TIDIED_EVERY == _TIDIED_EVERY - 1:
+            _tidy(http)
         window = http._buckets[key] = Window(longest)
-        http._try_clear_expired_ratelimits()
     return window
+
+
+def _tidy(http: HTTPClient) -> None:
+    """Forget what is over; the library would look through all of them for each new one, and each thread is one."""
+    for key, window in list(http._buckets.items()):
+        if isinstance(window, Window) and window.is_over():
+            del http._buckets[key]
