@@ -35,7 +35,10 @@ _CLEAN_EVERY: Final = 3600.0
 async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
     """Run every platform whose `open(kvasir)` gives one, until cancelled."""
     names = [name for name in registry.names("kvasir.platforms") if name not in _OF_PEOPLE]
-    opened: list[Messenger | None] = [registry.load("kvasir.platforms", name)(kvasir) for name in names]
+    # In threads: to import a client library takes seconds, in which everything else goes on.
+    opened: list[Messenger | None] = [
+        await asyncio.to_thread(registry.load("kvasir.platforms", name), kvasir) for name in names
+    ]
     messengers = [messenger for messenger in opened if messenger is not None]
     if not messengers:
         logger.info("no chat platform has its tokens; «kvasir doctor slack|discord|telegram» says what is missing")
