@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from functools import wraps
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from core.types import ChatEvent, ChatFile, Command, Deleted, Mention, Person, Place, Press, Thumb, Trigger
 
@@ -32,6 +33,25 @@ _DOWN: Final = frozenset({"-1", "thumbsdown"})
 _QUESTION_WORDS: Final = frozenset({"ask", "问", "提问"})
 
 Payload = Mapping[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Unreadable(Exception):
+    """A payload of another shape than Slack documents."""
+
+
+def _reading(read: Callable[P, T]) -> Callable[P, T]:
+    """Let a payload that cannot be read be an error by that name, and not any of the errors of plain data."""
+
+    @wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise Unreadable(read.__name__) from error
+
+    return reading
 
 
 def person_of(team: str, user: str) -> Person:
@@ -43,7 +63,16 @@ def place_of(team: str, channel: str, thread: str = "") -> Place:
     return Place(NAME, team, channel, thread)
 
 
+@_reading
+def team_of(body: Payload) -> str:
+    """The workspace that let us in, which in a shared channel need not be the one of whoever speaks."""
+    authorizations = body.get("authorizations") or [{}]
+    team = authorizations[0].get("team_id") or body.get("team_id") or (body.get("team") or {}).get("id")
+    return str(team or (body.get("user") or {}).get("team_id") or "")
+
+
 # ---------------------------------------------------------------- events
+@_reading
 def event_of(inner: Payload, team: str, bot_user: str) -> ChatEvent | None:
     """What an event of the Events API means for us; None: nothing."""
     match inner.get("type"):
@@ -158,6 +187,7 @@ def readable(text: str, bot_user: str) -> str:
 
 
 # ---------------------------------------------------------------- commands, shortcuts, buttons
+@_reading
 def command_of(body: Payload, names: Collection[str]) -> Mention | Command:
     """`/kvasir ask …`, or what begins with none of `names`, is a question whose answer the asker alone sees."""
     team, channel, user = (str(body.get(key, "")) for key in ("team_id", "channel_id", "user_id"))
@@ -189,6 +219,7 @@ def _named(text: str, team: str, *, as_keys: bool) -> str:
     return readable(_WHO.sub(said, text), "")
 
 
+@_reading
 def shortcut_of(body: Payload, bot_user: str) -> Mention | Press | None:
     """A message shortcut: ask about the message, or keep it as an answer."""
     team, channel, user = _where(body)
@@ -215,6 +246,7 @@ def _private_question(body: Payload, team: str, channel: str, user: str, text: s
     )
 
 
+@_reading
 def button_of(body: Payload) -> Thumb | Press | None:
     """A press of one of our buttons; None for those that the platform deals with itself."""
     team, channel, user = _where(body)
@@ -234,6 +266,7 @@ def button_of(body: Payload) -> Thumb | Press | None:
     return None
 
 
+@_reading
 def reason_of(body: Payload) -> Thumb:
     """What was written in the window that asks why; where it belongs stands in its private part."""
     team, _, user = _where(body)

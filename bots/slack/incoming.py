@@ -121,6 +121,9 @@ class Incoming:
                 return await self._command(body)
             await self._interaction(body)
             return _done()
+        except events.Unreadable:
+            logger.exception("something from Slack has a shape that we do not know, and is left")
+            return _done()
         except Refused as error:
             logger.info("something from Slack cannot be dealt with: %s", error)
             return _done()
@@ -130,7 +133,7 @@ class Incoming:
 
     # ------------------------------------------------------------ events
     async def _event(self, body: JSON) -> None:
-        inner, team = body.get("event") or {}, _team_of(body)
+        inner, team = body.get("event") or {}, events.team_of(body)
         match inner.get("type"):
             case "tokens_revoked" if not (inner.get("tokens") or {}).get("bot"):
                 logger.debug("tokens of people were revoked; we keep none")
@@ -211,7 +214,7 @@ class Incoming:
         return BoltResponse(status=200, body=blocks.private(sentence)) if sentence else _done()
 
     async def _interaction(self, body: JSON) -> None:
-        team = _team_of(body)
+        team = events.team_of(body)
         url = str(body.get("response_url", ""))
         match body.get("type"):
             case "message_action":
@@ -272,13 +275,6 @@ class Incoming:
 
 def _done() -> BoltResponse:
     return BoltResponse(status=200, body="")
-
-
-def _team_of(body: JSON) -> str:
-    """The workspace that let us in, which in a shared channel need not be the one of whoever speaks."""
-    authorizations = body.get("authorizations") or [{}]
-    team = authorizations[0].get("team_id") or body.get("team_id") or (body.get("team") or {}).get("id")
-    return str(team or (body.get("user") or {}).get("team_id") or "")
 
 
 def _searching(mention: Mention) -> str:

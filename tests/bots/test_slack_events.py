@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bots.commands import NAMES
 from bots.slack import events
@@ -19,6 +23,14 @@ ASKED = {
     "channel": "C1",
     "team": "T1",
 }
+
+
+_KEYS = (
+    *("user", "text", "ts", "channel", "team", "thread_ts", "subtype", "message", "previous_message", "files", "id"),
+    *("item", "reaction", "deleted_ts", "streaming_message_ts", "actions", "container", "view", "state", "values"),
+    *("authorizations", "team_id", "event"),
+    *("action_id", "value", "private_metadata", "command", "message_ts", "bot_id", "channel_type", "size"),
+)
 
 
 def read(**inner: Any) -> Any:
@@ -185,3 +197,26 @@ def test_a_thumb_by_button() -> None:
 @pytest.mark.parametrize("actions", [[], [{}], [{"action_id": "other:stop"}], [{"action_id": "kvasir:drop"}]])
 def test_what_is_none_of_our_buttons(actions: list[dict[str, str]]) -> None:
     assert events.button_of({**PRESSED, "actions": actions}) is None
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(_KEYS)), inner, max_size=6),
+    max_leaves=12,
+)
+_KINDS = ["app_mention", "message", "reaction_added", "reaction_removed", "agent_session_stopped", "block_actions"]
+
+
+@given(st.dictionaries(st.sampled_from(list(_KEYS)), _ANYTHING, max_size=10), st.sampled_from(_KINDS))
+def test_whatever_comes_is_read_or_said_to_be_unreadable(payload: dict[str, Any], kind: str) -> None:
+    reads: list[Callable[[], object]] = [
+        lambda: events.team_of(payload),
+        lambda: events.event_of({**payload, "type": kind}, "T1", "UBOT"),
+        lambda: events.command_of(payload, NAMES),
+        lambda: events.shortcut_of({**payload, "callback_id": events.ASK}, "UBOT"),
+        lambda: events.button_of(payload),
+        lambda: events.reason_of(payload),
+    ]
+    for said in reads:
+        with contextlib.suppress(events.Unreadable):
+            said()
