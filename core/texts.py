@@ -367,6 +367,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "discord_command_set": ("Change how I answer here", "更改此处的回答方式"),
     "discord_command_reset": ("Set everything back here", "全部恢复默认"),
     "discord_option_question": ("What would you like to know?", "您想知道什么？"),
+    "discord_option_kb": ("Knowledge base to answer from", "用于回答的知识库"),
     "discord_option_kbs": ("Knowledge bases to answer from, with commas between", "用于回答的知识库，以逗号分隔"),
     "discord_option_what": ("What to change", "要更改的项目"),
     "discord_option_value": ("Its new value; «default» sets it back", "新的值；default 恢复默认"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import discord
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from bots.discord.desk import Desk
 
 _LONGEST: Final = 4000
+_LONGEST_CHOICE: Final = 100
+_MOST_CHOICES: Final = 25
 _SET: Final = tuple(name for name in NAMES if name not in {"help", "status", "reset"})
 _WHO: Final = re.compile(r"<@(?P<role>&)?!?(?P<id>\d{1,20})>")
 
@@ -68,11 +71,26 @@ def add(tree: app_commands.CommandTree[Any], desk: Desk) -> None:
 
 def _ask(desk: Desk, name: str) -> app_commands.Command[Any, Any, Any]:
     @app_commands.command(name=name, description=_word("discord_command_ask"))
-    @app_commands.describe(question=_word("discord_option_question"))
-    async def ask(interaction: discord.Interaction[Any], question: app_commands.Range[str, 1, _LONGEST]) -> None:
-        await desk.ask(interaction, desk.question(interaction, question))
+    @app_commands.describe(question=_word("discord_option_question"), kb=_word("discord_option_kb"))
+    @app_commands.autocomplete(kb=_kb_names(desk))
+    async def ask(
+        interaction: discord.Interaction[Any], question: app_commands.Range[str, 1, _LONGEST], kb: str = ""
+    ) -> None:
+        kbs = (kb.strip(),) if kb.strip() else ()
+        await desk.ask(interaction, desk.question(interaction, question, kbs=kbs))
 
     return ask
+
+
+def _kb_names(desk: Desk) -> Callable[[discord.Interaction[Any], str], Coroutine[Any, Any, list[Choice[str]]]]:
+    """Offers names while the last one in a list is typed."""
+
+    async def names(interaction: discord.Interaction[Any], typed: str) -> list[Choice[str]]:
+        before, comma, last = typed.rpartition(",")
+        whole = [f"{before}{comma}{' ' * bool(comma)}{name}" for name in await desk.kb_names(interaction, last)]
+        return [Choice(name=value, value=value) for value in whole if len(value) <= _LONGEST_CHOICE][:_MOST_CHOICES]
+
+    return names
 
 
 def _simple(desk: Desk, name: str) -> app_commands.Command[Any, Any, Any]:
@@ -86,6 +104,7 @@ def _simple(desk: Desk, name: str) -> app_commands.Command[Any, Any, Any]:
 def _kb(desk: Desk) -> app_commands.Command[Any, Any, Any]:
     @app_commands.command(name="kb", description=_word("discord_command_kb"))
     @app_commands.describe(names=_word("discord_option_kbs"))
+    @app_commands.autocomplete(names=_kb_names(desk))
     async def kb(interaction: discord.Interaction[Any], names: str = "") -> None:
         await desk.command(interaction, "kb", names)
 

@@ -16,7 +16,7 @@ from bots.discord.events import Where
 from bots.discord.listener import Listener
 from bots.errors import DeliveryError
 from bots.rendering.parts import Part
-from core.texts import speaking
+from core.texts import speaking, tell
 from core.types import JSON, Command, Language, Mention, Press, Thumb
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ MESSAGE, LATER, NOTHING, UPDATE, WINDOW = 4, 5, 6, 7, 9
 _IN_TIME: Final = 1.8
 """Seconds after which an answer that is not there yet is announced; Discord wants one within three."""
 _MOST_PARTS: Final = 5
+_DONE: Final = "✅"
 
 Share = Callable[[discord.Interaction[Any], str], Awaitable[str]]
 """Shows an answer with this id to the channel; gives a sentence where it cannot."""
@@ -102,6 +103,15 @@ class Desk:
         with speaking(language_of(interaction)):
             await self.tell(interaction, await self.listener.take(command))
 
+    async def kb_names(self, interaction: discord.Interaction[Any], typed: str) -> Sequence[str]:
+        """Knowledge bases that this person may ask here, whose name has in it what was typed last."""
+        where = where_of(interaction)
+        person = events.person_of(interaction.user)
+        command = Command("kb", "", events.place_of(where), person, alone=True)
+        lines = (await self.listener.take(command)).splitlines()
+        names = [line.removeprefix("- ").removesuffix(" ✓") for line in lines if line.startswith("- ")]
+        return [name for name in names if typed.strip().lower() in name.lower()]
+
     async def keep(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
         """Keep what a helper wrote as an answer."""
         where = where_of(interaction)
@@ -174,14 +184,29 @@ class Desk:
         said = await self.listener.take(press)
         if said:
             await self._more(interaction, said)
+        if control == "resolved" and said == tell("human_resolved"):
+            await self._mark(interaction)
+
+    async def _mark(self, interaction: discord.Interaction[Any]) -> None:
+        """Let everybody see that it is solved."""
+        where = {
+            "channel_id": interaction.channel_id,
+            "message_id": interaction.message.id if interaction.message else 0,
+        }
+        try:
+            await self._calls.do(
+                "PUT", "/channels/{channel_id}/messages/{message_id}/reactions/{emoji}/@me", emoji=_DONE, **where
+            )
+        except DeliveryError as error:
+            logger.info("a call for help could not be marked as solved: %s", error)
 
     # ------------------------------------------------------------ what is said
     async def tell(self, interaction: discord.Interaction[Any], text: str) -> None:
         """Say something to that person alone, as the first answer."""
-        if not text:
-            await self._respond(interaction, NOTHING if interaction.message is not None else LATER)
+        if not text and interaction.message is not None:
+            await self._respond(interaction, NOTHING)
             return
-        first, *rest = self._shown(text)[:_MOST_PARTS]
+        first, *rest = self._shown(text or _DONE)[:_MOST_PARTS]
         if await self._respond(interaction, MESSAGE, _private(first)):
             for part in rest:
                 await self._send_more(interaction, part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
@@ -183,18 +183,27 @@ class Listener:
             return
         channels: list[_Channel] = [*guild.text_channels, *guild.voice_channels, *guild.threads]
         news = [one for one in channels if (one.last_message_id or 0) > since and _may_read(guild, one)]
-        results = await asyncio.gather(*(self._read(client, one, since) for one in news))
-        if all(results):
-            self._heard.filled(name)
+        await self._read_all(client, news, since)
+        self._heard.filled(name)
 
     async def read_back_private(self, client: discord.Client) -> None:
         """What was written to us in private while we did not hear."""
-        waiting = [name for name in self._heard.names if name.startswith(PRIVATE) and self._heard.since(name)]
-        waiting.sort(key=lambda name: self._heard.since(name) or 0, reverse=True)
-        for name in waiting[:_MOST_PRIVATE]:
+        waiting = {name: since for name in self._heard.names if (since := self._heard.since(name)) is not None}
+        private = [name for name in sorted(waiting, key=waiting.__getitem__) if name.startswith(PRIVATE)]
+        for name in private[-_MOST_PRIVATE:]:
             chat = client.get_partial_messageable(int(name.removeprefix(PRIVATE)))
-            if await self._read(client, chat, self._heard.since(name) or 0):
-                self._heard.filled(name)
+            await self._read_all(client, [chat], waiting[name])
+            self._heard.filled(name)
+
+    async def _read_all(self, client: discord.Client, channels: Sequence[discord.abc.Messageable], since: int) -> None:
+        """Read each of them, again and again while Discord does not let us."""
+        pause = _FIRST_PAUSE
+        while channels:
+            read = await asyncio.gather(*(self._read(client, one, since) for one in channels))
+            channels = [one for one, done in zip(channels, read, strict=True) if not done]
+            if channels:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _read(self, client: discord.Client, channel: discord.abc.Messageable, since: int) -> bool:
         """Deal with what was said in a channel; whether it could be read, or never can be."""
@@ -210,7 +219,7 @@ class Listener:
                         await self.message(client, message)
         except DeliveryError as error:
             logger.info("a channel of Discord could not be read back: %s", error)
-            return isinstance(error, (Gone, Refused))  # else it may be read the next time
+            return isinstance(error, (Gone, Refused))
         if count == _MOST_READ or oldest > since:
             logger.warning("the gap on Discord was long; only %s messages of a channel were read back", count)
         return True

@@ -115,3 +115,4 @@ async def test_helpers_are_called_and_say_when_it_is_solved(town: World) -> None
     solved = town.server.click(people.bo, call, "Solved")
     await town.server.until(lambda: solved.responses)
     assert "solved" in solved.responses[0].text
+    await town.server.until(lambda: call.reactions == {"✅": [people.bot.id]})

@@ -74,6 +74,15 @@ async def test_what_was_asked_while_no_process_ran_is_answered_after_the_start(
         assert len(server.answers(one)) == 1
 
 
+async def test_a_history_that_cannot_be_read_at_first_is_read_again(front: Front, server: DiscordServer) -> None:
+    async with world(front, server) as town:
+        await town.ask("before?")
+    missed = server.mention(server.world.ann, server.world.general, "missed?")
+    server.fail("GET", "/messages$")
+    async with world(front, server) as town:
+        await town.answered(missed)
+
+
 async def test_what_was_asked_before_we_were_ever_there_is_not_answered(front: Front, server: DiscordServer) -> None:
     old = server.mention(server.world.ann, server.world.general, "long before you came?", age=60)
     async with world(front, server) as town:

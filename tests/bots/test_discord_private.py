@@ -187,6 +187,24 @@ async def test_whoever_reads_discord_in_chinese_is_told_in_chinese(town: World) 
     assert "谢谢" in await told(town, town.server.submit(down, reason="没有说西班牙"))
 
 
+async def test_knowledge_bases_are_offered_while_one_types_and_can_be_chosen(town: World) -> None:
+    people = town.server.world
+    town.front.knowledge.there |= {"hardware": False, "secret": True}
+    typing = town.server.autocomplete(people.ann, people.general, "ask", "kb", "HA")
+    await town.server.until(lambda: typing.choices is not None)
+    assert [one["value"] for one in typing.choices or ()] == ["handbook", "hardware"]
+    more = town.server.autocomplete(people.ann, people.general, "kvasir kb", "names", "handbook, hard")
+    await town.server.until(lambda: more.choices is not None)
+    assert [one["value"] for one in more.choices or ()] == ["handbook, hardware"]
+
+    asked = town.server.slash(people.ann, people.general, "ask", question="which printers?", kb="hardware")
+    await town.until(lambda: asked.responses and ANSWER in asked.responses[0].text)
+    await town.idle()
+    assert town.front.house.search.asked[-1][1] == ("hardware",)
+    refused = town.server.slash(people.ann, people.general, "ask", question="which codes?", kb="secret")
+    await town.until(lambda: refused.responses and "secret" in refused.responses[0].text)
+
+
 async def test_a_setting_holds_in_the_threads_of_its_channel(town: World) -> None:
     people = town.server.world
     place = Place("discord", str(people.guild.id), str(people.general.id))
