@@ -189,14 +189,10 @@ class Desk:
 
     async def _mark(self, interaction: discord.Interaction[Any]) -> None:
         """Let everybody see that it is solved."""
-        where = {
-            "channel_id": interaction.channel_id,
-            "message_id": interaction.message.id if interaction.message else 0,
-        }
+        path = "/channels/{channel_id}/messages/{message_id}/reactions/{emoji}/@me"
+        message = interaction.message.id if interaction.message is not None else 0
         try:
-            await self._calls.do(
-                "PUT", "/channels/{channel_id}/messages/{message_id}/reactions/{emoji}/@me", emoji=_DONE, **where
-            )
+            await self._calls.do("PUT", path, channel_id=interaction.channel_id, message_id=message, emoji=_DONE)
         except DeliveryError as error:
             logger.info("a call for help could not be marked as solved: %s", error)
 

@@ -197,10 +197,10 @@ async def test_knowledge_bases_are_offered_while_one_types_and_can_be_chosen(tow
     await town.server.until(lambda: more.choices is not None)
     assert [one["value"] for one in more.choices or ()] == ["handbook, hardware"]
 
-    asked = town.server.slash(people.ann, people.general, "ask", question="which printers?", kb="hardware")
+    asked = town.server.slash(people.ann, people.general, "ask", question="how long is leave?", kb="handbook")
     await town.until(lambda: asked.responses and ANSWER in asked.responses[0].text)
     await town.idle()
-    assert town.front.house.search.asked[-1][1] == ("hardware",)
+    assert town.front.house.search.asked[-1][1] == ("handbook",)
     refused = town.server.slash(people.ann, people.general, "ask", question="which codes?", kb="secret")
     await town.until(lambda: refused.responses and "secret" in refused.responses[0].text)
 
