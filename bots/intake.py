@@ -68,6 +68,7 @@ class Intake:
         self._working: dict[str, _Work] = {}
         """By the id of the question."""
         self._quota = Quota()
+        self._closing = False
 
     # ------------------------------------------------------------ the port
     async def take(self, event: ChatEvent) -> str:
@@ -110,7 +111,7 @@ class Intake:
         if mention.edited and (await self._edited(mention)):
             return ""
         sentence, state = self._quota_says(mention)
-        waiting = len(self._working) >= _MOST_AT_ONCE
+        waiting = self._closing or len(self._working) >= _MOST_AT_ONCE
         item = await self._inbox.take_in(mention, waiting=waiting, state=state)
         if item is None:
             return ""
@@ -186,6 +187,8 @@ class Intake:
 
     # ------------------------------------------------------------ work
     def _begin(self, item: Item) -> None:
+        if self._closing:
+            return  # whoever comes next goes on with it when its lease is over
         work = self._working[item.id] = _Work(item)
         work.task = asyncio.create_task(self._see_through(work), name=f"answer-{item.id}")
 
@@ -295,7 +298,7 @@ class Intake:
     async def take_over(self, *, everything: bool = False) -> None:
         """Go on with questions that nobody works on."""
         room = _MOST_AT_ONCE - len(self._working)
-        if room > 0:
+        if room > 0 and not self._closing:
             items = await self._inbox.take_over(self._messenger.name, everything=everything, most=min(room, 200))
             for item in items:
                 self._begin(item)
@@ -313,7 +316,11 @@ class Intake:
             await asyncio.wait(tasks)
 
     async def close(self, grace: float) -> None:
-        """Let answers come to their end for so many seconds; the rest is given back to the inbox."""
+        """Let answers come to their end for so many seconds; the rest is given back to the inbox.
+
+        What is asked from now on waits there for whoever comes next.
+        """
+        self._closing = True
         tasks = {work.task for work in self._working.values() if work.task is not None}
         if tasks:
             await asyncio.wait(tasks, timeout=grace)

@@ -56,10 +56,13 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
                 for messenger, intake in zip(messengers, intakes, strict=True):
                     group.create_task(_keep_running(messenger, intake), name=f"platform-{messenger.name}")
                 group.create_task(_beat(inbox, intakes), name="inbox")
+                try:
+                    await asyncio.Event().wait()
+                finally:  # before the platforms go, so that what is nearly said can be said to its end
+                    await asyncio.gather(*(intake.close(_GRACE) for intake in intakes))
         finally:
             if digests.running:
                 digests.shutdown(wait=False)
-            await asyncio.gather(*(intake.close(_GRACE) for intake in intakes))
 
 
 async def _keep_running(messenger: Messenger, intake: Intake) -> None:

@@ -229,11 +229,11 @@ class Process:
     intake: Intake
     running: asyncio.Task[None]
 
-    async def stop(self) -> None:
+    async def stop(self, grace: float = 0.2) -> None:
         """As by SIGTERM."""
+        await self.intake.close(grace)
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
-        await self.intake.close(0.2)
 
     async def kill(self) -> None:
         """As by kill -9: our database never hears of anything that happens from now on."""
@@ -307,6 +307,10 @@ class ChatWorld(AnswerWorld):
         self.processes.remove(process)
         await process.kill()
 
+    async def stop_process(self, process: Process, grace: float) -> None:
+        self.processes.remove(process)
+        await process.stop(grace)
+
     def do(self, work: Any) -> None:
         """Let somebody do it, without waiting for what the bot says."""
         task = asyncio.ensure_future(work)
@@ -322,8 +326,15 @@ class ChatWorld(AnswerWorld):
         """Several questions at once, of which the bot hears last first."""
 
     @abstractmethod
+    def messages(self, asked: Any) -> Sequence[Any]:
+        """Our messages in answer to it that everybody sees now, as the platform has them."""
+
+    @abstractmethod
+    def see(self, message: Any) -> Shown:
+        """One of them as a person sees it."""
+
     def shown(self, asked: Any) -> Sequence[Shown]:
-        """Our messages in answer to it that everybody sees now."""
+        return [self.see(message) for message in self.messages(asked)]
 
     @abstractmethod
     async def again(self, shown: Shown) -> None:
@@ -358,6 +369,10 @@ class ChatWorld(AnswerWorld):
     def faults(self) -> Mapping[str, Callable[[], None]]:
         """Calls that fail, are lost, or hang."""
 
+    def faults_within(self) -> Mapping[str, Callable[[], None]]:
+        """The same for the further messages of a long answer."""
+        return self.faults()
+
     @abstractmethod
     def unmet(self) -> object:
         """What limits and faults were not met yet."""
@@ -380,9 +395,12 @@ class ChatWorld(AnswerWorld):
 
     # ------------------------------------------------------------ what tests see
     async def answered(self, asked: Any) -> Sequence[Shown]:
-        await self.until(lambda: (all_shown := self.shown(asked)) and "rate" in all_shown[-1].buttons)
+        await self.until(lambda: (found := self.messages(asked)) and "rate" in self.see(found[-1]).buttons)
         await self.quiet()
         return self.shown(asked)
+
+    async def until_messages(self, asked: Any, count: int) -> None:
+        await self.until(lambda: len(self.messages(asked)) >= count)
 
     async def quiet(self) -> None:
         await self.until(lambda: not any(process.intake._working for process in self.processes))
@@ -439,11 +457,10 @@ class SlackWorld(ChatWorld):
             held.reverse()
         return asked
 
-    def shown(self, asked: Any) -> Sequence[Shown]:
-        return [self._shown(one) for one in self.slack.channel.answers(asked.ts)]
+    def messages(self, asked: Any) -> Sequence[Any]:
+        return self.slack.channel.answers(asked.ts)
 
-    @staticmethod
-    def _shown(message: Any) -> Shown:
+    def see(self, message: Any) -> Shown:
         body = message.body
         return Shown(
             message.ts,
@@ -505,6 +522,20 @@ class SlackWorld(ChatWorld):
             "a dead end": lambda: self._hang("chat.stopStream"),
         }
 
+    def faults_within(self) -> Mapping[str, Callable[[], None]]:
+        faults = self.slack.faults
+        unwell = Refusal(503, body="<html>Bad gateway</html>")
+        send, edit = "chat.postMessage", "chat.update"
+        return {
+            "unwell": lambda: faults.refuse(send, unwell, 2),
+            "unwell in an edit": lambda: faults.refuse(edit, unwell),
+            "too often": lambda: self._limit("0.05", (send, edit)),
+            "a lost message": lambda: faults.lose_answers(send),
+            "a lost edit": lambda: faults.lose_answers(edit),
+            "a dead message": lambda: self._hang(send),
+            "a dead edit": lambda: self._hang(edit),
+        }
+
     def _hang(self, method: str) -> None:
         self.slack.faults.slow = _Once({method: 3600.0})
 
@@ -513,7 +544,7 @@ class SlackWorld(ChatWorld):
         return {
             **{method: list(left) for method, left in faults._refusals.items() if left},
             **{method: left for method, left in faults._lost.items() if left},
-            **faults.slow,
+            **{method: wait for method, wait in faults.slow.items() if method != "*"},
         }
 
     def slow(self, seconds: float) -> None:
@@ -574,11 +605,10 @@ class DiscordWorld(ChatWorld):
         with self.discord.gateway.holding():
             return [self._ask(text) for text in texts]
 
-    def shown(self, asked: Any) -> Sequence[Shown]:
-        return [self._shown(one) for one in self.discord.answers(asked)]
+    def messages(self, asked: Any) -> Sequence[Any]:
+        return self.discord.answers(asked)
 
-    @staticmethod
-    def _shown(message: Any) -> Shown:
+    def see(self, message: Any) -> Shown:
         text = message.text
         ids = {one.split(":")[1] for one in message.buttons.values()}
         buttons = frozenset("rate" if one == "down" else one for one in ids)
@@ -635,6 +665,12 @@ class DiscordWorld(ChatWorld):
             "a dead end": lambda: discord.hang(*edit),
         }
 
+    def faults_within(self) -> Mapping[str, Callable[[], None]]:
+        """A message of its own is complete when it is sent."""
+        faults = self.faults()
+        names = ("unwell at first", "a lost beginning", "done, and said to have failed", "a dead beginning")
+        return {name: faults[name] for name in names}
+
     def unmet(self) -> object:
         return [fault for fault in self.discord.faults if fault.times]
 
@@ -672,7 +708,7 @@ class TelegramWorld(ChatWorld):
 
     def kvasir(self) -> Kvasir:
         settings = self.front.house.settings
-        section = type(settings.telegram)(token=self.telegram.token, api_base=self.telegram.url)
+        section = type(settings.telegram)(token=SecretStr(self.telegram.token), api_base=self.telegram.url)
         changed = settings.model_copy(update={"telegram": section})
         values = {**vars(self.front.kvasir), "settings": changed, "vault": Vault(settings.data_dir)}
         return cast(Kvasir, SimpleNamespace(**values))
@@ -691,11 +727,10 @@ class TelegramWorld(ChatWorld):
         self.telegram.world.mail.backwards = True
         return [await self.ask(text) for text in texts]
 
-    def shown(self, asked: Any) -> Sequence[Shown]:
-        return [self._shown(one) for one in self.telegram.replies(asked)]
+    def messages(self, asked: Any) -> Sequence[Any]:
+        return self.telegram.replies(asked)
 
-    @staticmethod
-    def _shown(message: Any) -> Shown:
+    def see(self, message: Any) -> Shown:
         names = {"👎": "rate", "Answer again": "again", "Stop": "stop"}
         buttons = frozenset(names.get(one, one) for one in message.buttons)
         fetched = [address for _, address in message.links] if message.preview else []
@@ -738,6 +773,7 @@ class TelegramWorld(ChatWorld):
     def _fail(self, fault: telegram_fakes.Fault, *methods: str, times: int = 1) -> None:
         for method in methods or ("sendMessage", "editMessageText"):
             self.telegram.fail(method, fault, times=times)
+            self.telegram._planned.insert(0, self.telegram._planned.pop())  # before what holds for all calls
 
     def faults(self) -> Mapping[str, Callable[[], None]]:
         unwell, garbage = telegram_fakes.bad_gateway(), telegram_fakes.bad_json()
@@ -753,7 +789,7 @@ class TelegramWorld(ChatWorld):
         }
 
     def unmet(self) -> object:
-        return self.telegram._planned
+        return [planned for planned in self.telegram._planned if not planned.fault.wait]
 
     def slow(self, seconds: float) -> None:
         self.telegram.fail("*", telegram_fakes.slow(seconds), times=1_000_000)

@@ -308,6 +308,40 @@ class ChatSuite(AnswerSuite[C]):
             world.slow(0.15)
             await self.one_answer(world, await world.ask(QUESTION))
 
+    @pytest.mark.slow
+    async def test_a_long_answer_is_whole_whatever_breaks_within_it(self, world: C) -> None:
+        async with world.process():
+            for name, fault in world.faults_within().items():
+                asked, words = await self.long_question(world, name)
+                await world.until_messages(asked, 3)
+                fault()
+                await self.long_answer(world, asked, words)
+                assert not world.unmet(), name
+
+    @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+    async def test_a_long_answer_goes_on_after_a_kill(self, world: C, *, known: bool) -> None:
+        async with world.process() as killed:
+            asked, words = await self.long_question(world)
+            await world.until_messages(asked, 3)
+            await world.kill(killed)
+        assert "rate" not in world.shown(asked)[-1].buttons
+        if not known:
+            await self.forget_posts(world, 2)
+        async with world.process():
+            await self.long_answer(world, asked, words)
+
+    async def long_question(self, world: C, name: str = "") -> tuple[Any, list[str]]:
+        """A question whose answer takes several messages, each of which takes its time."""
+        words = [f"w{number}" for number in range(world.longest * 2 // 3)]
+        world.front.house.replace_engine(_answered(FakeEngine(" ".join(words), size=5000)))
+        world.slow(0.02)
+        return await world.ask(f"Tell me everything {name}"), words
+
+    async def long_answer(self, world: C, asked: Any, words: list[str]) -> None:
+        answers = await world.answered(asked)
+        assert re.findall(r"\bw\d+\b", "\n".join(answer.text for answer in answers)) == words
+        assert ["rate" in answer.buttons for answer in answers] == [False] * (len(answers) - 1) + [True]
+
     # ------------------------------------------------------------ trouble with what comes
     async def test_a_closed_connection_loses_nothing(self, world: C) -> None:
         async with world.process():
@@ -333,12 +367,26 @@ class ChatSuite(AnswerSuite[C]):
             (begun,) = world.shown(asked)
             await world.kill(killed)
         if not known:
-            async with world.front.kvasir.db.session() as session:
-                await session.execute(delete(PostRow))
+            await self.forget_posts(world, 0)
         world.front.house.replace_engine(FakeEngine(f"{ANSWER} [1]."))
         async with world.process():
             await self.one_answer(world, asked)
             assert world.shown(asked)[0].id == begun.id
+
+    @pytest.mark.parametrize("grace", [0.05, 1.0], ids=["short", "long"])
+    async def test_a_stop_in_the_midst_of_an_answer_loses_nothing(self, world: C, grace: float) -> None:
+        slow = world.front.house.replace_engine(FakeEngine(f"{ANSWER} [1].", pause=0.05))
+        async with world.process() as stopped:
+            asked = await world.ask(QUESTION)
+            await slow.begun.wait()
+            await world.stop_process(stopped, grace)
+        async with world.process():
+            await self.one_answer(world, asked)
+
+    async def forget_posts(self, world: C, first: int) -> None:
+        """Those messages of ours were sent, but their ids did not come to be kept."""
+        async with world.front.kvasir.db.session() as session:
+            await session.execute(delete(PostRow).where(PostRow.number >= first))
 
     async def test_what_was_asked_while_we_were_away_is_answered(self, world: C) -> None:
         async with world.process():
@@ -426,44 +474,65 @@ class TestTelegram(ChatSuite[TelegramWorld]):
 
 
 # ---------------------------------------------------------------- together
-async def test_a_revoked_token_ends_its_platform_alone_with_one_sentence(
-    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    worlds: list[ChatWorld] = [SlackWorld(front), DiscordWorld(front), TelegramWorld(front)]
-    for world in worlds:
+@pytest.fixture
+async def worlds(front: Front, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[ChatWorld]]:
+    """All platforms made of messages."""
+    made: list[ChatWorld] = [SlackWorld(front), DiscordWorld(front), TelegramWorld(front)]
+    for world in made:
         for name, value in world.shortened.items():
             monkeypatch.setattr(name, value)
-    monkeypatch.setattr(runner, "_GRACE", 0.2)
     async with AsyncExitStack() as servers:
-        for world in worlds:
+        for world in made:
             await servers.enter_async_context(world.server())
-        kvasir = _with_all(front, worlds)
-        serving = asyncio.create_task(runner.serve(kvasir, ChatHandler(kvasir)))
-        try:
-            for number, revoked in enumerate([None, *worlds]):
-                if revoked is not None:
-                    caplog.clear()
-                    revoked.revoke()
-                    await revoked.ask(QUESTION)
-                    await revoked.until(lambda: _errors(caplog))
-                    assert len(_errors(caplog)) == 1
-                    assert revoked.name in _errors(caplog)[0]
-                for world in worlds[number:]:
-                    (answer,) = await world.answered(await world.ask(f"{QUESTION} {number}"))
-                    assert ANSWER in answer.text
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            for world in worlds:
-                await world.rest()
+        yield made
 
 
-def _with_all(front: Front, worlds: list[ChatWorld]) -> Kvasir:
-    """One Kvasir with all these platforms on."""
+@asynccontextmanager
+async def serving(front: Front, worlds: list[ChatWorld]) -> AsyncIterator[None]:
+    """The service `bots` with all these platforms on; it is stopped at the end."""
     settings = front.house.settings
     sections = {world.name: getattr(world.kvasir().settings, world.name) for world in worlds}
     values = {**vars(worlds[0].kvasir()), "settings": settings.model_copy(update=sections)}
-    return cast(Kvasir, SimpleNamespace(**values))
+    kvasir = cast(Kvasir, SimpleNamespace(**values))
+    service = asyncio.create_task(runner.serve(kvasir, ChatHandler(kvasir)))
+    try:
+        yield
+    finally:
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)
+        for world in worlds:
+            await world.rest()
+
+
+async def test_a_revoked_token_ends_its_platform_alone_with_one_sentence(
+    front: Front, worlds: list[ChatWorld], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(front, worlds):
+        for number, revoked in enumerate([None, *worlds]):
+            if revoked is not None:
+                caplog.clear()
+                revoked.revoke()
+                await revoked.ask(QUESTION)
+                await revoked.until(lambda: _errors(caplog))
+            for world in worlds[number:]:
+                (answer,) = await world.answered(await world.ask(f"{QUESTION} {number}"))
+                assert ANSWER in answer.text
+            if revoked is not None:
+                assert len(_errors(caplog)) == 1
+                assert revoked.name in _errors(caplog)[0]
+
+
+async def test_what_is_nearly_said_is_said_to_its_end_before_a_stop(front: Front, worlds: list[ChatWorld]) -> None:
+    async with serving(front, worlds):
+        for world in worlds:
+            await world.answered(await world.ask(f"{QUESTION} first"))
+        slow = front.house.replace_engine(FakeEngine(f"{ANSWER} [1].", pause=0.05))
+        asked = [await world.ask(QUESTION) for world in worlds]
+        await worlds[0].until(lambda: slow.running == len(worlds))
+    for world, one in zip(worlds, asked, strict=True):
+        (answer,) = world.shown(one)
+        assert ANSWER in answer.text
+        assert "rate" in answer.buttons
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
