@@ -219,6 +219,7 @@ class Intake:
         surface = self._messenger.surface(mention)
         can = surface.capabilities
         channel = await self._kvasir.channels.get(mention.place)
+        share = mention.alone and mention.trigger == "command"
         answer = work.answer = ChatAnswer(
             surface,
             self._inbox,
@@ -229,8 +230,9 @@ class Intake:
                 rate=channel.feedback,
                 again=True,
                 human=bool(channel.helpers),
-                share=mention.alone and mention.trigger == "command",
+                share=share,
             ),
+            private=[kb.name for kb in await self._kvasir.knowledge.names() if kb.private] if share else (),
         )
         answer.begin()
         speaking_task = work.speaking = asyncio.create_task(self._speak(answer, item), name=f"speak-{item.id}")

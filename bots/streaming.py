@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeVar
 
 from bots.errors import DeliveryError, Gone, Limited, Unreachable
@@ -58,6 +58,7 @@ class ChatAnswer:
         *,
         quiet: bool = False,
         controls: Controls = NOTHING,
+        private: Collection[str] = (),
     ) -> None:
         self._surface = surface
         self._inbox = inbox
@@ -67,6 +68,10 @@ class ChatAnswer:
         """Show nothing but a real answer: nobody asked us."""
         self._controls = controls
         """What stands under the finished answer."""
+        self._private = frozenset(private)
+        """Knowledge bases whose answers are not offered to be shared."""
+        self._read: frozenset[str] = frozenset()
+        """Knowledge bases that the engine was shown passages of."""
         self._mode = "post" if quiet else surface.capabilities.streaming
         self._status = ""
         self._text = ""
@@ -95,6 +100,7 @@ class ChatAnswer:
         self._changed.set()
 
     async def sources(self, sources: Sequence[Source], standalone_question: str) -> None:  # noqa: ARG002  the port
+        self._read = _kbs(sources)
         await self.status(tell("reading_passages", count=len(sources)))
 
     async def append(self, text: str) -> None:
@@ -259,7 +265,7 @@ class ChatAnswer:
             rate=self._controls.rate,
             again=self._controls.again,
             human=self._controls.human,
-            share=self._controls.share,
+            share=self._controls.share and self._private.isdisjoint(self._read | _kbs(finished.sources)),
             answer_id=finished.answer_id,
         )
         if self._stream is not None and len(parts) == 1 and finished.text.startswith(self._text[: self._streamed]):
@@ -339,3 +345,7 @@ class ChatAnswer:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _kbs(sources: Sequence[Source]) -> frozenset[str]:
+    return frozenset(source.passage.kb for source in sources)

@@ -139,10 +139,10 @@ def reaction_of(event: discord.RawReactionActionEvent, where: Where, me: int) ->
     if event.message_author_id not in {None, me}:
         return None
     person = person_of(event.member) if event.member is not None else Person(f"{NAME}:{event.user_id}", "")
-    taken_back = event.event_type == "REACTION_REMOVE"
-    return Thumb(
-        "", person, 0 if taken_back else value, place=place_of(where), post=post_of(event.channel_id, event.message_id)
-    )
+    place, post = place_of(where), post_of(event.channel_id, event.message_id)
+    if event.event_type == "REACTION_REMOVE":
+        return Thumb("", person, 0, was=value, place=place, post=post)
+    return Thumb("", person, value, place=place, post=post)
 
 
 def said_of(message: discord.Message, me: int, name_of: NameOf) -> Said | None:

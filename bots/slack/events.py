@@ -149,10 +149,10 @@ def _reaction(inner: Payload, team: str, bot_user: str) -> Thumb | None:
         return None
     if inner.get("item_user", bot_user) != bot_user:
         return None
+    place, post = place_of(team, str(item.get("channel", ""))), str(item.get("ts", ""))
     if inner["type"] == "reaction_removed":
-        value = 0
-    place = place_of(team, str(item.get("channel", "")))
-    return Thumb("", person_of(team, user), value, place=place, post=str(item.get("ts", "")))
+        return Thumb("", person_of(team, user), 0, was=value, place=place, post=post)
+    return Thumb("", person_of(team, user), value, place=place, post=post)
 
 
 def thumb_value(reaction: str) -> Literal[-1, 0, 1]:

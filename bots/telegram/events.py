@@ -296,7 +296,7 @@ def reacted(reaction: Json) -> Thumb | None:
     if old == new:
         return None
     place = place_of(reaction["chat"]["id"])
-    return Thumb("", person_of(user), new, place=place, post=str(reaction["message_id"]))
+    return Thumb("", person_of(user), new, was=old if new == 0 else 0, place=place, post=str(reaction["message_id"]))
 
 
 def _thumb(reactions: Sequence[Json]) -> Literal[-1, 0, 1]:

@@ -135,7 +135,7 @@ def set_up_logging(settings: Settings, *, quiet: bool = False) -> None:
     said = "level" in settings.log.model_fields_set
     level = settings.log.level if said or not quiet else "ERROR"
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in ("alembic", "aiosqlite", "httpx", "httpx2", "httpcore", "pypdf", "trafilatura"):
+    for name in ("alembic", "aiosqlite", "apscheduler", "httpx", "httpx2", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 

@@ -431,6 +431,16 @@ async def test_private_is_asked_alone_and_by_those_let_in(desk: Desk, alone: boo
     assert bool(desk.front.house.search.asked) is heard
 
 
+@pytest.mark.parametrize("private", [False, True])
+async def test_only_what_is_not_private_is_offered_to_be_shared(desk: Desk, private: bool) -> None:
+    desk.front.knowledge.there = {"handbook": private}
+    desk.front.knowledge.granted.add(("handbook", ANN.key))
+    await desk.ask(mention(alone=True, trigger="command"))
+    (message,) = desk.messenger.messages.values()
+    assert message.text == ANSWER
+    assert message.controls.share is not private
+
+
 async def test_a_channel_is_answered_from_its_own(desk: Desk) -> None:
     desk.front.knowledge.there = {"handbook": False, "manual": False}
     await desk.front.kvasir.channels.change(replace(PLACE, thread=""), "test", kbs=("manual",))
