@@ -31,6 +31,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 SMALL: Final = 64 << 10
 """Bytes up to which an original is small."""
+_FRESH_BYTES: Final = 2 << 20
 _BUSY_SECONDS: Final = 30
 _PAGE: Final = 250
 _SCHEMA: Final = """
@@ -72,6 +73,7 @@ class Blobs:
         self.folder = folder
         self._ready = False
         self._small = _Small(folder / "small.db")
+        self._fresh = _Fresh()
 
     def close(self) -> None:
         self._small.close()
@@ -93,8 +95,9 @@ class Blobs:
 
     def sources(self, content_hashes: Sequence[str]) -> list[bytes | str]:
         """For each the bytes, where they are few, else the path of the file that has them, if any has."""
-        small = self._small.read(content_hashes)
-        return [small[one] if one in small else str(self.path(one)) for one in content_hashes]
+        held = self._fresh.take(content_hashes)
+        held |= self._small.read([one for one in content_hashes if one not in held])
+        return [held[one] if one in held else str(self.path(one)) for one in content_hashes]
 
     def put(self, data: bytes) -> Blob:
         """Store bytes at hand. Raises Unavailable when the disk takes no more."""
@@ -107,6 +110,7 @@ class Blobs:
         if small:
             self._prepare()
             self._small.write(small)
+            self._fresh.keep(small)
         for blob, data in zip(blobs, many, strict=True):
             if blob.size > SMALL:
                 self._put_file(blob, data)
@@ -173,6 +177,29 @@ class Blobs:
         except FileNotFoundError:
             target.parent.mkdir(exist_ok=True)
             partial.rename(target)
+
+
+class _Fresh:
+    """Originals that were just stored, for whoever reads them soon after."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, bytes] = {}
+        self._room = _FRESH_BYTES
+
+    def keep(self, originals: Mapping[str, bytes]) -> None:
+        with self._lock:
+            for key, data in originals.items():
+                if key not in self._held and len(data) <= self._room:
+                    self._held[key] = data
+                    self._room -= len(data)
+
+    def take(self, content_hashes: Iterable[str]) -> dict[str, bytes]:
+        """Those of them that are held; they are not held any more."""
+        with self._lock:
+            found = {key: self._held.pop(key) for key in dict.fromkeys(content_hashes) if key in self._held}
+            self._room += sum(map(len, found.values()))
+        return found
 
 
 class _Small:

@@ -94,8 +94,7 @@ class _Child:
             numbers: list[int] = []
             first = len(self._terms)
             for piece in run.pieces:
-                wire.chunk_parts(piece, numbers, self._texts, self._terms)
-                self._size += len(piece[0]) + len(piece[1]) + len(piece[2]) + 60
+                self._size += wire.chunk_parts(piece, numbers, self._texts, self._terms)
                 if self._size > wire.FRAME_TARGET:
                     self._events.append([index, "chunks", sum(map(len, self._terms[first:])), *place, numbers])
                     self._flush()

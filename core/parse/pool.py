@@ -83,7 +83,7 @@ class ParserPool:
                     results, again = await self._read(waiting.pop(0))
                     waiting = again + waiting
                     await ready.put(results)
-        except (Unavailable, OSError) as error:
+        except Exception as error:  # whatever it is, it goes to whoever waits for the results
             await ready.put(error)
         else:
             await ready.put(None)
@@ -111,7 +111,7 @@ class ParserPool:
             child = await self._take()
             is_usable = False
             try:
-                answer = await child.ask(tasks, is_heavy=len(tasks) == 1 and _is_heavy(tasks[0]))
+                answer = await child.ask(tasks, heavy=int(len(tasks) == 1 and _is_heavy(tasks[0])))
                 is_usable = not answer.lost and not child.is_tired
             finally:
                 if is_usable and not self._is_closed:

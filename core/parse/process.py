@@ -92,10 +92,10 @@ class ParserProcess:
     def has_ended(self) -> bool:
         return self._process.returncode is not None
 
-    async def ask(self, tasks: Sequence[ParseTask], *, is_heavy: bool) -> Answer:
+    async def ask(self, tasks: Sequence[ParseTask], heavy: int) -> Answer:
         """The results of all tasks, or of those that were ready when the process was lost."""
         self._files += len(tasks)
-        self._heavy_files += is_heavy
+        self._heavy_files += heavy
         seconds = self._rules.seconds if len(tasks) == 1 else min(self._rules.seconds, _GROUP_SECONDS)
         conversation = _Conversation(self._rules, len(tasks))
         answer = conversation.answer

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 from core.ports import ParseTask, SplitterSpec
@@ -27,7 +28,6 @@ FRAME_TARGET: Final = 128 << 10
 _KINDS: Final = frozenset({"", "page", "slide", "sheet", "rows", "lines", "cell", "part"})
 
 
-_NOWHERE: Final = Locator()
 HASH_LONG: Final = 40
 """Characters of a content hash."""
 _LONGEST_PREFIX: Final = 4000
@@ -94,12 +94,14 @@ def tasks_of(request: Sequence[Sequence[Any]], data: bytes) -> list[ParseTask]:
     return tasks
 
 
-def chunk_parts(piece: RunPiece, numbers: list[int], texts: list[str], terms: list[bytes]) -> None:
-    """Add a chunk to the numbers, texts and terms of a message."""
+def chunk_parts(piece: RunPiece, numbers: list[int], texts: list[str], terms: list[bytes]) -> int:
+    """Add a chunk to the numbers, texts and terms of a message, which gets longer by about so many bytes."""
     text, tokens, its_terms, content_hash, first, last = piece
     texts += (text, tokens, content_hash)
     terms.append(its_terms)
-    numbers += (len(text), len(tokens), -1 if first is None else first, -1 if last is None else last)
+    long, tokens_long = len(text), len(tokens)
+    numbers += (long, tokens_long, -1 if first is None else first, -1 if last is None else last)
+    return long + tokens_long + len(its_terms) + 60
 
 
 class Frame:
@@ -149,15 +151,13 @@ class Frame:
         if self._at > len(everything):
             raise Nonsense("no text of that length")
         path = tuple(headings)
-        place = Locator(kind, label) if kind or label else _NOWHERE
         found = []
         for long, tokens_long, first, last in zip(longs, tokens_longs, firsts, lasts, strict=True):
             middle = at + long
             behind = middle + tokens_long
             text = everything[at:middle]
             at = behind + HASH_LONG
-            if first != place.first or last != place.last:
-                place = _place(kind, label, first, last)
+            place = _place(kind, label, first, last)
             found.append(
                 Chunk(number, text, everything[middle:behind], everything[behind:at], path, place, prefix + text)
             )
@@ -165,6 +165,7 @@ class Frame:
         return found
 
 
+@lru_cache(maxsize=1024)
 def _place(kind: Any, label: str, first: int, last: int) -> Locator:
     return Locator(kind, label, None if first < 0 else first, None if last < 0 else last)
 

@@ -112,10 +112,12 @@ def _groups(found: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int, i
 def _check(generation: Generation, document: IndexedDocument) -> None:
     if len(document.chunks) >= 1 << CHUNK_BITS:
         raise DocumentError(tell("store_bad_document", name=document.name, reason=f"{len(document.chunks)} chunks"))
-    try:
-        "".join([document.id, document.name, document.title, *(chunk.text for chunk in document.chunks)]).encode()
-    except UnicodeEncodeError as error:
-        raise DocumentError(tell("store_bad_document", name=ascii(document.name), reason=error.reason)) from error
+    texts = [document.id, document.name, document.title, *[chunk.text for chunk in document.chunks]]
+    if not all(map(str.isascii, texts)):
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError as error:
+            raise DocumentError(tell("store_bad_document", name=ascii(document.name), reason=error.reason)) from error
     vectors = document.vectors
     if generation.dimension == 0:
         return
