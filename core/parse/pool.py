@@ -83,7 +83,7 @@ class ParserPool:
                     results, again = await self._read(waiting.pop(0))
                     waiting = again + waiting
                     await ready.put(results)
-        except Exception as error:  # whatever it is, it goes to whoever waits for the results
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is raised where the results are waited for
             await ready.put(error)
         else:
             await ready.put(None)
