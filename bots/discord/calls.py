@@ -27,6 +27,8 @@ UNKNOWN_MESSAGE: Final = 10008
 UNKNOWN_INTERACTION: Final = 10062
 ALREADY_ANSWERED: Final = 40060
 THREAD_EXISTS: Final = 160004
+NO_REPLIES: Final = 160002
+"""The right to read the history is missing, without which nothing can be replied to."""
 _GONE: Final = frozenset({UNKNOWN_MESSAGE, UNKNOWN_INTERACTION, 10015, 50027})
 """Unknown webhook, invalid webhook token: an interaction that is too old."""
 
@@ -79,9 +81,13 @@ class Calls:
         return self._client
 
     async def own_id(self) -> int:
-        """The bot's user id, which is its application's too for all bots made since 2016."""
+        """The bot's user id."""
         client = await self.client()
         return client.user.id if client.user is not None else 0
+
+    async def application_id(self) -> int:
+        """Its application's, which is another for bots made before 2017."""
+        return (await self.client()).application_id or 0
 
     async def do(self, method: str, path: str, body: JSON | None = None, **where: Any) -> Any:
         """The answer to a call, as JSON; `where` fills the path, what is left of it stands behind the question mark.

@@ -57,13 +57,14 @@ class DiscordPlatform:
         self._heard = Heard(self._memory)
         self._threadless = Threadless()
         self._desk: Desk | None = None
+        self._bot: Bot | None = None
 
     # ------------------------------------------------------------ listening
     async def run(self, intake: Intake) -> None:
         await self._heard.load()
         listener = Listener(intake, self._calls, self._heard, self._explain)
         self._desk = Desk(listener, self._calls, shown, self._share)
-        bot = Bot(self._settings, self._desk, self._memory)
+        bot = self._bot = Bot(self._settings, self._desk, self._memory)
         keeping = asyncio.create_task(self._keep_heard(), name="discord-heard")
         try:
             await self._connect(bot)
@@ -116,7 +117,16 @@ class DiscordPlatform:
     def surface(self, mention: Mention) -> Surface:
         if mention.extra.get("token"):
             return PrivateSurface(mention, self._calls, self._opened)
-        return ChannelSurface(mention, self._calls, threads=self._settings.threads, threadless=self._threadless)
+        threads = self._settings.threads and self._may_open_threads(mention)
+        return ChannelSurface(mention, self._calls, threads=threads, threadless=self._threadless)
+
+    def _may_open_threads(self, mention: Mention) -> bool:
+        """And write in them, as far as is known."""
+        channel = self._bot.get_channel(int(mention.place.channel)) if self._bot and mention.place.channel else None
+        if not isinstance(channel, discord.TextChannel) or channel.guild.me is None:
+            return True
+        may = channel.permissions_for(channel.guild.me)
+        return may.create_public_threads and may.send_messages_in_threads
 
     def _opened(self, token: str) -> None:
         if self._desk is not None:

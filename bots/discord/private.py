@@ -82,7 +82,7 @@ class PrivateSurface(Rendering):
         """The message that was only announced, or else a further one."""
         original: JSON = await self._hook("GET", "/messages/@original")
         if f"{PRIVATE_POST}{original['id']}" not in self._mine:
-            changed: JSON = await self._hook("PATCH", "/messages/@original", body)
+            changed: JSON = await self._hook("PATCH", "/messages/@original", {**body, "flags": _SUPPRESS_EMBEDS})
             return changed
         sent: JSON = await self._hook("POST", "", body)
         return sent
@@ -125,6 +125,6 @@ class PrivateSurface(Rendering):
 
     async def _hook(self, method: str, path: str, body: JSON | None = None) -> JSON:
         answer: JSON = await self._calls.do(
-            method, _HOOK + path, body, webhook_id=await self._calls.own_id(), webhook_token=self._token
+            method, _HOOK + path, body, webhook_id=await self._calls.application_id(), webhook_token=self._token
         )
         return answer

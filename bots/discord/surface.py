@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bots.discord import controls as shown
-from bots.discord.calls import THREAD_EXISTS, Calls, Refusal
+from bots.discord.calls import NO_REPLIES, THREAD_EXISTS, Calls, Refusal
 from bots.discord.events import post_of, split_post
 from bots.errors import DeliveryError, Gone, Limited, Unreachable
 from bots.platform import Controls, Stream
@@ -94,9 +94,14 @@ class ChannelSurface(Rendering):
     async def send(self, part: Part, controls: Controls, key: str) -> str:
         target = await self._where()
         body = _public(part, controls) | {"nonce": _nonce(key), "enforce_nonce": True}
-        if target == self._channel:
-            body["message_reference"] = {"message_id": self._mention.message_id, "fail_if_not_exists": False}
-        message = await self._calls.do("POST", MESSAGES, body, channel_id=target)
+        reply: JSON = {"message_reference": {"message_id": self._mention.message_id, "fail_if_not_exists": False}}
+        try:
+            whole = body | reply if target == self._channel else body
+            message = await self._calls.do("POST", MESSAGES, whole, channel_id=target)
+        except Refusal as error:
+            if error.code != NO_REPLIES:
+                raise
+            message = await self._calls.do("POST", MESSAGES, body, channel_id=target)
         post = post_of(int(target), int(message["id"]))
         if message["content"] != part.text.strip():  # sent before under this key, with other words
             await self.edit(post, part, controls)

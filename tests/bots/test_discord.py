@@ -50,8 +50,24 @@ async def test_without_the_right_to_open_threads_it_replies(town: World) -> None
     (answer,) = town.server.answers(asked)
     assert asked.thread is None
     assert (answer.reference, answer.pinged) == (asked, set())
-    await town.ask("and in Spain?")
-    assert len(town.server.calls_of("POST", "/threads$")) == 1  # it does not try each time
+    assert town.server.calls_of("POST", "/threads$") == []
+
+
+async def test_a_server_with_too_many_threads_is_left_alone_for_a_while(town: World) -> None:
+    town.server.rest.most_threads = 0
+    for question in ("how long is annual leave?", "and in Spain?"):
+        asked = await town.ask(question)
+        assert town.server.answers(asked)[0].reference is asked
+    assert len(town.server.calls_of("POST", "/threads$")) == 1
+
+
+async def test_where_nothing_can_be_replied_to_it_answers_all_the_same(town: World) -> None:
+    general = town.server.world.general
+    town.server.deny(general, Permission.READ_MESSAGE_HISTORY | Permission.SEND_MESSAGES_IN_THREADS)
+    town.server.mention(town.server.world.ann, general, "how long is annual leave?")
+    await town.until(lambda: ANSWER in town.server.seen(general)[-1].text)
+    await town.idle()
+    assert len(town.server.seen(general)) == 2
 
 
 async def test_threads_can_be_switched_off(front: Front, server: DiscordServer) -> None:

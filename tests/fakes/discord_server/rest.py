@@ -243,8 +243,9 @@ class Rest:
 
     def _replied(self, channel: Channel, reference: JSON) -> Message | None:
         replied = channel.messages.get(int(reference["message_id"]))
+        if not channel.allows(Permission.READ_MESSAGE_HISTORY):
+            raise Refused(400, 160002, "Cannot reply without permission to read message history")
         if replied is not None and not replied.deleted:
-            self._need(channel, Permission.READ_MESSAGE_HISTORY)
             return replied
         if reference.get("fail_if_not_exists", True):
             raise limits.invalid("message_reference", "Unknown message")
