@@ -187,7 +187,8 @@ class Incoming:
     async def _with_person(self, event: Personal, team: str) -> Personal:
         """The event with what Slack knows of the person. Raises a DeliveryError where it does not say."""
         workspace = await self._slack.workspaces.get(team)
-        known = await self._people.known(workspace.web, event.person)
+        home = event.extra.get("team", team) if isinstance(event, Mention) else team
+        known = await self._people.known(workspace.web, event.person, home)
         person = replace(event.person, name=known.name, member=known.member)
         if isinstance(event, Press | Command):
             manages = known.admin or event.place.channel.startswith(_DIRECT)

@@ -23,6 +23,8 @@ class Known:
 
 
 _STRANGER: Final = Known("", member=False, admin=False)
+_UNKNOWN: Final = frozenset({"user_not_found", "user_not_visible", "users_not_found", "not_visible"})
+"""What Slack says of people that the workspace does not have."""
 
 
 class People:
@@ -31,16 +33,18 @@ class People:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[float, Known]] = {}
 
-    async def known(self, web: Web, person: Person) -> Known:
-        """Raises Limited or Unreachable where Slack does not say."""
+    async def known(self, web: Web, person: Person, home: str) -> Known:
+        """`home`: the person's own team, as the event says. Raises Limited or Unreachable where Slack does not say."""
         _, team, user = person.key.split(":", 2)
         at, known = self._known.get((team, user), (0.0, _STRANGER))
         if at > time.monotonic() - _KNOWN_SECONDS and at:
             return known
         try:
             found = _read(team, (await web.ask("users.info", user=user)).get("user") or {})
-        except Refused:  # not of this workspace, or no right to look
+        except Refused as error:
             found = _STRANGER
+            if str(error) not in _UNKNOWN and home == team:  # no right to look: whoever is of this team belongs to it
+                found = Known("", member=True, admin=False)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[team, user] = (time.monotonic(), found)

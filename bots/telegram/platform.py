@@ -76,7 +76,7 @@ class Telegram:
                 if self._settings.telegram.webhook:
                     await listen(self._client, self._settings, self._memory, take)
                 else:
-                    await persistently(self._client, DeleteWebhook())
+                    await self._leave_webhook()
                     await poll(self._client, events.UPDATES, take)
             except Refused as error:  # out of the group as it is, not as a group of errors
                 refused = error
@@ -123,6 +123,13 @@ class Telegram:
                 await self._client.call(SetMyCommands(commands=menu, language_code=code))
             except DeliveryError as error:
                 logger.warning("the menu of commands could not be set: %s", error)
+
+    async def _leave_webhook(self) -> None:
+        """A bot that is called gives no updates; whether the token is good, asking for them tells."""
+        try:
+            await persistently(self._client, DeleteWebhook())
+        except Refused as error:
+            logger.warning("the webhook could not be taken back: %s", error)
 
     # ------------------------------------------------------------ what comes
     async def _take(self, intake: Intake, errands: asyncio.TaskGroup, update: Mapping[str, Any]) -> None:
