@@ -29,6 +29,8 @@ class _Scope:
     """Messages being dealt with."""
     since: int | None = None
     """There is a gap that begins here; the mark stays until it is filled."""
+    begun: bool = True
+    """It is known from when on it is heard."""
 
     @property
     def mark(self) -> int:
@@ -52,13 +54,14 @@ class Heard:
 
     def begin(self, name: str, since: int) -> None:
         """A place that was never heard before is heard from then on, and is to be read back to there."""
-        if name not in self._scopes:
-            self._scopes[name] = _Scope(done=since, since=since)
+        scope = self._scopes.setdefault(name, _Scope(begun=False))
+        if not scope.begun:
+            scope.since, scope.done, scope.begun = since, max(scope.done, since), True
 
     @contextmanager
     def hearing(self, name: str, message: int) -> Iterator[None]:
         """The message counts as heard when this is left without an error."""
-        scope = self._scopes.setdefault(name, _Scope())
+        scope = self._scopes.setdefault(name, _Scope(begun=name.startswith(PRIVATE)))
         scope.pending.add(message)
         yield
         scope.pending.discard(message)
@@ -79,6 +82,10 @@ class Heard:
     def filled(self, name: str) -> None:
         self._scopes[name].since = None
 
+    def is_begun(self, name: str) -> bool:
+        scope = self._scopes.get(name)
+        return scope is not None and scope.begun
+
     @property
     def names(self) -> Sequence[str]:
         return tuple(self._scopes)
@@ -88,6 +95,6 @@ class Heard:
         least = 0 if everything else _WORTH_KEEPING
         for name, scope in list(self._scopes.items()):
             mark = scope.mark
-            if mark > scope.kept + least:
+            if scope.begun and mark > scope.kept + least:
                 await self._memory.put(KEY, str(mark), name)
                 scope.kept = mark

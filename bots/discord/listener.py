@@ -173,7 +173,7 @@ class Listener:
     async def read_back(self, client: discord.Client, guild: discord.Guild) -> None:
         """What was said on a server while we did not hear; one we are new to is heard since we joined, or a moment."""
         name = str(guild.id)
-        if name not in self._heard.names:
+        if not self._heard.is_begun(name):
             first = utcnow() - _FIRST_LOOK
             joined = guild.me.joined_at if guild.me is not None else None
             self._heard.begin(name, time_snowflake(max(first, joined) if joined else first))
