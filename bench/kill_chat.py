@@ -67,8 +67,8 @@ async def drill(folder: Path, *, kills: int, seed: int) -> str:
     assert not wrong, f"{len(wrong)} of {len(asked)} questions are not answered as they should be: {wrong[:3]}"
     left = sum(len(world.answers(one)) - 1 for one in asked)
     return (
-        f"{kills} kills in {spent:.0f} s, with {in_flight / max(1, kills):.0f} questions unanswered at each: {len(asked)} "
-        f"questions on {len(PLATFORMS)} platforms, each sent {COPIES} times, have one answer each, byte-equal to the "
+        f"{kills} kills in {spent:.0f} s, with {in_flight / max(1, kills):.0f} questions unanswered at each: "
+        f"{len(asked)} questions on {len(PLATFORMS)} platforms, each sent {COPIES} times, have one answer each, byte-equal to the "
         f"expected text; {left} empty placeholder messages were left behind"
     )
 
