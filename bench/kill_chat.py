@@ -68,8 +68,8 @@ async def drill(folder: Path, *, kills: int, seed: int) -> str:
     left = sum(len(world.answers(one)) - 1 for one in asked)
     return (
         f"{kills} kills in {spent:.0f} s, with {in_flight / max(1, kills):.0f} questions unanswered at each: "
-        f"{len(asked)} questions on {len(PLATFORMS)} platforms, each sent {COPIES} times, have one answer each, byte-equal to the "
-        f"expected text; {left} empty placeholder messages were left behind"
+        f"{len(asked)} questions on {len(PLATFORMS)} platforms, each sent {COPIES} times, have one answer each, "
+        f"byte-equal to the expected text; {left} empty placeholder messages were left behind"
     )
 
 
