@@ -45,7 +45,8 @@ class Recorder:
         if self.failures:
             self.failures -= 1
             raise Unavailable("The database is away.")
-        self.told.append(event)
+        if event not in self.told:  # what was just said may also be read from the history
+            self.told.append(event)
         return ""
 
     async def thread_of(self, place: Place, post: str) -> str | None:
