@@ -126,16 +126,19 @@ class Inbox:
         (done,) = await self._db.run(take_in)
         return item if done.count else None
 
-    async def reopen(self, mention: Mention, *, edited: bool) -> Item | None:
+    async def reopen(self, mention: Mention, *, edited: bool, answer_id: str = "") -> Item | None:
         """Take a question up once more, with the messages it has: its text was changed, or another answer is wanted.
 
-        None where that was done often enough, its text is the same, or it was withdrawn.
+        None where that was done often enough, its text is the same, it was withdrawn, or its answer is another than
+        `answer_id` by now: somebody else wanted that, too.
         """
         async with self._db.session() as session:
             row = await _by_message(session, mention.place, mention.message_id)
             if row is None or row.state == "withdrawn":
                 return None
             if edited and (row.edits >= MOST_EDITS or row.mention.get("text") == mention.text):
+                return None
+            if answer_id and row.answer_id != answer_id:
                 return None
             row.edits += edited
             row.mention, row.answer_id, row.attempts = to_json(mention), new_id(), 0

@@ -384,7 +384,7 @@ class Intake:
             return tell("still_working")
         recorded = await self._kvasir.answers.recorded(posted.answer_id)
         mention = replace(posted.mention, regenerate=posted.answer_id if recorded else None, said_at=now())
-        item = await self._inbox.reopen(mention, edited=False)
+        item = await self._inbox.reopen(mention, edited=False, answer_id=posted.answer_id)
         if item is not None:
             self._begin(item)
         return ""

@@ -204,7 +204,7 @@ class ChatAnswer:
         if self._unsure and not self._surface.repeatable and await self._find():
             return
         try:
-            post = await self._surface.send(part, controls, f"{self._item.id}-{len(self._item.posts)}")
+            post = await self._surface.send(part, controls, f"{self._item.answer_id}-{len(self._item.posts)}")
         except Unreachable:
             self._unsure = True
             raise
@@ -299,7 +299,7 @@ class ChatAnswer:
             await self._surely(lambda: self._surface.edit(post, part, controls))
             self._tempo.took()
         except Gone:  # somebody deleted it; the end of an answer is never lost
-            key = f"{self._item.id}-{number}-again"
+            key = f"{self._item.answer_id}-{number}-again"
             post = await self._surely(lambda: self._surface.send(part, controls, key))
             await self._inbox.drop_post(self._item, self._item.posts[number])
             await self._inbox.add_post(self._item, post)

@@ -318,8 +318,9 @@ class ChatWorld(AnswerWorld):
         task.add_done_callback(self._doing.discard)
 
     # ------------------------------------------------------------ people
-    copies: int = 1
-    """How often each event comes."""
+    @abstractmethod
+    def repeat(self, times: int) -> None:
+        """From now on everything that happens is told so often."""
 
     @abstractmethod
     async def ask_backwards(self, texts: Sequence[str]) -> Sequence[Any]:
@@ -402,6 +403,15 @@ class ChatWorld(AnswerWorld):
     async def until_messages(self, asked: Any, count: int) -> None:
         await self.until(lambda: len(self.messages(asked)) >= count)
 
+    async def until_said(self, asked: Any, text: str) -> None:
+        """Until it stands in our first message."""
+        await self.until(lambda: text in self.shown(asked)[0].text)
+
+    async def told(self) -> None:
+        """Until the bot has said that it knows of all that people did."""
+        async with asyncio.timeout(20):
+            await asyncio.gather(*self._doing)
+
     async def quiet(self) -> None:
         await self.until(lambda: not any(process.intake._working for process in self.processes))
 
@@ -444,10 +454,11 @@ class SlackWorld(ChatWorld):
     async def listening(self) -> None:
         await self.slack.delivery.connected(len(self.processes))
 
+    def repeat(self, times: int) -> None:
+        self.slack.people.copies, self.slack.people.pair = times, True
+
     async def ask(self, text: str) -> Any:
-        people = self.slack.people
-        people.copies, people.pair = self.copies, self.copies > 1
-        self.do(people.mention(text))
+        self.do(self.slack.people.mention(text))
         await asyncio.sleep(0)
         return self.slack.channel.messages[-1]
 
@@ -468,7 +479,7 @@ class SlackWorld(ChatWorld):
             len(body),
             "".join(_FENCED.findall(body)),
             frozenset(element["action_id"].removeprefix("kvasir:") for element in message.elements()),
-            _SLACK_CALLS.findall(body),
+            [call for said in (body, *message.history) for call in _SLACK_CALLS.findall(said)],
             _ADDRESS.findall(body) if message.unfurl != (False, False) else (),
             message,
         )
@@ -594,8 +605,10 @@ class DiscordWorld(ChatWorld):
     async def listening(self) -> None:
         await self.discord.until(lambda: self.discord.clients >= len(self.processes))
 
+    def repeat(self, times: int) -> None:
+        self.discord.gateway.repeat = times
+
     async def ask(self, text: str) -> Any:
-        self.discord.gateway.repeat = self.copies
         return self._ask(text)
 
     def _ask(self, text: str) -> Any:
@@ -719,8 +732,10 @@ class TelegramWorld(ChatWorld):
     async def listening(self) -> None:
         await self.telegram.until(lambda: self.telegram.world.mail._poll is not None)
 
+    def repeat(self, times: int) -> None:
+        self.telegram.world.mail.copies = times
+
     async def ask(self, text: str) -> Any:
-        self.telegram.world.mail.copies = self.copies
         return self.telegram.mention(self.group, self.ann, text)
 
     async def ask_backwards(self, texts: Sequence[str]) -> Sequence[Any]:

@@ -270,7 +270,7 @@ class ChatSuite(AnswerSuite[C]):
 
     # ------------------------------------------------------------ once
     async def test_the_same_event_many_times_is_one_answer(self, world: C) -> None:
-        world.copies = 4
+        world.repeat(4)
         async with world.process(), AsyncExitStack() as others:
             if world.several:
                 await others.enter_async_context(world.process())
@@ -430,10 +430,54 @@ class ChatSuite(AnswerSuite[C]):
             (first,) = await world.answered(asked)
             world.front.house.replace_engine(FakeEngine("Ask Bob [1]."))
             await world.edit(asked, "Whom do I ask?")
-            await world.until(lambda: "Ask Bob" in world.shown(asked)[0].text)
+            await world.until_said(asked, "Ask Bob")
             await self.one_answer(world, asked, "Ask Bob")
             assert world.shown(asked)[0].id == first.id
         assert world.front.house.search.asked[-1][0] == "Whom do I ask?"
+
+    async def test_a_question_edited_meanwhile_has_the_new_answer_alone(self, world: C) -> None:
+        slow = world.front.house.replace_engine(FakeEngine(f"{ANSWER} [1].", pause=0.1))
+        async with world.process():
+            asked = await world.ask(QUESTION)
+            await slow.begun.wait()
+            await world.until_messages(asked, 1)
+            world.front.house.replace_engine(FakeEngine("Ask Bob [1]."))
+            await world.edit(asked, "Whom do I ask?")
+            await world.until_said(asked, "Ask Bob")
+            await self.one_answer(world, asked, "Ask Bob")
+            assert ANSWER not in world.shown(asked)[0].text
+
+    async def test_all_that_people_do_counts_once_however_often_it_comes(self, world: C) -> None:
+        async with world.process():
+            world.repeat(4)
+            asked = await world.ask(QUESTION)
+            (answer,) = await world.answered(asked)
+            await world.thumb(answer, 1)
+            await world.voted(1)
+            await world.react(answer, -1)
+            await world.voted(-1)
+            for word, act in (("Bob", world.edit(asked, "Whom do I ask?")), ("Carl", world.again(answer))):
+                world.front.house.replace_engine(FakeEngine(f"Ask {word} [1].", pause=0.02))
+                await act
+                await world.until_said(asked, f"Ask {word} [1]")
+                await self.one_answer(world, asked, f"Ask {word}")
+                await world.told()
+                await world.quiet()
+        assert len(world.front.house.search.asked) == 3
+
+    async def test_another_answer_may_be_shorter_or_longer(self, world: C) -> None:
+        async with world.process():
+            asked, words = await self.long_question(world)
+            await self.long_answer(world, asked, words)
+            long = world.front.house.current
+            world.front.house.replace_engine(FakeEngine("Ask Bob [1]."))
+            await world.again(world.shown(asked)[-1])
+            await world.until(lambda: len(world.messages(asked)) == 1)
+            await self.one_answer(world, asked, "Ask Bob")
+            world.front.house.replace_engine(cast(FakeEngine, long))
+            await world.again(world.shown(asked)[0])
+            await world.until_messages(asked, 3)
+            await self.long_answer(world, asked, words)
 
     async def test_a_deleted_question_takes_its_answer_along(self, world: C) -> None:
         if not world.tells_deletions:
