@@ -55,6 +55,13 @@ class Recorder:
     def mention(self) -> Mention:
         return cast(Mention, self.told[-1])
 
+    async def asked(self, text: str) -> Mention:
+        """The question with this text, once it was told."""
+        async with asyncio.timeout(10):
+            while not (found := [one for one in self.told if isinstance(one, Mention) and one.text == text]):
+                await asyncio.sleep(0.005)
+        return found[0]
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[DiscordServer]:
@@ -173,16 +180,14 @@ async def test_a_thread_is_read_back_with_the_message_it_hangs_on(front: Front, 
     server.say(people.bot, thread, "It is 28 days.")
     async with listening(front, server, intake) as platform:
         server.mention(people.ann, thread, "is it?")
-        await _has(intake, 1)
-        said = await platform.history(intake.mention(), 20)
+        said = await platform.history(await intake.asked("is it?"), 20)
         assert [(one.text, one.author, one.by_us) for one in said] == [
             ("our leave is odd", "Ann", False),
             ("28 days, I think", "Bo", False),
             ("It is 28 days.", "Kvasir", True),
         ]
-        server.mention(people.ann, people.general, "is it?")
-        await _has(intake, 2)
-        assert await platform.history(intake.mention(), 20) == ()
+        server.mention(people.ann, people.general, "is it so?")
+        assert await platform.history(await intake.asked("is it so?"), 20) == ()
 
 
 async def test_files_are_fetched_from_discord_alone_and_not_beyond_their_size(
