@@ -52,6 +52,9 @@ class TokenCounter(Protocol):
     def is_sum(self, text: str, /) -> bool:
         """Whether this text has as many tokens as its words together, each counted by itself."""
 
+    def word(self, word: str, /) -> int:
+        """The tokens of one word of such a text; nothing is remembered of it."""
+
 
 def token_counter(vocabulary: str) -> TokenCounter:
     """A counter that is exact for the WordPiece vocabulary at this path, or an estimate where the path is empty.
@@ -107,6 +110,9 @@ class _LibraryCounter:
     def is_sum(self, _text: str) -> bool:
         return False
 
+    def word(self, word: str) -> int:
+        return self._count(word)
+
 
 class _WordCounter:
     """Sums over words, each counted once and remembered."""
@@ -120,6 +126,7 @@ class _WordCounter:
         added: tuple[str, ...] = (),
     ) -> None:
         self.name = name
+        self.word = word
         self._words = _Words(word)
         self._whole = whole
         self.is_blind_to_digits = whole is None

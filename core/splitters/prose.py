@@ -75,7 +75,7 @@ class Words(dict[str, _Word]):
         return found
 
     def _size(self, word: str) -> int:
-        return ((len(word) + 1) << _TOKENS) + self._count(word)
+        return ((len(word) + 1) << _TOKENS) + self._count.word(word)
 
     def _shape(self, shape: str) -> _Shape | None:
         """What all words of a name and a long number have in common that differ in their digits only."""
