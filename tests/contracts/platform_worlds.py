@@ -434,7 +434,7 @@ class SlackWorld(ChatWorld):
     name, longest = "slack", 12_000
     shortened: ClassVar[Mapping[str, Any]] = {
         "bots.slack.client._UNSAID_WAIT": 0.05,
-        "bots.slack.client.TIMEOUT": 1.0,
+        "bots.slack.client.TIMEOUT": 0.6,
         "bots.slack.socket._PING_SECONDS": 0.1,
         "bots.slack.surface._STOPPABLE_AFTER": 0,
     }
@@ -508,13 +508,13 @@ class SlackWorld(ChatWorld):
 
     def limits(self) -> Mapping[str, Callable[[], None]]:
         forms = {"no wait": "0", "one second": "1", "no time": None, "a fraction": "0.05", "words": "soon"}
-        by_edits = ("chat.startStream", "chat.postMessage", "chat.update")
-        ways = {"by edits": by_edits, "by a stream": ("chat.stopStream",)}
-        return {
-            f"{form}, {way}": lambda given=given, methods=methods: self._limit(given, methods)  # type: ignore[misc]
-            for form, given in forms.items()
-            for way, methods in ways.items()
+        ways: dict[str, Callable[[], None]] = {
+            name: lambda given=given: self._limit(given, ("chat.stopStream",))  # type: ignore[misc]
+            for name, given in forms.items()
         }
+        by_edits = ("chat.startStream", "chat.postMessage", "chat.update")
+        ways["a fraction, all but the end of streams"] = lambda: self._limit("0.05", by_edits)
+        return ways
 
     def _limit(self, given: str | None, methods: Sequence[str]) -> None:
         for method in methods:
@@ -578,7 +578,7 @@ class DiscordWorld(ChatWorld):
     shortened: ClassVar[Mapping[str, Any]] = {
         "bots.discord.calls._UNSAID_WAIT": 0.05,
         "bots.discord.calls.LONGEST_WAIT": 0.5,
-        "bots.discord.calls.guarded.__defaults__": (1.5,),
+        "bots.discord.calls.guarded.__defaults__": (0.8,),
         "bots.discord.client._BETWEEN_IDENTIFIES": 0.0,
     }
     heartbeat_timeout = 60.0
@@ -705,9 +705,9 @@ class TelegramWorld(ChatWorld):
     several, tells_deletions = False, False
     shortened: ClassVar[Mapping[str, Any]] = {
         "bots.telegram.client._UNSAID_WAIT": 0.05,
-        "bots.telegram.client._CALL_SECONDS": 1.0,
+        "bots.telegram.client._CALL_SECONDS": 0.6,
         "bots.telegram.polling.POLL_SECONDS": 1,
-        "bots.telegram.polling._ANSWER_SECONDS": 1,
+        "bots.telegram.polling._ANSWER_SECONDS": 0.3,
         "bots.telegram.polling._FIRST_WAIT": 0.05,
     }
 
@@ -776,14 +776,14 @@ class TelegramWorld(ChatWorld):
         self.telegram.delete(asked)
 
     def limits(self) -> Mapping[str, Callable[[], None]]:
-        floods = {
-            "no wait": telegram_fakes.flood(0),
-            "one second": telegram_fakes.flood(1),
-            "in words alone": telegram_fakes.flood(1, "description"),
-            "no time": telegram_fakes.flood(1, "bare"),
-            "a proxy": telegram_fakes.flood(1, "header"),
+        flood, send, edit = telegram_fakes.flood, "sendMessage", "editMessageText"
+        return {
+            "no wait": lambda: self._fail(flood(0)),
+            "one second": lambda: self._fail(flood(1), edit),
+            "in words alone": lambda: self._fail(flood(1, "description"), send),
+            "no time": lambda: self._fail(flood(1, "bare")),
+            "a proxy": lambda: self._fail(flood(1, "header")),
         }
-        return {name: lambda flood=flood: self._fail(flood) for name, flood in floods.items()}  # type: ignore[misc]
 
     def _fail(self, fault: telegram_fakes.Fault, *methods: str, times: int = 1) -> None:
         for method in methods or ("sendMessage", "editMessageText"):

@@ -87,7 +87,7 @@ class DiscordServer(People):
         app = web.Application(middlewares=[self._watch], client_max_size=64 << 20)
         app.add_routes([*self.rest.routes(), *self.interactions.routes()])
         app.add_routes([web.get("/gw", self.gateway.serve), web.get("/gw/", self.gateway.serve)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
