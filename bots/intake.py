@@ -110,16 +110,18 @@ class Intake:
             return "" if mention.trigger in ("heard", "thread") else tell("not_among_askers")
         if mention.edited and (await self._edited(mention)):
             return ""
-        sentence, state = self._quota_says(mention)
+        full = self._full(mention)
         waiting = self._closing or len(self._working) >= _MOST_AT_ONCE
-        item = await self._inbox.take_in(mention, waiting=waiting, state=state)
+        item = await self._inbox.take_in(mention, waiting=waiting, state="failed" if full else "")
         if item is None:
             return ""
-        if not state:
-            self._quota.count(mention)
-            if not waiting:
-                self._begin(item)
-        return sentence
+        if full:  # in the open it is said once a minute
+            alone = mention.trigger == "command"
+            return tell(f"quota_{full}") if alone or self._quota.may_tell(mention) else ""
+        self._quota.count(mention)
+        if not waiting:
+            self._begin(item)
+        return ""
 
     async def _is_for_us(self, mention: Mention, channel: ChannelSettings) -> bool:
         """Whether this is to be answered where it was said. Direct messages and commands always are."""
@@ -133,13 +135,10 @@ class Intake:
             return channel.mode == "auto" and looks_like_question(mention.text)
         return True
 
-    def _quota_says(self, mention: Mention) -> tuple[str, str]:
-        """What to say to somebody who asks too much (once a minute), and the state such a question is kept in."""
+    def _full(self, mention: Mention) -> Literal["", "person", "channel"]:
+        """Whose quota is used up by now."""
         limits = self._kvasir.settings.channels
-        full = self._quota.full(mention, limits.questions_per_minute, limits.channel_questions_per_minute)
-        if not full:
-            return "", ""
-        return (tell(f"quota_{full}") if self._quota.may_tell(mention) else ""), "failed"
+        return self._quota.full(mention, limits.questions_per_minute, limits.channel_questions_per_minute)
 
     async def _edited(self, mention: Mention) -> bool:
         """Whether the question was here before; if so, it is answered anew where that is due."""

@@ -221,8 +221,9 @@ async def test_whoever_asks_too_much_is_told_alone(front: Front, server: Discord
     front.house.settings = front.house.settings.model_copy(update={"channels": limits})
     async with world(front, server) as town:
         await town.ask("how long is annual leave?")
-        second = server.slash(people.ann, people.general, "ask", question="and now?")
-        assert "asked a lot" in await told(town, second)
+        for _ in range(2):
+            more = server.slash(people.ann, people.general, "ask", question="and now?")
+            assert "asked a lot" in await told(town, more)
 
 
 async def test_commands_in_private_and_in_forums(town: World) -> None:
