@@ -6,10 +6,12 @@ fifty that are allowed in it.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from types import TracebackType
 from typing import Final
 
+from discord import RateLimited
 from discord.http import HTTPClient, Ratelimit
 
 _IDLE_SECONDS: Final = 10.0
@@ -32,12 +34,33 @@ class Window(Ratelimit):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        room = self.remaining - self.outgoing + 1
-        if self._pending_requests and room > 0 and not self._sleeping.locked():
-            self.outgoing -= 1
+        self.outgoing -= 1
+        room = self.remaining - self.outgoing
+        if self.expires is None:  # Discord did not say how many there may be: one at a time
+            self.reset()  # type: ignore[no-untyped-call]  # it has no types
+            room = self.remaining
+        if room > 0:
             self._wake(room)
-        else:
-            await super().__aexit__(kind, error, trace)  # type: ignore[type-var, arg-type]  # no None in its types
+        elif self._is_long:
+            self._wake(len(self._pending_requests), exception=RateLimited(self._left))
+
+    async def _refresh(self) -> None:
+        """Begin anew when the window is over; the library's own does so at once where that is far away."""
+        if self._is_long:
+            self._wake(len(self._pending_requests), exception=RateLimited(self._left))
+            return
+        await asyncio.sleep(self._left)
+        if self.remaining <= 0:
+            self.reset()  # type: ignore[no-untyped-call]  # it has no types
+        self._wake(self.remaining)
+
+    @property
+    def _left(self) -> float:
+        return max(0.0, self.expires - self._loop.time()) if self.expires is not None else 0.0
+
+    @property
+    def _is_long(self) -> bool:
+        return self._max_ratelimit_timeout is not None and self._left > self._max_ratelimit_timeout
 
     def is_over(self) -> bool:
         """Nobody uses it and its time has passed: to forget it changes nothing."""

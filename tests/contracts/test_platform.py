@@ -512,6 +512,16 @@ class TestDiscord(ChatSuite[DiscordWorld]):
                 await self.one_answer(world, await world.ask(f"{QUESTION} {number}"))
         assert {call.status for call in world.discord.calls} <= {200, 201, 204}
 
+    async def test_a_spent_budget_is_left_alone_until_there_is_more(self, world: DiscordWorld) -> None:
+        world.discord.limit = (3, 0.7)
+        words = [f"w{number}" for number in range(3000)]
+        world.front.house.replace_engine(_answered(FakeEngine(" ".join(words), size=5000)))
+        async with world.process():
+            asked = await world.ask("Tell me everything")
+            await self.long_answer(world, asked, words)
+        assert len(world.messages(asked)) >= 3 * 3
+        assert sum(call.status == 429 for call in world.discord.calls) <= 1
+
 
 class TestTelegram(ChatSuite[TelegramWorld]):
     kind = TelegramWorld
