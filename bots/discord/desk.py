@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _EPHEMERAL: Final = 1 << 6
 _SUPPRESS_EMBEDS: Final = 1 << 2
-MESSAGE, LATER, NOTHING, UPDATE, WINDOW = 4, 5, 6, 7, 9
+_MESSAGE, _LATER, _NOTHING, _WINDOW = 4, 5, 6, 9
 """Kinds of answers to an interaction."""
 _IN_TIME: Final = 1.8
 """Seconds after which an answer that is not there yet is announced; Discord wants one within three."""
@@ -61,7 +61,7 @@ class Desk:
                 return
             await asyncio.sleep(_IN_TIME)
             if interaction.token in self.waiting:
-                await self._respond(interaction, LATER, {"flags": _EPHEMERAL})
+                await self._respond(interaction, _LATER, {"flags": _EPHEMERAL})
         finally:
             self.waiting.discard(interaction.token)
 
@@ -140,7 +140,7 @@ class Desk:
                 case "down":
                     await self._down(interaction, about)
                 case "share":
-                    await self._respond(interaction, NOTHING)
+                    await self._respond(interaction, _NOTHING)
                     said = await self._share(interaction, about)
                     if said:
                         await self._more(interaction, said)
@@ -151,7 +151,7 @@ class Desk:
         """The vote counts at once; the reason may follow."""
         await self.listener.take(self._thumb(interaction, -1, about))
         rated = controls.Rated(answer_id=about) if about else controls.Rated(post=post_of(interaction))
-        await self._respond(interaction, WINDOW, controls.why(rated))
+        await self._respond(interaction, _WINDOW, controls.why(rated))
 
     async def submitted(self, interaction: discord.Interaction[Any]) -> None:
         """The window with the reason came back."""
@@ -173,7 +173,7 @@ class Desk:
     async def _press(
         self, interaction: discord.Interaction[Any], control: Literal["stop", "again", "human", "resolved"], about: str
     ) -> None:
-        await self._respond(interaction, NOTHING)
+        await self._respond(interaction, _NOTHING)
         press = Press(
             control,
             events.place_of(where_of(interaction)),
@@ -200,10 +200,10 @@ class Desk:
     async def tell(self, interaction: discord.Interaction[Any], text: str) -> None:
         """Say something to that person alone, as the first answer."""
         if not text and interaction.message is not None:
-            await self._respond(interaction, NOTHING)
+            await self._respond(interaction, _NOTHING)
             return
         first, *rest = self._shown(text or _DONE)[:_MOST_PARTS]
-        if await self._respond(interaction, MESSAGE, _private(first)):
+        if await self._respond(interaction, _MESSAGE, _private(first)):
             for part in rest:
                 await self._send_more(interaction, part)
 
