@@ -147,8 +147,12 @@ class Outlet:
         while found := _TOKEN.search(text, at):
             out.append(text[at : found.start()])
             written, at = self._token(text, found)
-            if written.startswith("`") and "".join(out[-2:]).endswith("`"):
-                out.append(" ")
+            if written.startswith("`"):
+                before = "".join(out[-2:])
+                if before.endswith("`"):
+                    out.append(" ")
+                elif (len(before) - len(before.rstrip("\\"))) % 2:
+                    out.append("\\")  # else it would be no beginning of code
             out.append(written)
         out.append(text[at:])
         return "".join(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +37,8 @@ class Desk:
         """The answer as people see it."""
         mention = Mention(**{"place": PLACE, "message_id": message_id, "person": ANN, "text": text, **values})
         await self.intake.take(mention)
-        await self.intake.close(20)
+        async with asyncio.timeout(30):
+            await self.intake.idle()
         return "".join(self.messenger.answers(message_id))
 
 
@@ -44,7 +46,9 @@ class Desk:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     settings = load(data_dir=tmp_path, embedder={"kind": "none"})
     async with Kvasir.open(settings) as kvasir:
-        yield Desk(kvasir)
+        desk = Desk(kvasir)
+        yield desk
+        await desk.intake.close(1)
 
 
 async def test_a_file_is_asked_about_for_the_rest_of_its_thread_and_nowhere_else(desk: Desk) -> None:

@@ -68,6 +68,9 @@ SHAPES = [
     f"[click]({EVIL}" + "x" * 3000 + ")",
     "y" * 2100 + f"]({EVIL})",
     "[" + "y" * 2100 + f"]({EVIL})",
+    f"\\{EVIL}",
+    f"\\{EVIL}[x]({EVIL})",
+    f"\\\\{EVIL} \\\\\\{EVIL}",
 ]
 
 
