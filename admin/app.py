@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from admin.api import answers, conversations, documents, health, jobs, kbs, me
+from admin.api.v1 import completions, embeddings, models
 from admin.auth import Gate
 from admin.chat.page import add_pages
 from admin.chat.platform import Handler, WebPlatform
@@ -24,6 +25,7 @@ from core.errors import KvasirError
 from core.texts import tell
 
 API = "/api/v1"
+OPENAI = "/v1"
 
 
 def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
@@ -45,6 +47,8 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.include_router(health.router)
     for noun in (me, kbs, documents, jobs, conversations, answers):
         app.include_router(noun.router, prefix=API)
+    for part in (models, completions, embeddings):
+        app.include_router(part.router, prefix=OPENAI)
     add_pages(app)
     # The last one added is the outermost.
     app.add_middleware(Gate, accounts=kvasir.accounts, web=kvasir.settings.web)

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin.guard import is_https
-from admin.problem import problem, problem_of
+from admin.problem import OPENAI_FOLDER, problem, problem_of
 from core.access import Identity
 from core.accounts import Accounts
 from core.errors import KvasirError
@@ -53,7 +53,7 @@ class Gate:
         except KvasirError as error:
             await problem_of(error)(scope, receive, send)
             return
-        if identity is None and self._web.anonymous and "authorization" not in headers:
+        if identity is None and self._admits_guests(scope) and "authorization" not in headers:
             identity, send = self._guest(headers, scope, send)
         if identity is None:
             await _refusal(scope)(scope, receive, send)
@@ -68,6 +68,10 @@ class Gate:
             return await self._accounts.by_key(token.strip()) if scheme.lower() == "bearer" else None
         token = session_token(headers, scope, self._web)
         return await self._accounts.by_session(token) if token else None
+
+    def _admits_guests(self, scope: Scope) -> bool:
+        """Programs have keys; and a language model is no free one for whoever comes along."""
+        return self._web.anonymous and not scope["path"].startswith(OPENAI_FOLDER)
 
     def _guest(self, headers: Headers, scope: Scope, send: Send) -> tuple[Identity, Send]:
         """Somebody without an account, known again by a cookie of their own."""
@@ -138,7 +142,7 @@ def _guest(token: str) -> Identity:
 
 def _refusal(scope: Scope) -> Response:
     path = scope["path"]
-    if path.startswith("/api/") or scope["method"] not in ("GET", "HEAD"):
+    if path.startswith(("/api/", OPENAI_FOLDER)) or scope["method"] not in ("GET", "HEAD"):
         return problem(401, tell("login_needed"))
     query = scope["query_string"].decode("latin-1")
     here = local_path(path + (f"?{query}" if query else ""))

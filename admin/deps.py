@@ -9,11 +9,13 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from sqlalchemy import select
 
+from admin.auth import is_guest
+from admin.rate import Rate
 from core.access import Action, Identity
 from core.app import Kvasir
 from core.conversation import Conversation
 from core.db.tables import AnswerRow
-from core.errors import LoginNeeded, NotAllowed, NotFound
+from core.errors import LoginNeeded, NotAllowed, NotFound, TooMany
 from core.knowledge import DocumentInfo, KnowledgeBase
 from core.texts import tell
 from core.types import Person
@@ -103,6 +105,14 @@ def is_id(text: str) -> bool:
 
 KvasirDep = Annotated[Kvasir, Depends(kvasir_of)]
 CallerDep = Annotated[Caller, Depends(caller_of)]
+
+
+def take_turn(rate: Rate, caller: Caller, request: Request) -> None:
+    """Raises TooMany. Guests count by address: a cookie is thrown away too easily."""
+    address = request.client.host if request.client else ""
+    wait = rate.take(f"address:{address}" if is_guest(caller.identity) else caller.person.key)
+    if wait:
+        raise TooMany(tell("too_many_questions", most=rate.per_minute), wait)
 
 
 async def may_ask(caller: CallerDep) -> None:

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from admin.problem import problem
+from admin.problem import OPENAI_FOLDER, problem
 from core.errors import ConfigError
 from core.settings import Settings, WebSettings
 from core.texts import speaking, system_language, tell
@@ -29,6 +29,7 @@ Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 UPLOAD_PATH: Final = re.compile(r"/api/v1/kbs/[^/]+/documents")
+_DATA: Final = ("/api/", OPENAI_FOLDER)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST: Final = re.compile(r"(?P<name>[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
@@ -70,6 +71,8 @@ class Policy:
     proxies: tuple[Network, ...]
     body: Limits
     upload: Limits
+    messages: Limits
+    """Of programs: whole conversations, and many texts to embed."""
     language: Language
     """For those who name none of ours."""
 
@@ -90,6 +93,7 @@ class Policy:
             proxies=tuple(_network(item) for item in web.trusted_proxies),
             body=Limits(size=(64 << 10) + 12 * web.max_question_chars, seconds=30, silence=15),
             upload=Limits(size=settings.ingest.max_kb_mb << 20, seconds=web.upload_timeout_seconds, silence=60),
+            messages=Limits(size=4 << 20, seconds=60, silence=15),
             language=system_language() if settings.language == "auto" else settings.language,
         )
 
@@ -134,6 +138,8 @@ class Guard:
                 await problem(500, tell("internal_error", id=request_id))(scope, receive, reply)
 
     def _limits(self, scope: Scope) -> Limits:
+        if scope["path"].startswith(OPENAI_FOLDER):
+            return self._policy.messages
         is_upload = scope["method"] == "POST" and UPLOAD_PATH.fullmatch(scope["path"])
         return self._policy.upload if is_upload else self._policy.body
 
@@ -172,7 +178,7 @@ def same_origin(scope: Scope, headers: Headers, policy: Policy) -> bool:
     """
     site = headers.get("sec-fetch-site")
     if scope["method"] in _SAFE:
-        is_data = scope["path"].startswith("/api/")
+        is_data = scope["path"].startswith(_DATA)
         return not (is_data and site == "cross-site" and headers.get("sec-fetch-mode") != "navigate")
     if "authorization" in headers:
         return True
@@ -311,7 +317,7 @@ class _Reply:
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers["x-request-id"] = self._request_id
-            if self._scope["path"].startswith("/api/"):
+            if self._scope["path"].startswith(_DATA):
                 headers.setdefault("cache-control", "no-store")
             if self._scope["scheme"] == "https":
                 headers.setdefault("strict-transport-security", "max-age=31536000")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any, Final, TypeVar
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
 
 HEARTBEAT: Final = b": still here\n\n"
 HEARTBEAT_SECONDS: Final = 15.0
@@ -48,9 +51,11 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], first: bytes = b"") -> None:
+        """`first` is what came of the events already."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
+        self._first = first
         self._events = with_heartbeats(events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +76,27 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pump(self, send: Send) -> None:
+        if self._first:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
         async for piece in self._events:
             async with asyncio.timeout(_SEND_SECONDS):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def while_there(request: Request, work: Awaitable[T]) -> T:
+    """The work's result; cancels it, and raises ClientDisconnect, when the client goes before or the server closes."""
+    task = asyncio.ensure_future(work)
+    closing: asyncio.Event = request.app.state.closing
+    ends = [asyncio.create_task(_gone(request.receive)), asyncio.create_task(closing.wait())]
+    try:
+        await asyncio.wait({task, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for other in (task, *ends):
+            other.cancel()
+        await asyncio.gather(task, *ends, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:

@@ -15,6 +15,7 @@ from core.accounts import Accounts
 from core.answer import Answers
 from core.blobs import Blobs
 from core.channels import Channels
+from core.completion import Completions
 from core.conversation import Conversations
 from core.db.session import Database
 from core.embedders.cache import CachedEmbedder
@@ -126,6 +127,7 @@ class Kvasir:
     ingest: Ingest
     retriever: Retriever
     answers: Answers
+    completions: Completions
     conversations: Conversations
     feedback: Feedback
     accounts: Accounts
@@ -233,6 +235,7 @@ async def _build(
         ingest=Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type),
         retriever=retriever,
         answers=answers,
+        completions=Completions(engines.get, lambda: registry.names("kvasir.engines"), settings.answer),
         conversations=conversations,
         feedback=Feedback(db),
         accounts=accounts,

@@ -50,7 +50,10 @@ class TooLarge(UserError):
 
 
 class TooMany(UserError):
-    pass
+    def __init__(self, sentence: str, seconds: float = 0) -> None:
+        """`seconds`: until it may work; 0 where nobody knows."""
+        super().__init__(sentence)
+        self.seconds = seconds
 
 
 class DocumentError(KvasirError):

@@ -667,6 +667,37 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "You may ask {most} questions a minute; wait a moment before the next one.",
         "每分钟最多可提 {most} 个问题，请稍候再试。",
     ),
+    # the API that speaks as OpenAI's does
+    "no_such_model": (
+        "There is no model named «{name}», or you may not use it; GET /v1/models lists those there are.",
+        "没有名为“{name}”的模型，或您无权使用；GET /v1/models 列出可用的模型。",
+    ),
+    "messages_long": (
+        "The messages are longer than the context of the model «{model}», which is {most} tokens.",
+        "消息超过模型“{model}”的上下文长度（{most} 个 token）。",
+    ),
+    "api_unsupported": ("Kvasir cannot do this; leave it out.", "Kvasir 不支持此项，请去掉。"),
+    "api_only_text": (
+        "Only text is read: no images, sound, files or results of tools.",
+        "只支持文本，不支持图片、声音、文件或工具结果。",
+    ),
+    "api_last_message": (
+        "The last message must be the user's, with some text in it.",
+        "最后一条消息必须来自用户，且包含文字。",
+    ),
+    "api_one_prompt": ("Send one prompt, as text.", "请只发送一段文本提示词。"),
+    "api_token_arrays": (
+        "Send texts, not arrays of tokens: the vocabulary here is another one.",
+        "请发送文本，而不是 token 数组：此处使用不同的词表。",
+    ),
+    "api_inputs_empty": ("Send at least one text, and none that is empty.", "请至少发送一段文本，且不能为空。"),
+    "api_inputs_many": ("Send at most {most} texts at once.", "一次最多发送 {most} 段文本。"),
+    "api_input_long": (
+        "Text {n} is longer than {most} characters; send it in parts.",
+        "第 {n} 段文本超过 {most} 个字符，请分段发送。",
+    ),
+    "api_dimensions": ("The vectors have {dimension} numbers, no others.", "向量维度固定为 {dimension}。"),
+    "api_no_embedder": ("There is no embedding model now: {reason}", "目前没有嵌入模型：{reason}"),
     "question_empty": ("Write a question first.", "请先输入问题。"),
     "question_long": (
         "The question is longer than {most} characters; say it in fewer words.",
@@ -1313,6 +1344,8 @@ def system_language() -> Language:
 
 def text_language(text: str) -> Language:
     """The language a text is written in: `zh` where at least a fifth of its letters are Han characters."""
+    if text.isascii():
+        return "en"
     letters = [char for char in text if char.isalpha()]
     han = sum("\u4e00" <= char <= "\u9fff" or "\u3400" <= char <= "\u4dbf" for char in letters)
     return "zh" if letters and han * 5 >= len(letters) else "en"

@@ -9,11 +9,9 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from admin.api.documents import attachment
-from admin.auth import is_guest
 from admin.chat.platform import WebPlatform, source_out
-from admin.deps import Caller, CallerDep, KvasirDep, may_ask
+from admin.deps import CallerDep, KvasirDep, may_ask, take_turn
 from admin.html import to_html
-from admin.rate import Rate
 from admin.schemas import (
     Ask,
     ChangedConversation,
@@ -29,7 +27,7 @@ from core.access import Action
 from core.conversation import Conversation
 from core.conversation import Exchange as Record
 from core.db.tables import new_id
-from core.errors import TooMany, UserError
+from core.errors import UserError
 from core.texts import spoken, tell
 from core.types import Language, Mention
 
@@ -49,7 +47,7 @@ async def create_conversation(
     given: NewConversation, caller: CallerDep, kvasir: KvasirDep, request: Request
 ) -> ConversationOut:
     kb = (await caller.kb(given.kb, Action.ASK)).name if given.kb else None
-    _take_turn(request.app.state.conversations, caller, request)
+    take_turn(request.app.state.conversations, caller, request)
     made = await kvasir.conversations.start(PLATFORM, caller.person.key, kb=kb)
     return ConversationOut.model_validate(made)
 
@@ -108,7 +106,7 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
     kbs = ((await caller.kb(given.kb, Action.ASK)).name,) if given.kb else ()
     if given.regenerate is not None:
         await caller.own_answer(given.regenerate, conversation.id)
-    _take_turn(request.app.state.questions, caller, request)
+    take_turn(request.app.state.questions, caller, request)
     mention = Mention(
         place=conversation.place,
         message_id=new_id(),
@@ -120,13 +118,6 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
     )
     platform: WebPlatform = request.app.state.platform
     return EventStream(platform.ask(mention))
-
-
-def _take_turn(rate: Rate, caller: Caller, request: Request) -> None:
-    """Raises TooMany. Guests count by address: a cookie is thrown away too easily."""
-    address = request.client.host if request.client else ""
-    if rate.take(f"address:{address}" if is_guest(caller.identity) else caller.person.key):
-        raise TooMany(tell("too_many_questions", most=rate.per_minute))
 
 
 def _exchange(record: Record, language: Language) -> Exchange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
+from admin import server
 from admin.app import create_app
 from core import accounts as accounts_module
 from core.app import Kvasir
@@ -60,6 +62,20 @@ class Site:
 
 
 OpenSite = Callable[..., Any]
+
+
+@asynccontextmanager
+async def serving(site: Site) -> AsyncIterator[str]:
+    """The service's address; it is cancelled in the end, as `kvasir up` does."""
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(server.serve(site.kvasir, site.handler, listening=ready.set_result))
+    try:
+        yield await asyncio.wait_for(ready, timeout=10)
+    finally:
+        task.cancel()
+        async with asyncio.timeout(8):
+            await asyncio.wait({task})
+        assert task.cancelled()
 
 
 @pytest.fixture

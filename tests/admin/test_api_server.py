@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
@@ -15,23 +13,9 @@ from core.access import Action
 from core.errors import ConfigError
 from core.settings import WebSettings
 from core.types import Role
-from tests.admin.conftest import PASSWORD, OpenSite, Site
+from tests.admin.conftest import PASSWORD, OpenSite, serving
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def serving(site: Site) -> AsyncIterator[str]:
-    """The service's address; it is cancelled in the end, as `kvasir up` does."""
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(server.serve(site.kvasir, site.handler, listening=ready.set_result))
-    try:
-        yield await asyncio.wait_for(ready, timeout=10)
-    finally:
-        task.cancel()
-        async with asyncio.timeout(8):
-            await asyncio.wait({task})
-        assert task.cancelled()
 
 
 async def test_it_says_where_it_is_and_answers_there(open_site: OpenSite, capfd: pytest.CaptureFixture[str]) -> None:

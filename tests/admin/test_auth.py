@@ -52,6 +52,9 @@ async def test_no_route_but_the_listed_ones_is_open(site: Site) -> None:
             elif path.startswith("/api/"):
                 assert response.status_code == 401, (method, path)
                 assert response.headers["content-type"] == "application/problem+json"
+            elif path.startswith("/v1/"):
+                assert response.status_code == 401, (method, path)
+                assert response.json()["error"]["code"] == "invalid_api_key"
             else:
                 assert response.status_code == 303, (method, path)
                 assert response.headers["location"].startswith("/login?next=%2F")
