@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_QUESTION: Final = 8000
 """Characters; a platform may allow fewer."""
+_COUNT_EVERY: Final = 200
+"""Characters that are counted as tokens together; piece by piece, each count would be rounded up."""
 _CHECK_EVERY: Final = 64
 """Characters between two looks for repetition."""
 
@@ -268,7 +270,8 @@ class Answers:
             frozenset(p.document for p in prompt.passages if p.document.startswith(("https://", "http://"))),
             frozenset(host.lower() for host in self._settings.channels.links),
         )
-        opening, tokens, record.answered = Opening(), 0, True
+        opening, record.answered = Opening(), True
+        tokens, uncounted = 0, ""
         sampling, info, wait = self._sampling(engine), engine.info, record.deadline.wait
         async with _closing(engine.stream(prompt, sampling)) as stream:
             while not opening.refuses and (piece := await wait(anext(stream, None))) is not None:
@@ -280,7 +283,9 @@ class Answers:
                     yield safe
                 if info.is_scripted:
                     continue
-                tokens += engine.count_tokens(piece)
+                uncounted += piece
+                if len(uncounted) >= _COUNT_EVERY:
+                    tokens, uncounted = tokens + engine.count_tokens(uncounted), ""
                 if info.is_language_model and tokens > 2 * sampling.max_tokens:
                     record.notice = say("length_notice", record.language)
                     return

@@ -348,3 +348,16 @@ async def test_a_server_that_breaks_mid_answer_leaves_a_failed_record(house: Hou
         assert (row.state, row.text.split()[0]) == ("failed", "Annual")
         assert row.error
         await engine.close()
+
+
+async def test_an_answer_is_not_cut_because_it_comes_in_small_pieces(house: House) -> None:
+    """Counted piece by piece each count would be rounded up, and a whole answer be taken for an endless one."""
+    words = " ".join(f"word{number}" for number in range(250))
+    settings = house.answers._settings
+    limit = settings.answer.model_copy(update={"max_tokens": 512})
+    house.answers._settings = settings.model_copy(update={"answer": limit})
+    house.engine.text = f"{words} [1]."
+    assert house.engine.count_tokens(words) < 2 * 512
+    for house.engine.size in (1, 3, 1000):
+        finished = await house.finished()
+        assert (finished.text, finished.notice) == (f"{words} [1].", "")
