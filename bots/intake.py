@@ -38,6 +38,8 @@ _READ_BACK: Final = 20
 """Messages of a thread that are read from its platform."""
 _STOP_SECONDS: Final = 30.0
 _MOMENT_SECONDS: Final = 2.0
+_PAUSES: Final = (0.05, 0.15, 0.3)
+"""Seconds before it is looked again for a message that was just sent."""
 
 
 @dataclass(slots=True)
@@ -345,7 +347,7 @@ class Intake:
     async def _press(self, press: Press) -> str:
         if press.control == "keep":
             return await self._helping.keep(press)
-        posted = await self._inbox.posted(press.place, press.post)
+        posted = await self._posted(press)
         if posted is None:
             return await self._stop_unposted(press) if press.control == "stop" else tell("not_our_message")
         match press.control:
@@ -358,6 +360,23 @@ class Intake:
         if press.control == "stop":
             return "" if await self._stop(posted.inbox_id, "stop") else tell("nothing_to_stop")
         return await self._again(posted)
+
+    async def _posted(self, press: Press) -> Posted | None:
+        """What was pressed. People may see a message, and press, a moment before we hear that it stands there."""
+        posted = await self._inbox.posted(press.place, press.post)
+        pauses = iter(_PAUSES)
+        while posted is None and self._is_sending(press) and (pause := next(pauses, None)) is not None:
+            await asyncio.sleep(pause)
+            posted = await self._inbox.posted(press.place, press.post)
+        return posted
+
+    def _is_sending(self, press: Press) -> bool:
+        """Whether an answer in that channel may have a message that we do not know of yet."""
+        items = [work.item for work in self._working.values()]
+        return any(
+            item.mention.place.channel == press.place.channel and item.mention.message_id != press.post
+            for item in items
+        )
 
     async def _stop_unposted(self, press: Press) -> str:
         """Stop an answer named by its question (drafts are no messages); without a name, the person's newest here."""

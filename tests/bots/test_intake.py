@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from bots.digest import Digests
 from bots.errors import Limited, Refused, Unreachable
 from bots.handler import ChatHandler
-from bots.inbox import Inbox, LeaseLost
+from bots.inbox import Inbox, Item, LeaseLost
 from bots.intake import Intake
 from core.db.tables import AnswerRow, InboxRow, now
 from core.types import Capabilities, ChatEvent, Command, Deleted, Mention, Press, Said, Thumb
@@ -313,6 +313,28 @@ async def test_stop_keeps_what_is_there_and_only_for_the_asker(front: Front) -> 
     assert said.startswith("One two")
     assert said.endswith("(Stopped.)")
     assert await desk.intake.take(Press("stop", PLACE, post, ANN)) != ""
+
+
+async def test_stop_may_be_pressed_as_soon_as_the_message_is_seen(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform shows a message before we hear that it does."""
+    engine = front.house.replace_engine(FakeEngine(ANSWER, size=1))
+    engine.pause = 0.2
+    desk = Desk(front)
+    keep = desk.inbox.add_post
+
+    async def slowly(item: Item, post: str) -> None:
+        await asyncio.sleep(0.1)
+        await keep(item, post)
+
+    monkeypatch.setattr(desk.inbox, "add_post", slowly)
+    await desk.intake.take(mention())
+    await until(lambda: desk.messenger.messages)
+    (post,) = desk.messenger.messages
+    assert "whoever asked" in await desk.intake.take(Press("stop", PLACE, post, BOB))
+    assert await desk.intake.take(Press("stop", PLACE, post, ANN)) == ""
+    assert "Stopped" in "".join(desk.messenger.answers("m1"))
 
 
 async def test_answer_again_replaces_the_answer_where_it_stands(desk: Desk) -> None:
