@@ -87,11 +87,14 @@ def ingest(data: Path, corpus: Path, kill_after: float | None = None) -> bool:
 
 
 def content(data: Path) -> Content:
-    return asyncio.run(_content(data))
+    logging.disable(logging.WARNING)
+    try:
+        return asyncio.run(_content(data))
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 async def _content(data: Path) -> Content:
-    logging.disable(logging.WARNING)
     settings = settings_module.load(data_dir=data, embedder=settings_module.EmbedderSettings(kind="none"))
     async with Kvasir.open(settings) as kvasir:
         await kvasir.ingest.recover()
