@@ -41,7 +41,7 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
     ]
     messengers = [messenger for messenger in opened if messenger is not None]
     if not messengers:
-        logger.info("no chat platform has its tokens; «kvasir doctor slack|discord|telegram» says what is missing")
+        logger.debug("no chat platform has its tokens")
         return
     inbox = Inbox(kvasir.db)
     digests = schedule(kvasir, messengers)

@@ -1123,6 +1123,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "用 default 作为值可恢复默认。"
         ),
     ),
+    "no_platform_on": (
+        "No chat platform has its tokens yet; «kvasir doctor slack», «discord» or «telegram» says what is missing.",
+        "尚无聊天平台设置了令牌；运行 “kvasir doctor slack”（或 discord、telegram）可查看缺少什么。",
+    ),
     "chat_reset": ("All is as it was at first here.", "此处的设置已全部恢复默认。"),
     "chat_changed": ("Changed. Here it is now:", "已更改。当前设置："),
     "chat_command_unknown": (
