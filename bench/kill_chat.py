@@ -41,28 +41,30 @@ async def drill(folder: Path, *, kills: int, seed: int) -> str:
             "KVASIR_SCRIPTED__REPLY": _REPLY,
             "KVASIR_SCRIPTED__TOKEN_SECONDS": str(_TOKEN_SECONDS),
         }
-        process = Process(folder / "data", {**world.settings(), **script})
-        await asyncio.to_thread(process.prepare)
-        asked: list[Asked] = []
-        in_flight = 0
-        started = time.monotonic()
-        for _ in range(kills):
+        with Process(folder / "data", {**world.settings(), **script}) as process:
+            await asyncio.to_thread(process.prepare)
+            asked: list[Asked] = []
+            in_flight = 0
+            started = time.monotonic()
+            for _ in range(kills):
+                process.start()
+                life = chance.uniform(0.5, _LONGEST_LIFE)
+                moments = sorted(chance.uniform(0, life) for _ in PLATFORMS)
+                begun = time.monotonic()
+                for platform, moment in zip(chance.sample(PLATFORMS, len(PLATFORMS)), moments, strict=True):
+                    await asyncio.sleep(max(0.0, begun + moment - time.monotonic()))
+                    asked.append(
+                        await world.ask(platform, f"How long is leave number {len(asked)}?", len(asked), COPIES)
+                    )
+                await asyncio.sleep(max(0.0, begun + life - time.monotonic()))
+                in_flight += sum(not _stands(world, one) for one in asked)
+                process.kill()
             process.start()
-            life = chance.uniform(0.5, _LONGEST_LIFE)
-            moments = sorted(chance.uniform(0, life) for _ in PLATFORMS)
-            begun = time.monotonic()
-            for platform, moment in zip(chance.sample(PLATFORMS, len(PLATFORMS)), moments, strict=True):
-                await asyncio.sleep(max(0.0, begun + moment - time.monotonic()))
-                asked.append(await world.ask(platform, f"How long is leave number {len(asked)}?", len(asked), COPIES))
-            await asyncio.sleep(max(0.0, begun + life - time.monotonic()))
-            in_flight += sum(not _stands(world, one) for one in asked)
-            process.kill()
-        process.start()
-        await _until_all_stand(world, asked, process)
-        await asyncio.sleep(2.0)  # what would stand there twice by now does
-        spent = time.monotonic() - started
-        status = await asyncio.to_thread(process.end)
-        assert status == 0, f"it ended with status {status} when told to stop:\n{process.log()[-2000:]}"
+            await _until_all_stand(world, asked, process)
+            await asyncio.sleep(2.0)  # what would stand there twice by now does
+            spent = time.monotonic() - started
+            status = await asyncio.to_thread(process.end)
+            assert status == 0, f"it ended with status {status} when told to stop:\n{process.log()[-2000:]}"
     wrong = [(one, world.answers(one)) for one in asked if not _is_right(world, one)]
     assert not wrong, f"{len(wrong)} of {len(asked)} questions are not answered as they should be: {wrong[:3]}"
     left = sum(len(world.answers(one)) - 1 for one in asked)

@@ -140,6 +140,14 @@ class Process:
         with Path(self._data.parent, f"{self._data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever happened, it does not outlive us."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
     @property
     def id(self) -> int:
         assert self._process is not None
