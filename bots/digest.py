@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from bots.errors import DeliveryError
 from bots.platform import Messenger
 from core.db.tables import AnswerRow, ConversationRow, PlatformStateRow, RatingRow, now
+from core.errors import KvasirError
 from core.outbound import safe_markdown
 from core.texts import speaking, system_language, tell
 from core.types import Place
@@ -59,10 +60,8 @@ class Digests:
                 continue
             try:
                 posted += await self._post_one(messenger, place.place, period, at)
-            except DeliveryError as error:
+            except (DeliveryError, KvasirError) as error:
                 logger.warning("the digest for a channel of %s was not posted: %s", messenger.name, error)
-            except Exception:
-                logger.exception("the digest for a channel of %s came to nothing", messenger.name)
         return posted
 
     async def _post_one(self, messenger: Messenger, place: Place, period: Period, at: datetime) -> bool:
