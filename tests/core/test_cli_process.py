@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 
 
-COUNT = 400
+COUNT = 1500
 
 
 def run(folder: Path, *arguments: object, status: int = 0, before: str = "") -> subprocess.CompletedProcess[str]:
