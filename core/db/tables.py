@@ -82,6 +82,21 @@ class KnowledgeBaseRow(Table):
     title_enhance: Mapped[bool] = mapped_column(default=True)
     top_k: Mapped[int | None]
     """Passages for an answer; None: the settings' value."""
+    mode: Mapped[str | None] = mapped_column(String(16))
+    """hybrid, vector, or keyword; NULL: hybrid."""
+    dense_weight: Mapped[float | None]
+    """Weight of vectors in hybrid search, 0..1; NULL: the settings' value."""
+    min_evidence: Mapped[float | None]
+    """Evidence below which an answer is refused, 0..1; NULL: the settings' value."""
+    embedder: Mapped[str | None] = mapped_column(String(64))
+    """Name of the embedder of its index; empty: none, keywords alone; NULL: that of the settings."""
+    engine: Mapped[str | None] = mapped_column(String(64))
+    """What writes answers from it; NULL: the settings' engine."""
+    instructions: Mapped[str | None]
+    """For the language model, in the place of those of the settings."""
+    max_documents: Mapped[int | None]
+    max_mb: Mapped[int | None]
+    """Quotas of its own, below those of the settings."""
     expires_at: Mapped[datetime | None]
     """Set where it holds what was sent in one conversation; it is deleted then, and listed nowhere."""
     live_generation_id: Mapped[str | None] = mapped_column(Id)
@@ -101,13 +116,19 @@ class GenerationRow(Table):
     profile: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the fingerprint is made of: embedder, analyzer and splitter settings."""
     state: Mapped[str] = mapped_column(String(16), default="building")
-    """building, live, or retired."""
+    """building, ready (complete, and waiting to be switched to), live, former (kept for a way back), or retired."""
     created_at: Mapped[datetime] = mapped_column(default=now)
+    switched_at: Mapped[datetime | None]
+    """When it last became live, or stopped being it."""
 
 
 class DocumentRow(Table):
     __tablename__ = "documents"
-    __table_args__ = (UniqueConstraint("kb_id", "name"), Index(None, "kb_id", "status"))
+    __table_args__ = (
+        UniqueConstraint("kb_id", "name"),
+        Index(None, "kb_id", "status"),
+        Index(None, "kb_id", "content_hash"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
@@ -129,6 +150,8 @@ class DocumentRow(Table):
     chunks: Mapped[int] = mapped_column(default=0)
     source: Mapped[str] = mapped_column(default="")
     """Where it came from: a URL, `upload`, or `folder`."""
+    source_id: Mapped[str | None] = mapped_column(Id, index=True)
+    """The source that brought it and looks after it."""
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
     job_id: Mapped[str | None] = mapped_column(Id, index=True)
     """The job that brings it in, or last did."""
@@ -179,7 +202,12 @@ class AnswerRow(Table):
     """One question with its answer."""
 
     __tablename__ = "answers"
-    __table_args__ = (Index(None, "conversation_id", "created_at"), Index(None, "created_at"))
+    __table_args__ = (
+        Index(None, "conversation_id", "created_at"),
+        Index(None, "created_at"),
+        Index(None, "person", "created_at"),
+        Index(None, "answered", "created_at"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     conversation_id: Mapped[str | None] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
@@ -203,12 +231,23 @@ class AnswerRow(Table):
     evidence: Mapped[float | None]
     """The gate's value, 0..1."""
     timings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Milliseconds of each step."""
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    channel: Mapped[str] = mapped_column(String(255), default="")
+    """Where it was asked, as its conversation says."""
+    first_token_ms: Mapped[float | None]
+    total_ms: Mapped[float | None]
+    prompt_tokens: Mapped[int | None]
+    answer_tokens: Mapped[int | None]
+    """As the engine counts them; NULL where no language model was asked."""
+    curated_id: Mapped[str | None] = mapped_column(Id)
+    """The curated answer it consists of."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class RatingRow(Table):
     __tablename__ = "ratings"
-    __table_args__ = (UniqueConstraint("answer_id", "person"),)
+    __table_args__ = (UniqueConstraint("answer_id", "person"), Index(None, "value", "updated_at"))
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id", ondelete="CASCADE"), index=True)
@@ -222,6 +261,7 @@ class RatingRow(Table):
 
 class UserRow(Table):
     __tablename__ = "users"
+    __table_args__ = (Index(None, "subject", unique=True),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(100), unique=True)
@@ -229,6 +269,10 @@ class UserRow(Table):
     password_hash: Mapped[str]
     role: Mapped[str] = mapped_column(String(16))
     disabled: Mapped[bool] = mapped_column(default=False)
+    everywhere: Mapped[bool] = mapped_column(default=True)
+    """The role counts in every knowledge base; false: only in those that are public or granted."""
+    subject: Mapped[str | None] = mapped_column(String(512))
+    """`issuer subject` of the identity provider whose login this is; NULL: logs in with a password."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -240,6 +284,8 @@ class SessionRow(Table):
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     user_agent: Mapped[str] = mapped_column(String(255), default="")
+    address: Mapped[str] = mapped_column(String(64), default="")
+    """The network address it was opened from."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     seen_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
@@ -252,6 +298,9 @@ class OneTimeTokenRow(Table):
 
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     purpose: Mapped[str] = mapped_column(String(32))
+    """setup, invitation, or login (the way to an identity provider and back)."""
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What it stands for, e.g. the role of whoever was invited."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
@@ -369,7 +418,7 @@ class ChannelRow(Table):
 
 
 class KbGrantRow(Table):
-    """Who may ask a private knowledge base, besides those with an account."""
+    """Who was let into a knowledge base: people of chat platforms, and accounts that are not let in everywhere."""
 
     __tablename__ = "kb_grants"
     __table_args__ = (UniqueConstraint("kb_id", "person"),)
@@ -377,7 +426,9 @@ class KbGrantRow(Table):
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
     person: Mapped[str] = mapped_column(String(255))
-    """A person's key, e.g. `slack:T1:U9`, or `slack:T1:*` for all of a workspace."""
+    """A person's key, e.g. `slack:T1:U9` or `user:<id>`, or `slack:T1:*` for all of a workspace."""
+    right: Mapped[str] = mapped_column(String(8), default="ask")
+    """ask (and read), or edit: what the account's role allows, here too."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -406,3 +457,296 @@ class PlatformStateRow(Table):
     key: Mapped[str] = mapped_column(String(64))
     value: Mapped[str] = mapped_column(default="")
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+# ---------------------------------------------------------------- the console
+class AuditRow(Table):
+    """Somebody changed something; secrets are masked before they come here."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "created_at"), Index(None, "kind", "object", "created_at"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    person: Mapped[str] = mapped_column(String(255))
+    """The key of who did it, e.g. `user:<id>`, `terminal:operator`, or `schedule:<id>`."""
+    name: Mapped[str] = mapped_column(String(255), default="")
+    """As people knew them then."""
+    action: Mapped[str] = mapped_column(String(64))
+    """A noun and a verb, e.g. `kb.create`."""
+    kind: Mapped[str] = mapped_column(String(32), default="")
+    """The noun of what was changed."""
+    object: Mapped[str] = mapped_column(String(255), default="")
+    """Its name or id."""
+    changes: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Field → its new value."""
+    address: Mapped[str] = mapped_column(String(64), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelRow(Table):
+    """An engine, embedder or reranker with its settings, added while Kvasir runs."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    """engine, embedder, or reranker."""
+    adapter: Mapped[str] = mapped_column(String(64))
+    """Name of its entry point, e.g. `openai`."""
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """In the place of those of the adapter's section; no secrets."""
+    secrets: Mapped[str] = mapped_column(default="")
+    """Encrypted JSON object of the secret ones; empty: none."""
+    enabled: Mapped[bool] = mapped_column(default=True)
+    is_default: Mapped[bool] = mapped_column(default=False)
+    """The one of its kind that is used where none is named; else that of the settings is."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class SourceRow(Table):
+    """A place that documents of a knowledge base come from, again and again."""
+
+    __tablename__ = "sources"
+    __table_args__ = (UniqueConstraint("kb_id", "name"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(16))
+    """url, sitemap, git, rss, or folder."""
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Address and what to take from it."""
+    secrets: Mapped[str] = mapped_column(default="")
+    """Encrypted JSON object; empty: none."""
+    cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What was seen last, so that only what changed is fetched."""
+    state: Mapped[str] = mapped_column(String(16), default="new")
+    """new, running, done, or failed."""
+    reason: Mapped[str | None]
+    """Why it failed, or what was left out: one sentence."""
+    documents: Mapped[int] = mapped_column(default=0)
+    synced_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class ScheduleRow(Table):
+    """Something to be done again and again; the queue does it, a scheduler only says when."""
+
+    __tablename__ = "schedules"
+    __table_args__ = (Index(None, "kind", "target"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(32))
+    """sync, retention, curated, evaluation, backup, or digest."""
+    target: Mapped[str] = mapped_column(String(255), default="")
+    """What it is for, e.g. the id of a source."""
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    cron: Mapped[str] = mapped_column(String(100))
+    """Five fields: minute, hour, day of the month, month, day of the week."""
+    timezone: Mapped[str] = mapped_column(String(64), default="UTC")
+    enabled: Mapped[bool] = mapped_column(default=True)
+    next_at: Mapped[datetime | None]
+    """As the leading scheduler last said."""
+    created_by: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class ScheduleRunRow(Table):
+    """One run of a schedule; unique for each time, so that two schedulers start it once."""
+
+    __tablename__ = "schedule_runs"
+    __table_args__ = (UniqueConstraint("schedule_id", "slot"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    schedule_id: Mapped[str] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"))
+    slot: Mapped[str] = mapped_column(String(64))
+    """The time it was due, or `now-<id>` where a person started it."""
+    job_id: Mapped[str] = mapped_column(Id)
+    result: Mapped[str] = mapped_column(default="")
+    """What came of it, one sentence."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class LeaseRow(Table):
+    """What only one process may do at a time, e.g. lead the schedules."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(255))
+    """Machine and process, for people."""
+    fence: Mapped[int] = mapped_column(default=0)
+    until: Mapped[datetime]
+
+
+class DocumentVersionRow(Table):
+    """A former version of a document, whose bytes are still kept."""
+
+    __tablename__ = "document_versions"
+    __table_args__ = (UniqueConstraint("document_id", "number"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    """From 1, the oldest."""
+    content_hash: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    by: Mapped[str] = mapped_column(String(255), default="")
+    """Who put it in, where that is known."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ChunkOverrideRow(Table):
+    """A person's change to how a document is indexed; it is applied again whenever the document is."""
+
+    __tablename__ = "chunk_overrides"
+    __table_args__ = (Index(None, "document_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    action: Mapped[str] = mapped_column(String(16))
+    """edit, disable, or add."""
+    original: Mapped[str] = mapped_column(default="")
+    """Text of the chunk it changes, or behind which it adds one (empty: at the end)."""
+    text: Mapped[str] = mapped_column(default="")
+    """The new text."""
+    applied: Mapped[bool] = mapped_column(default=True)
+    """False: its chunk was not found when the document was last indexed."""
+    by: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class CuratedRow(Table):
+    """An answer that a person wrote, given whenever one of its questions is asked; also a document of its base."""
+
+    __tablename__ = "curated_answers"
+    __table_args__ = (Index(None, "kb_id", "state"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    document_id: Mapped[str | None] = mapped_column(Id, index=True)
+    """The document that holds it."""
+    question: Mapped[str]
+    paraphrases: Mapped[list[Any]] = mapped_column(default=list)
+    """Other ways to ask the same."""
+    text: Mapped[str]
+    """CommonMark."""
+    rests_on: Mapped[list[Any]] = mapped_column(default=list)
+    """[document id, content hash] of the documents it was written from."""
+    state: Mapped[str] = mapped_column(String(16), default="active")
+    """active, review (a document it rests on has changed), expired, or off."""
+    reason: Mapped[str] = mapped_column(default="")
+    """Why it is to be reviewed."""
+    answer_id: Mapped[str | None] = mapped_column(Id)
+    """The answer it was written to better."""
+    used: Mapped[int] = mapped_column(default=0)
+    """How often it was given."""
+    created_by: Mapped[str] = mapped_column(String(255), default="")
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class ReviewRow(Table):
+    """What became of an answer that was rated 👎, or of a question that was not answered."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (Index(None, "state", "updated_at"),)
+
+    answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16), default="new")
+    """new, working, or solved."""
+    assignee: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    labels: Mapped[list[Any]] = mapped_column(default=list)
+    note: Mapped[str] = mapped_column(default="")
+    cure: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What was done: its kind, and what of that kind."""
+    again_id: Mapped[str | None] = mapped_column(Id)
+    """The answer to the same question after the cure."""
+    updated_by: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class EvaluationSetRow(Table):
+    """Questions with what is expected, to measure a knowledge base by."""
+
+    __tablename__ = "evaluation_sets"
+    __table_args__ = (UniqueConstraint("kb_id", "name"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class EvaluationQuestionRow(Table):
+    __tablename__ = "evaluation_questions"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    set_id: Mapped[str] = mapped_column(ForeignKey("evaluation_sets.id", ondelete="CASCADE"), index=True)
+    question: Mapped[str]
+    answers: Mapped[list[Any]] = mapped_column(default=list)
+    """Texts one of which a right answer contains."""
+    document: Mapped[str] = mapped_column(default="")
+    """Name of the document it is to be found in; empty: it has no answer here."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class EvaluationRunRow(Table):
+    __tablename__ = "evaluation_runs"
+    __table_args__ = (Index(None, "set_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    set_id: Mapped[str] = mapped_column(ForeignKey("evaluation_sets.id", ondelete="CASCADE"))
+    generation_id: Mapped[str | None] = mapped_column(Id)
+    job_id: Mapped[str | None] = mapped_column(Id)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """How was searched and answered."""
+    results: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The figures of `kvasir eval`; empty while it runs."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ConnectionRow(Table):
+    """A chat platform as the console sets it; what the settings say goes before it."""
+
+    __tablename__ = "connections"
+
+    platform: Mapped[str] = mapped_column(String(32), primary_key=True)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    secrets: Mapped[str] = mapped_column(default="")
+    """Encrypted JSON object of its tokens; empty: none."""
+    status: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What its process last said of it: state, since, last event, error."""
+    updated_by: Mapped[str] = mapped_column(String(255), default="")
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class OutboxRow(Table):
+    """A message to be posted on a platform by whatever process runs it."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index(None, "state", "platform", "created_at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    platform: Mapped[str] = mapped_column(String(32))
+    workspace: Mapped[str] = mapped_column(String(255), default="")
+    channel: Mapped[str] = mapped_column(String(255))
+    thread: Mapped[str] = mapped_column(String(255), default="")
+    text: Mapped[str]
+    """CommonMark."""
+    purpose: Mapped[str] = mapped_column(String(32), default="")
+    """test, digest, or reply."""
+    state: Mapped[str] = mapped_column(String(16), default="waiting")
+    """waiting, sending, sent, or failed."""
+    error: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    sent_at: Mapped[datetime | None]
