@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -16,7 +17,7 @@ from core.app import Kvasir
 from core.conversation import Conversation
 from core.db.tables import AnswerRow
 from core.errors import LoginNeeded, NotAllowed, NotFound, TooMany
-from core.knowledge import DocumentInfo, KnowledgeBase
+from core.knowledge import DocumentInfo, KbName, KnowledgeBase
 from core.texts import tell
 from core.types import Person
 
@@ -34,21 +35,33 @@ class Caller:
 
     identity: Identity
     kvasir: Kvasir
+    rights: Mapping[str, str]
+    """Knowledge bases by name that they were let into, with ask or edit; of accounts that are not let in everywhere."""
 
     @property
     def person(self) -> Person:
         return self.identity.person
 
-    def may(self, action: Action, *, private: bool = False) -> bool:
-        return self.kvasir.accounts.may(self.identity, action, private=private)
+    def may(self, action: Action, kb: KnowledgeBase | KbName | None = None) -> bool:
+        """Whether they may do it with the knowledge base; without one: with some, as far as their role goes."""
+        if kb is None:
+            return self.kvasir.accounts.may(self.identity, action, private=False, granted=True, edits=True)
+        right = self.rights.get(kb.name, "")
+        return self.kvasir.accounts.may(
+            self.identity, action, private=kb.private, granted=bool(right), edits=right == "edit"
+        )
 
-    def require(self, action: Action) -> None:
+    def require(self, action: Action, kb: KnowledgeBase | KbName | None = None) -> None:
         """Raises NotAllowed."""
-        if not self.may(action):
+        if not self.may(action, kb):
             raise NotAllowed(tell("not_allowed"))
 
     async def kbs(self, action: Action) -> list[KnowledgeBase]:
-        return [kb for kb in await self.kvasir.knowledge.list() if self.may(action, private=kb.private)]
+        return [kb for kb in await self.kvasir.knowledge.list() if self.may(action, kb)]
+
+    async def kb_names(self, action: Action) -> list[str]:
+        """As `kbs`, in a fraction of the time; for queries over what belongs to them."""
+        return [kb.name for kb in await self.kvasir.knowledge.names() if self.may(action, kb)]
 
     async def kb(self, name: str, action: Action) -> KnowledgeBase:
         """Raises NotFound where the caller may neither read nor ask it, NotAllowed where they may not do `action`."""
@@ -59,10 +72,9 @@ class Caller:
             kb = await self.kvasir.knowledge.get(name)
         except NotFound as error:
             raise unknown from error
-        if not any(self.may(seen, private=kb.private) for seen in (Action.READ, Action.ASK)):
+        if not any(self.may(seen, kb) for seen in (Action.READ, Action.ASK)):
             raise unknown
-        if not self.may(action, private=kb.private):
-            raise NotAllowed(tell("not_allowed"))
+        self.require(action, kb)
         return kb
 
     async def document(self, document_id: str, action: Action) -> DocumentInfo:
@@ -96,7 +108,9 @@ async def caller_of(request: Request) -> Caller:
     identity: Identity | None = getattr(request.state, "identity", None)
     if identity is None:
         raise LoginNeeded(tell("login_needed"))
-    return Caller(identity, await kvasir_of(request))
+    kvasir = await kvasir_of(request)
+    person = identity.person
+    return Caller(identity, kvasir, {} if person.everywhere else await kvasir.accounts.rights_of(person))
 
 
 def is_id(text: str) -> bool:

@@ -59,12 +59,19 @@ class Identity:
 
 
 def may(
-    who: Identity | Person | None, action: Action, *, private: bool, anonymous: bool, granted: bool = False
+    who: Identity | Person | None,
+    action: Action,
+    *,
+    private: bool,
+    anonymous: bool,
+    granted: bool = False,
+    edits: bool = False,
 ) -> bool:
     """Whether `who` may do `action` with a knowledge base that is `private` or not; the only place that decides it.
 
-    `anonymous` says whether the settings let people without an account in; `granted`, whether the person was allowed to
-    ask this knowledge base. Members of a chat platform may ask what is not private; to read documents takes more.
+    `anonymous` says whether the settings let people without an account in; `granted`, whether the person was let into
+    this knowledge base; `edits`, whether also to edit it. Members of a chat platform may ask what is not private; to
+    read documents takes more. An account whose role does not count everywhere changes nothing but where it may edit.
     """
     scopes = who.scopes if isinstance(who, Identity) else None
     person = who.person if isinstance(who, Identity) else who
@@ -76,4 +83,8 @@ def may(
             return granted and action is Action.ASK
         is_member = person is not None and person.member
         return (is_member and action is Action.ASK) or (anonymous and action in _FOR_GUESTS)
-    return _RANK[person.role] >= _RANK[role]
+    if _RANK[person.role] < _RANK[role]:
+        return False
+    if person.everywhere or _RANK[person.role] >= _RANK[Role.ADMIN]:
+        return True
+    return edits or (action is not Action.WRITE and (granted or not private))

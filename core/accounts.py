@@ -7,7 +7,7 @@ import hashlib
 import logging
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.access import ACCOUNT_PREFIX, Action, Identity, Scope, may
 from core.db.session import Database
-from core.db.tables import ApiKeyRow, OneTimeTokenRow, SessionRow, UserRow, now
+from core.db.tables import ApiKeyRow, KbGrantRow, KnowledgeBaseRow, OneTimeTokenRow, SessionRow, UserRow, now
 from core.errors import Conflict, LoginNeeded, NotAllowed, NotFound, Unavailable, UserError
 from core.passwords import MAX_PASSWORD, Backoff, Passwords, check_password
 from core.settings import Settings
@@ -40,10 +40,12 @@ class User:
     role: Role
     disabled: bool
     created_at: datetime
+    everywhere: bool = True
+    """The role counts in every knowledge base; False: only in those that are public or granted."""
 
     @property
     def person(self) -> Person:
-        return Person(ACCOUNT_PREFIX + self.id, self.name, self.role)
+        return Person(ACCOUNT_PREFIX + self.id, self.name, self.role, everywhere=self.everywhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,28 @@ class Accounts:
         self._notes: set[asyncio.Task[None]] = set()
         self._clock = clock
 
-    def may(self, who: Identity | Person | None, action: Action, *, private: bool, granted: bool = False) -> bool:
+    def may(
+        self,
+        who: Identity | Person | None,
+        action: Action,
+        *,
+        private: bool,
+        granted: bool = False,
+        edits: bool = False,
+    ) -> bool:
         """`may` under these settings."""
-        return may(who, action, private=private, anonymous=self._web.anonymous, granted=granted)
+        anonymous = self._web.anonymous
+        return may(who, action, private=private, anonymous=anonymous, granted=granted, edits=edits)
+
+    async def rights_of(self, person: Person) -> Mapping[str, str]:
+        """The knowledge bases that an account was let into, by name, with its right there: ask or edit."""
+        query = (
+            select(KnowledgeBaseRow.name, KbGrantRow.right)
+            .join(KbGrantRow, KbGrantRow.kb_id == KnowledgeBaseRow.id)
+            .where(KbGrantRow.person == person.key)
+        )
+        async with self._db.read() as session:
+            return dict(iter(await session.execute(query)))
 
     async def settle(self) -> None:
         """Wait until every time of last use is written."""
@@ -391,7 +412,7 @@ def _digest(token: str) -> str:
 
 
 def _user(row: UserRow) -> User:
-    return User(row.id, row.name, Role(row.role), row.disabled, row.created_at)
+    return User(row.id, row.name, Role(row.role), row.disabled, row.created_at, row.everywhere)
 
 
 def _key(row: ApiKeyRow, user: str) -> ApiKey:

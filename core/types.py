@@ -337,6 +337,8 @@ class Person:
     """Its chat platform vouches that the person belongs to the workspace; guests from elsewhere do not."""
     groups: tuple[str, ...] = ()
     """Ids of the groups the person is in, where the platform tells."""
+    everywhere: bool = True
+    """The account's role counts in every knowledge base; False: only in those that are public or granted."""
 
 
 Trigger: TypeAlias = Literal["mention", "dm", "thread", "heard", "command"]

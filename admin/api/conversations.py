@@ -115,6 +115,7 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
         conversation_id=conversation.id,
         kbs=kbs,
         regenerate=given.regenerate,
+        alone=True,
     )
     platform: WebPlatform = request.app.state.platform
     return EventStream(platform.ask(mention))

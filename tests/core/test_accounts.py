@@ -389,3 +389,26 @@ def test_a_key_does_no_more_than_its_scopes_and_its_user() -> None:
 
 def test_whoever_sits_at_the_machine_may_do_all() -> None:
     assert all(may(OPERATOR, action, private=True, anonymous=False) for action in Action)
+
+
+def test_a_role_that_does_not_count_everywhere_counts_where_it_was_let_in() -> None:
+    editor = Person("user:3", "z", Role.EDITOR, everywhere=False)
+
+    def allowed(action: Action, *, private: bool, right: str = "") -> bool:
+        granted, edits = bool(right), right == "edit"
+        return may(editor, action, private=private, anonymous=False, granted=granted, edits=edits)
+
+    for action in (Action.ASK, Action.READ, Action.REVIEW):
+        assert allowed(action, private=False), action
+        assert not allowed(action, private=True), action
+        assert allowed(action, private=True, right="ask"), action
+        assert allowed(action, private=True, right="edit"), action
+    for private in (False, True):
+        assert not allowed(Action.WRITE, private=private)
+        assert not allowed(Action.WRITE, private=private, right="ask")
+        assert allowed(Action.WRITE, private=private, right="edit")
+        assert not allowed(Action.MANAGE, private=private, right="edit")
+        viewer = Person("user:4", "v", Role.VIEWER, everywhere=False)
+        assert not may(viewer, Action.WRITE, private=private, anonymous=True, granted=True, edits=True)
+    admin = Person("user:5", "a", Role.ADMIN, everywhere=False)
+    assert may(admin, Action.WRITE, private=True, anonymous=False)
