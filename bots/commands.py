@@ -97,7 +97,7 @@ class Commands:
             if not may and not kb.private:
                 may = kb.name in channel.kbs
             elif not may and command.alone:
-                may = await self._kvasir.knowledge.is_granted(kb.name, command.person.key, member=command.person.member)
+                may = await self._kvasir.grants.is_granted(kb.name, command.person.key, member=command.person.member)
             if may:
                 found.append(kb.name)
         return found

@@ -41,7 +41,7 @@ class ThreadFiles:
         if mention.files:
             async with asyncio.timeout(_SECONDS):
                 await self._bring_in(mention, name)
-        return [name] if await self._kvasir.knowledge.has(name) else []
+        return [name] if await self._kvasir.temporary.has(name) else []
 
     async def _bring_in(self, mention: Mention, name: str) -> None:
         keep = timedelta(hours=self._kvasir.settings.channels.files_keep_hours)
@@ -60,7 +60,7 @@ class ThreadFiles:
                         str(error) if isinstance(error, KvasirError) else tell("file_not_sent", name=file.name)
                     )
 
-        await self._kvasir.knowledge.ensure_temporary(name, expires_at=now() + keep)
+        await self._kvasir.temporary.ensure(name, expires_at=now() + keep)
         ticket = await self._kvasir.ingest.submit(name, incoming(), claimed=True)
         await run_job(self._kvasir.jobs, ticket.job, self._kvasir.run_job)
         outcomes = [*ticket.refused, *ticket.unchanged, *await self._kvasir.ingest.outcomes(ticket.job.id)]

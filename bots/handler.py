@@ -203,7 +203,7 @@ class ChatHandler:
             return True
         if not kb.private or not mention.alone:
             return False
-        granted = await self._kvasir.knowledge.is_granted(kb.name, person.key, member=person.member)
+        granted = await self._kvasir.grants.is_granted(kb.name, person.key, member=person.member)
         return may(person, Action.ASK, private=True, granted=granted)
 
     def language(self, mention: Mention) -> Language:

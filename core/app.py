@@ -21,6 +21,7 @@ from core.db.session import Database
 from core.embedders.cache import CachedEmbedder
 from core.errors import ConfigError, EmbedderUnavailable, KvasirError
 from core.feedback import Feedback
+from core.grants import Grants
 from core.indexes import Indexes
 from core.ingest import Ingest
 from core.jobs import Job, Jobs
@@ -31,6 +32,7 @@ from core.ports import Embedder, Engine, VectorStore
 from core.retrieve import Retriever
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
+from core.temporary import TemporaryBases
 from core.texts import system_language, tell
 from core.vault import Vault
 
@@ -123,6 +125,8 @@ class Kvasir:
     db: Database
     store: VectorStore
     knowledge: Knowledge
+    grants: Grants
+    temporary: TemporaryBases
     indexes: Indexes
     ingest: Ingest
     retriever: Retriever
@@ -231,6 +235,8 @@ async def _build(
         db=db,
         store=store,
         knowledge=knowledge,
+        grants=Grants(db),
+        temporary=TemporaryBases(db, store, settings.splitter),
         indexes=indexes,
         ingest=Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type),
         retriever=retriever,

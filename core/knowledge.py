@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blobs, Original
 from core.db.direct import Statement, Step
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KbGrantRow, KnowledgeBaseRow, new_id, now
+from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, NotFound, UserError
 from core.ports import VectorStore
 from core.retrieve import LiveKb
@@ -27,18 +26,11 @@ from core.texts import tell
 from core.types import Chunk, Generation
 
 _NAME = re.compile(r"[\w][\w .-]{0,98}[\w]|[\w]")
-_PERSON = re.compile(r"(?!user:)[a-z][a-z0-9_-]{0,31}:[^\s:*]{0,100}:(?:[^\s:*]{1,100}|\*)")
-"""The key of a person on a chat platform; `*` in the place of the last part: everybody of a workspace."""
 _CHANGEABLE = frozenset({"description", "private", "chunk_size", "chunk_overlap", "title_enhance", "top_k"})
-_LASTING = KnowledgeBaseRow.expires_at.is_(None)
+LASTING = KnowledgeBaseRow.expires_at.is_(None)
 
 _NAMES = Statement(
-    select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(_LASTING).order_by(KnowledgeBaseRow.name)
-)
-_HAS = Statement(
-    select(KnowledgeBaseRow.id).where(
-        KnowledgeBaseRow.name == bindparam("kb"), _LASTING | (KnowledgeBaseRow.expires_at > bindparam("at"))
-    )
+    select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(LASTING).order_by(KnowledgeBaseRow.name)
 )
 _TOP_K = Statement(select(KnowledgeBaseRow.top_k).where(KnowledgeBaseRow.name == bindparam("kb")))
 
@@ -148,7 +140,7 @@ class Knowledge:
         """All by name; `temporary`: also those that hold the files of one conversation."""
         query = _with_counts().order_by(KnowledgeBaseRow.name)
         async with self._db.read() as session:
-            rows = (await session.execute(query if temporary else query.where(_LASTING))).all()
+            rows = (await session.execute(query if temporary else query.where(LASTING))).all()
         return [_knowledge_base(*row) for row in rows]
 
     async def names(self) -> Sequence[KbName]:
@@ -160,7 +152,7 @@ class Knowledge:
         """Raises NotFound with the names there are; so for a temporary one that is not asked for."""
         query = _with_counts().where(KnowledgeBaseRow.name == name)
         async with self._db.read() as session:
-            row = (await session.execute(query if temporary else query.where(_LASTING))).one_or_none()
+            row = (await session.execute(query if temporary else query.where(LASTING))).one_or_none()
             if row is None:
                 raise await _no_such_kb(session, name)
         return _knowledge_base(*row)
@@ -190,96 +182,9 @@ class Knowledge:
     async def delete(self, name: str) -> None:
         """Remove it with its documents and its index; their bytes go with the next clean-up."""
         async with self._db.session() as session:
-            generations = await _deleted(session, await kb_row(session, name))
+            generations = await delete_rows(session, await kb_row(session, name))
         for generation in generations:
             await self._store.drop_generation(generation)
-
-    # ------------------------------------------------------------ what is there for a while
-    async def has(self, name: str) -> bool:
-        """Whether it is there, temporary or not."""
-        (found,) = await self._db.fetch(_HAS(kb=name, at=now()))
-        return bool(found.rows)
-
-    async def ensure_temporary(self, name: str, expires_at: datetime) -> None:
-        """Make it, or keep it until then. Raises Conflict where the name is that of a lasting one."""
-        name = checked_kb_name(name)
-        row = {
-            "id": new_id(),
-            "name": name,
-            "private": True,
-            "chunk_size": self._defaults.chunk_size,
-            "chunk_overlap": self._defaults.chunk_overlap,
-            "title_enhance": self._defaults.title_enhance,
-            "expires_at": expires_at,
-        }
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
-        async with self._db.session() as session:
-            await session.execute(
-                insert(KnowledgeBaseRow)
-                .values(row)
-                .on_conflict_do_update(index_elements=["name"], set_={"expires_at": expires_at}, where=~_LASTING)
-            )
-            if (await kb_row(session, name)).expires_at is None:
-                raise Conflict(tell("kb_exists", name=name))
-
-    async def delete_expired(self) -> int:
-        """Remove what was there for a while only, once that is over; gives the number."""
-        over = KnowledgeBaseRow.expires_at <= now()
-        async with self._db.read() as session:
-            names = list(await session.scalars(select(KnowledgeBaseRow.name).where(over)))
-        count = 0
-        for name in names:
-            async with self._db.session() as session:
-                row = await session.scalar(
-                    select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == name, over).with_for_update()
-                )
-                generations = await _deleted(session, row) if row is not None else ()
-                count += row is not None
-            for generation in generations:
-                await self._store.drop_generation(generation)
-        return count
-
-    # ------------------------------------------------------------ people of chat platforms
-    async def allow(self, kb: str, person: str) -> None:
-        """Let a person of a chat platform, or with `platform:workspace:*` a whole workspace, ask a private one.
-
-        Raises UserError where `person` cannot be such a key.
-        """
-        if not _PERSON.fullmatch(person):
-            raise UserError(tell("bad_person_key", person=person))
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
-        async with self._db.session() as session:
-            row = await kb_row(session, kb)
-            grant = {"id": new_id(), "kb_id": row.id, "person": person, "created_at": now()}
-            await session.execute(insert(KbGrantRow).values(grant).on_conflict_do_nothing())
-
-    async def disallow(self, kb: str, person: str) -> None:
-        """Raises NotFound where the person was not allowed."""
-        async with self._db.session() as session:
-            row = await kb_row(session, kb)
-            grant = await session.scalar(select(KbGrantRow).filter_by(kb_id=row.id, person=person))
-            if grant is None:
-                raise NotFound(tell("person_not_allowed", person=person, kb=kb))
-            await session.delete(grant)
-
-    async def allowed(self, kb: str) -> Sequence[str]:
-        """Keys of those let in, in order."""
-        async with self._db.read() as session:
-            row = await kb_row(session, kb)
-            query = select(KbGrantRow.person).where(KbGrantRow.kb_id == row.id).order_by(KbGrantRow.person)
-            return list(await session.scalars(query))
-
-    async def is_granted(self, kb: str, person: str, *, member: bool = False) -> bool:
-        """Whether a person was let in; by name, or as one of a workspace, of which they must be a `member`."""
-        keys = [person, f"{person.rpartition(':')[0]}:*"] if member else [person]
-        async with self._db.read() as session:
-            found = await session.scalar(
-                select(KbGrantRow.id)
-                .join(KnowledgeBaseRow, KnowledgeBaseRow.id == KbGrantRow.kb_id)
-                .where(KnowledgeBaseRow.name == kb, KbGrantRow.person.in_(keys))
-                .limit(1)
-            )
-            return found is not None
 
     async def live(self, names: Sequence[str]) -> Sequence[LiveKb]:
         """The live index of each named knowledge base; those without one are left out. Raises NotFound."""
@@ -426,7 +331,7 @@ async def _document_row(session: AsyncSession, document_id: str) -> tuple[Docume
     return row, kb
 
 
-async def _deleted(session: AsyncSession, row: KnowledgeBaseRow) -> Sequence[Generation]:
+async def delete_rows(session: AsyncSession, row: KnowledgeBaseRow) -> Sequence[Generation]:
     """Delete the rows of a knowledge base; gives its indexes, which the store is to drop."""
     generations = [
         generation_of(item)
@@ -439,7 +344,7 @@ async def _deleted(session: AsyncSession, row: KnowledgeBaseRow) -> Sequence[Gen
 
 
 async def _no_such_kb(session: AsyncSession, name: str) -> NotFound:
-    query = select(KnowledgeBaseRow.name).where(_LASTING).order_by(KnowledgeBaseRow.name).limit(20)
+    query = select(KnowledgeBaseRow.name).where(LASTING).order_by(KnowledgeBaseRow.name).limit(20)
     names = list(await session.scalars(query))
     return NotFound(tell("no_kb_of", name=name, there=", ".join(names)) if names else tell("no_kb_yet"))
 

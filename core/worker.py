@@ -28,7 +28,7 @@ async def serve(kvasir: Kvasir, _handler: object) -> None:
 async def _tidy(kvasir: Kvasir) -> None:
     while True:
         try:
-            if count := await kvasir.knowledge.delete_expired():
+            if count := await kvasir.temporary.delete_expired():
                 logger.info("deleted the files of %s conversations, which were kept long enough", count)
         except Unavailable as error:
             logger.info("nothing could be tidied up: %s", error)

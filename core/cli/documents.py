@@ -287,7 +287,7 @@ def kb_show(name: Name, as_json: AsJson = False) -> None:
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             found = await kvasir.knowledge.get(name)
-            allowed = await kvasir.knowledge.allowed(name)
+            allowed = await kvasir.grants.allowed(name)
         if as_json:
             print_json({**_kb_json(found), "allowed": list(allowed)})
         else:
@@ -309,7 +309,7 @@ def kb_allow(name: Name, people: People) -> None:
         async with opened(settings) as kvasir:
             found = await kvasir.knowledge.get(name)
             for person in people:
-                await kvasir.knowledge.allow(name, person)
+                await kvasir.grants.allow(name, person)
         told("kb_now_allowed", kb=name, people=", ".join(people))
         if not found.private:
             err.print(plain(tell("kb_not_private", kb=name)), style="yellow")
@@ -324,7 +324,7 @@ def kb_disallow(name: Name, people: People) -> None:
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             for person in people:
-                await kvasir.knowledge.disallow(name, person)
+                await kvasir.grants.disallow(name, person)
         told("kb_no_longer_allowed", kb=name, people=", ".join(people))
 
     run(work)

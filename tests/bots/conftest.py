@@ -22,7 +22,7 @@ from tests.fakes.house import House, furnished
 
 @dataclass
 class FakeKnowledge:
-    """The knowledge bases there are: name -> private."""
+    """The knowledge bases there are, name -> private; who was let in; and what is there for a while."""
 
     there: dict[str, bool] = field(default_factory=lambda: {"handbook": False})
 
@@ -66,6 +66,8 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         conversations=house.conversations,
         feedback=Feedback(db),
         knowledge=knowledge,
+        grants=knowledge,
+        temporary=knowledge,
         accounts=FakeAccounts(),
         channels=Channels(db, house.settings.channels),
         embedder_state=EmbedderState(ready=True),

@@ -71,7 +71,7 @@ async def test_files_are_gone_after_their_time(desk: Desk) -> None:
     await desk.ask("m1", "When does the canteen open?", files=(ChatFile("F1", "notes.md"),))
     async with desk.kvasir.db.session() as session:
         await session.execute(update(KnowledgeBaseRow).values(expires_at=now() - timedelta(minutes=1)))
-    assert await desk.kvasir.knowledge.delete_expired() == 1
+    assert await desk.kvasir.temporary.delete_expired() == 1
     assert "half past" not in await desk.ask("m2", "When does the canteen open?")
 
 

@@ -189,31 +189,31 @@ async def test_a_deleted_document_is_gone_everywhere(library: Library) -> None:
 
 # ---------------------------------------------------------------- people of chat platforms
 async def test_people_are_let_in_by_name_or_as_members_of_a_workspace(any_library: Library) -> None:
-    knowledge = any_library.knowledge
+    grants = any_library.grants
     for name in ("hr", "other"):
-        await knowledge.create(name, private=True)
-    await knowledge.allow("hr", "slack:T1:U9")
-    await knowledge.allow("hr", "slack:T1:U9")
-    await knowledge.allow("hr", "discord:G1:*")
-    assert await knowledge.allowed("hr") == ["discord:G1:*", "slack:T1:U9"]
-    assert await knowledge.is_granted("hr", "slack:T1:U9")
-    assert await knowledge.is_granted("hr", "discord:G1:5", member=True)
-    assert not await knowledge.is_granted("hr", "discord:G1:5")  # a guest from elsewhere is none of the workspace
+        await any_library.knowledge.create(name, private=True)
+    await grants.allow("hr", "slack:T1:U9")
+    await grants.allow("hr", "slack:T1:U9")
+    await grants.allow("hr", "discord:G1:*")
+    assert await grants.allowed("hr") == ["discord:G1:*", "slack:T1:U9"]
+    assert await grants.is_granted("hr", "slack:T1:U9")
+    assert await grants.is_granted("hr", "discord:G1:5", member=True)
+    assert not await grants.is_granted("hr", "discord:G1:5")  # a guest from elsewhere is none of the workspace
     for person in ("slack:T1:U8", "slack:T2:U9", "discord:G2:5", "discord:G1", "slack:T1:*", "user:1", ""):
-        assert not await knowledge.is_granted("hr", person, member=True), person
-    assert not await knowledge.is_granted("other", "slack:T1:U9", member=True)
-    assert not await knowledge.is_granted("absent", "slack:T1:U9", member=True)
-    await knowledge.disallow("hr", "slack:T1:U9")
-    assert not await knowledge.is_granted("hr", "slack:T1:U9", member=True)
+        assert not await grants.is_granted("hr", person, member=True), person
+    assert not await grants.is_granted("other", "slack:T1:U9", member=True)
+    assert not await grants.is_granted("absent", "slack:T1:U9", member=True)
+    await grants.disallow("hr", "slack:T1:U9")
+    assert not await grants.is_granted("hr", "slack:T1:U9", member=True)
     with pytest.raises(NotFound, match="slack:T1:U9"):
-        await knowledge.disallow("hr", "slack:T1:U9")
+        await grants.disallow("hr", "slack:T1:U9")
 
 
 async def test_who_was_let_in_goes_with_the_knowledge_base(any_library: Library) -> None:
     for _ in range(2):
         await any_library.knowledge.create("hr", private=True)
-        assert await any_library.knowledge.allowed("hr") == []
-        await any_library.knowledge.allow("hr", "slack:T1:U9")
+        assert await any_library.grants.allowed("hr") == []
+        await any_library.grants.allow("hr", "slack:T1:U9")
         await any_library.knowledge.delete("hr")
 
 
@@ -224,14 +224,14 @@ async def test_who_was_let_in_goes_with_the_knowledge_base(any_library: Library)
 async def test_what_is_nobody_s_key_is_refused(library: Library, person: str) -> None:
     await library.knowledge.create("hr", private=True)
     with pytest.raises(UserError):
-        await library.knowledge.allow("hr", person)
+        await library.grants.allow("hr", person)
 
 
 # ---------------------------------------------------------------- files of one conversation
 async def test_what_is_there_for_a_while_is_found_by_its_name_alone(any_library: Library) -> None:
-    knowledge = any_library.knowledge
+    knowledge, temporary = any_library.knowledge, any_library.temporary
     await knowledge.create("lasting")
-    await knowledge.ensure_temporary("thread-1", now() + timedelta(hours=1))
+    await temporary.ensure("thread-1", now() + timedelta(hours=1))
     await any_library.ingest.submit("thread-1", incoming({"a.md": "# A\n\nOf tea."}))
     await any_library.work_off()
     assert await any_library.found("thread-1", "tea") == ["a.md"]
@@ -243,24 +243,24 @@ async def test_what_is_there_for_a_while_is_found_by_its_name_alone(any_library:
     with pytest.raises(Conflict):
         await knowledge.create("thread-1")
     with pytest.raises(Conflict):
-        await knowledge.ensure_temporary("lasting", now())
+        await temporary.ensure("lasting", now())
     assert (await knowledge.get("lasting")).expires_at is None
 
 
 async def test_what_is_over_goes_with_all_it_held(any_library: Library) -> None:
-    knowledge = any_library.knowledge
+    knowledge, temporary = any_library.knowledge, any_library.temporary
     await knowledge.create("lasting")
     for name in ("thread-1", "thread-2", "thread-3"):
-        await knowledge.ensure_temporary(name, now() + timedelta(hours=1))
+        await temporary.ensure(name, now() + timedelta(hours=1))
     await any_library.ingest.submit("thread-1", incoming({"a.md": "# A\n\nOf tea."}))
     await any_library.work_off()
     live = await any_library.live("thread-1")
-    assert await knowledge.delete_expired() == 0
+    assert await temporary.delete_expired() == 0
     for name in ("thread-1", "thread-2", "thread-3"):
-        await knowledge.ensure_temporary(name, now() - timedelta(seconds=1))
-    assert not await knowledge.has("thread-1")
-    await knowledge.ensure_temporary("thread-3", now() + timedelta(hours=1))  # something more was sent there
-    assert sorted(await asyncio.gather(knowledge.delete_expired(), knowledge.delete_expired())) in ([0, 2], [1, 1])
+        await temporary.ensure(name, now() - timedelta(seconds=1))
+    assert not await temporary.has("thread-1")
+    await temporary.ensure("thread-3", now() + timedelta(hours=1))  # something more was sent there
+    assert sorted(await asyncio.gather(temporary.delete_expired(), temporary.delete_expired())) in ([0, 2], [1, 1])
     assert (await any_library.store.count(live)).documents == 0
     assert [kb.name for kb in await knowledge.list(temporary=True)] == ["lasting", "thread-3"]
-    assert await knowledge.has("thread-3")
+    assert await temporary.has("thread-3")

@@ -51,7 +51,7 @@ async def test_what_was_kept_long_enough_is_deleted(tmp_path: Path, monkeypatch:
     async with Kvasir.open(settings_module.load(data_dir=tmp_path), embedder=HashEmbedder()) as kvasir:
         await kvasir.knowledge.create("kb")
         service = asyncio.create_task(worker.serve(kvasir, None))
-        await kvasir.knowledge.ensure_temporary("thread-1", now() - timedelta(seconds=1))
+        await kvasir.temporary.ensure("thread-1", now() - timedelta(seconds=1))
         async with asyncio.timeout(10):
             while len(await kvasir.knowledge.list(temporary=True)) > 1:
                 await asyncio.sleep(0.01)

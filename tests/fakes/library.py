@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.blobs import Blobs
 from core.db.session import Database
+from core.grants import Grants
 from core.indexes import Indexes
 from core.ingest import Incoming, Ingest, Outcome, Ticket
 from core.jobs import Job, Jobs, run_job
@@ -19,6 +20,7 @@ from core.retrieve import Retriever
 from core.settings import IngestSettings, Settings, load
 from core.splitters.structural import VERSION
 from core.stores.local import open_store
+from core.temporary import TemporaryBases
 from core.types import Generation
 from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder
@@ -50,6 +52,8 @@ class Library:
         self.jobs = Jobs(db)
         self.parser = WatchedParser()
         self.knowledge = Knowledge(db, store, self.blobs, settings.splitter)
+        self.grants = Grants(db)
+        self.temporary = TemporaryBases(db, store, settings.splitter)
         self.indexes = Indexes(db, store, self.blobs, self.parser, lambda: self.embedder, VERSION)
         self.retriever = Retriever(store, lambda: self.embedder, self.knowledge.live, settings.retrieval)
         self.ingest = self.with_limits()
