@@ -88,6 +88,8 @@ class KnowledgeBaseRow(Table):
     """Weight of vectors in hybrid search, 0..1; NULL: the settings' value."""
     min_evidence: Mapped[float | None]
     """Evidence below which an answer is refused, 0..1; NULL: the settings' value."""
+    reranker: Mapped[str | None] = mapped_column(String(64))
+    """Reranker by name; empty: none; NULL: that of the settings."""
     embedder: Mapped[str | None] = mapped_column(String(64))
     """Name of the embedder of its index; empty: none, keywords alone; NULL: that of the settings."""
     engine: Mapped[str | None] = mapped_column(String(64))
@@ -710,6 +712,8 @@ class EvaluationRunRow(Table):
     """How was searched and answered."""
     results: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The figures of `kvasir eval`; empty while it runs."""
+    outcomes: Mapped[list[Any]] = mapped_column(default=list)
+    """What became of each question, as JSON objects."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -226,6 +226,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(length=32), nullable=True),
         sa.Column("settings", sa.JSON(), nullable=False),
         sa.Column("results", sa.JSON(), nullable=False),
+        sa.Column("outcomes", sa.JSON(), nullable=False),
         sa.Column("created_at", tables.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["set_id"], ["evaluation_sets.id"], name=op.f("fk_evaluation_runs_set_id"), ondelete="CASCADE"
@@ -269,6 +270,7 @@ def upgrade() -> None:
     op.add_column("knowledge_bases", sa.Column("mode", sa.String(length=16), nullable=True))
     op.add_column("knowledge_bases", sa.Column("dense_weight", sa.Double(), nullable=True))
     op.add_column("knowledge_bases", sa.Column("min_evidence", sa.Double(), nullable=True))
+    op.add_column("knowledge_bases", sa.Column("reranker", sa.String(length=64), nullable=True))
     op.add_column("knowledge_bases", sa.Column("embedder", sa.String(length=64), nullable=True))
     op.add_column("knowledge_bases", sa.Column("engine", sa.String(length=64), nullable=True))
     op.add_column("knowledge_bases", sa.Column("instructions", sa.Text(), nullable=True))
@@ -280,6 +282,7 @@ def upgrade() -> None:
     op.add_column("users", sa.Column("everywhere", sa.Boolean(), nullable=False, server_default=sa.true()))
     op.add_column("users", sa.Column("subject", sa.String(length=512), nullable=True))
     op.create_index(op.f("ix_users_subject"), "users", ["subject"], unique=True)
+    op.execute("DELETE FROM answers WHERE platform = 'eval'")  # nobody asked them: evaluations left them before
     # What was asked before has its place and its times too.
     op.execute(
         "UPDATE answers SET total_ms = CAST(timings ->> 'total' AS FLOAT), "
@@ -303,6 +306,7 @@ def downgrade() -> None:
     op.drop_column("knowledge_bases", "instructions")
     op.drop_column("knowledge_bases", "engine")
     op.drop_column("knowledge_bases", "embedder")
+    op.drop_column("knowledge_bases", "reranker")
     op.drop_column("knowledge_bases", "min_evidence")
     op.drop_column("knowledge_bases", "dense_weight")
     op.drop_column("knowledge_bases", "mode")
