@@ -152,6 +152,8 @@ class ChatHandler:
             engine=channel.engine or self._engine,
             language=channel.language or mention.language,
             platform=mention.place.platform,
+            workspace=mention.place.workspace,
+            channel=mention.place.channel,
             filter=mention.filter,
             instructions=channel.instructions,
             answer_id=answer_id,

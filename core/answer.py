@@ -84,6 +84,8 @@ class Record:
     evidence: float | None = None
     engine: str = ""
     model: str = ""
+    count_tokens: Callable[[str], int] | None = None
+    """As the engine counts them; None: it is no language model."""
     text: str = ""
     answered: bool = False
     state: str = "complete"
@@ -102,6 +104,14 @@ class Record:
         now = time.perf_counter()
         self.timings[step] = round((now - since) * 1000, 2)
         return now
+
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """Of the prompt and of the answer; None where no language model was asked."""
+        if self.count_tokens is None or self.prompt is None:
+            return None, None
+        said = self.text if self.answered else REFUSAL_MARK
+        return sum(self.count_tokens(turn.text) for turn in self.prompt.turns), self.count_tokens(said)
 
     @property
     def cited(self) -> tuple[int, ...]:
@@ -211,7 +221,9 @@ class Answers:
         with speaking(record.language):
             engine = await record.deadline.wait(self._engines(name))
         record.engine, record.model = engine.info.name, engine.info.model
-        if not engine.info.is_language_model:
+        if engine.info.is_language_model:
+            record.count_tokens = engine.count_tokens
+        else:
             record.notice = say("quoted_notice", record.language)
         return engine
 
@@ -346,6 +358,7 @@ def _own_instructions(language: Language) -> str:
 def _row(record: Record) -> dict[str, Any]:
     """The columns of the answer's row."""
     question, numbers = record.question, record.cited
+    prompt_tokens, answer_tokens = record.tokens
     return {
         "id": record.id,
         "conversation_id": question.conversation_id,
@@ -367,6 +380,12 @@ def _row(record: Record) -> dict[str, Any]:
         "prompt": [{"role": turn.role, "text": turn.text} for turn in record.prompt.turns] if record.prompt else [],
         "evidence": record.evidence,
         "timings": record.timings,
+        "workspace": question.workspace,
+        "channel": question.channel,
+        "first_token_ms": record.timings.get("first_token"),
+        "total_ms": record.timings.get("total"),
+        "prompt_tokens": prompt_tokens,
+        "answer_tokens": answer_tokens,
     }
 
 

@@ -225,6 +225,9 @@ class Question:
     language: Language | None = None
     """Language of Kvasir's own words; None: that of the question."""
     platform: str = "terminal"
+    workspace: str = ""
+    channel: str = ""
+    """Where on the platform it was asked."""
     filter: Filter | None = None
     instructions: str | None = None
     """For the language model, in the place of those of the settings."""

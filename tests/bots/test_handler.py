@@ -39,6 +39,8 @@ async def test_the_order_of_what_people_see(front: Front) -> None:
         "finish: Annual leave is 28 days [1].",
     ]
     assert answer.text == "Annual leave is 28 days [1]."
+    row = await front.house.row()
+    assert (row.platform, row.workspace, row.channel) == ("fake", "W", "C")
 
 
 async def test_a_thread_is_one_conversation_for_all_who_talk_there(front: Front) -> None:

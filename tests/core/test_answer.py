@@ -37,7 +37,7 @@ async def any_house(db: Database, tmp_path: Path) -> House:
 
 
 async def test_an_answer_comes_with_its_sources_and_is_recorded(any_house: House) -> None:
-    sources, *deltas, finished = await any_house.ask()
+    sources, *deltas, finished = await any_house.ask(workspace="W", channel="C")
     assert isinstance(sources, Sources)
     assert [(source.n, source.passage) for source in sources.sources] == [(1, LEAVE), (2, PARKING)]
     assert isinstance(finished, Finished)
@@ -54,6 +54,18 @@ async def test_an_answer_comes_with_its_sources_and_is_recorded(any_house: House
     assert [turn["role"] for turn in row.prompt] == ["system", "user"]
     assert "Annual leave is 28 days." in row.prompt[1]["text"]
     assert row.timings == finished.timings_ms
+    assert (row.workspace, row.channel) == ("W", "C")
+    assert (row.first_token_ms, row.total_ms) == (row.timings["first_token"], row.timings["total"])
+    count = any_house.engine.count_tokens
+    assert row.prompt_tokens == sum(count(turn["text"]) for turn in row.prompt)
+    assert row.answer_tokens == count(finished.text)
+
+
+async def test_an_engine_that_only_quotes_uses_no_tokens(house: House) -> None:
+    house.engine.is_language_model = False
+    await house.ask()
+    row = await house.row()
+    assert (row.prompt_tokens, row.answer_tokens) == (None, None)
 
 
 async def test_without_evidence_the_engine_is_not_asked(house: House) -> None:
@@ -67,6 +79,7 @@ async def test_without_evidence_the_engine_is_not_asked(house: House) -> None:
     assert house.engine.asked == []
     row = await house.row()
     assert (row.answered, row.evidence, row.passages[0]["cited"]) == (False, 0.2, False)
+    assert (row.prompt_tokens, row.answer_tokens, row.first_token_ms) == (None, None, None)
 
 
 async def test_a_refusal_speaks_the_question_s_language(house: House) -> None:
