@@ -12,12 +12,13 @@ from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Final
 
-from sqlalchemy import Insert, bindparam, select
+from sqlalchemy import Insert, bindparam, select, update
 
 from core.conversation import finished_from, note_question, passage_json, past_turns, turns_from
+from core.curated_match import CuratedMatch, Given, Version
 from core.db.direct import InsertInto, Statement
 from core.db.session import Database
-from core.db.tables import AnswerRow, new_id
+from core.db.tables import AnswerRow, CuratedRow, new_id
 from core.deadline import Deadline
 from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
 from core.knowledge import no_such_kb, top_k
@@ -65,6 +66,11 @@ def _keeping(insert: InsertInto) -> Insert:
 
 
 _KEEP: Final = Statement(_keeping)
+_USED: Final = Statement(
+    update(CuratedRow)
+    .where(CuratedRow.id == bindparam("curated"))
+    .values(used=CuratedRow.used + 1, updated_at=CuratedRow.updated_at)  # it was used, and not changed
+)
 _RECORDED: Final = Statement(
     select(AnswerRow).where(AnswerRow.id == bindparam("answer"), AnswerRow.state == "complete")
 )
@@ -92,6 +98,10 @@ class Record:
     error: str | None = None
     notice: str = ""
     timings: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, Version] = field(default_factory=dict)
+    """Of the curated answers of the knowledge bases that have any."""
+    curated: Given | None = None
+    """The curated answer that it consists of."""
     checked: int = 0
     """Characters of the text that were looked through for repetition."""
 
@@ -115,6 +125,8 @@ class Record:
 
     @property
     def cited(self) -> tuple[int, ...]:
+        if self.curated is not None:
+            return tuple(range(1, len(self.passages) + 1))
         return cited(self.text, len(self.passages)) if self.answered else ()
 
 
@@ -127,11 +139,13 @@ class Answers:
         retriever: Retriever,
         engines: Callable[[str], Awaitable[Engine]],
         settings: Settings,
+        curated: CuratedMatch,
     ) -> None:
         self._db = db
         self._retriever = retriever
         self._engines = engines
         self._settings = settings
+        self._curated = curated
         self._writing: set[asyncio.Task[None]] = set()
 
     async def answer(self, question: Question) -> AsyncGenerator[AnswerEvent, None]:
@@ -146,6 +160,12 @@ class Answers:
             at = time.perf_counter()
             record.standalone = await self._standalone(record, engine, history)
             at = record.took("rewrite", at)
+            if (given := await self._curated_for(record)) is not None:
+                yield self._give(record, given)
+                yield Delta(record.text)
+                await self._keep(record)
+                yield self._finished(record)
+                return
             found = await record.deadline.wait(
                 self._retriever.retrieve(record.standalone, question.kbs, limit=limit, filter=question.filter)
             )
@@ -210,6 +230,8 @@ class Answers:
             for kb, wanted in zip(question.kbs, found, strict=False):
                 if wanted.first is None:
                     raise await no_such_kb(self._db, kb)
+                if wanted.first.curated:
+                    record.versions[kb] = Version(wanted.first.curated, wanted.first.curated_at)
                 limit = max(limit, wanted.first.top_k or self._settings.answer.top_k)
         if not turns:
             return limit, ()
@@ -234,6 +256,25 @@ class Answers:
         if engine.info.is_language_model:
             return await standalone_by_engine(engine, text, history)
         return standalone(text, history)
+
+    # ------------------------------------------------------------ what a person has written
+    async def _curated_for(self, record: Record) -> Given | None:
+        """The curated answer to the question; never where only certain documents are to answer it."""
+        if not record.versions or record.question.filter is not None:
+            return None
+        at = time.perf_counter()
+        found = await record.deadline.wait(self._curated.find(record.standalone, record.versions))
+        record.took("curated", at)
+        return found
+
+    def _give(self, record: Record, given: Given) -> Sources:
+        """Make the curated answer the record's; gives what it cites."""
+        record.curated, record.text, record.answered = given, given.text, True
+        record.engine, record.model, record.count_tokens = "curated", "", None
+        record.passages = given.passages(say("curated_title", record.language))
+        record.notice = say("curated_marked" if given.is_marked else "curated_notice", record.language)
+        record.took("first_token", record.begun)
+        return Sources(_sources(record.passages), record.standalone)
 
     # ------------------------------------------------------------ what is found
     def _bears_an_answer(self, found: Retrieved) -> bool:
@@ -345,6 +386,8 @@ class Answers:
 
     async def _write(self, record: Record) -> None:
         steps = [_KEEP(**_row(record))]
+        if record.curated is not None:
+            steps.append(_USED(curated=record.curated.id))
         if record.question.conversation_id is not None:
             steps.append(note_question(record.question.conversation_id, visible(record.question.text).strip()))
         await self._db.run(*steps)
@@ -380,6 +423,7 @@ def _row(record: Record) -> dict[str, Any]:
         "prompt": [{"role": turn.role, "text": turn.text} for turn in record.prompt.turns] if record.prompt else [],
         "evidence": record.evidence,
         "timings": record.timings,
+        "curated_id": record.curated.id if record.curated is not None else None,
         "workspace": question.workspace,
         "channel": question.channel,
         "first_token_ms": record.timings.get("first_token"),

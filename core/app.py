@@ -17,6 +17,7 @@ from core.blobs import Blobs
 from core.channels import Channels
 from core.completion import Completions
 from core.conversation import Conversations
+from core.curated_match import CuratedMatch
 from core.db.session import Database
 from core.embedders.cache import CachedEmbedder
 from core.errors import ConfigError, EmbedderUnavailable, KvasirError
@@ -228,7 +229,7 @@ async def _build(
     conversations = Conversations(db)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
-    answers = Answers(db, retriever, engines.get, settings)
+    answers = Answers(db, retriever, engines.get, settings, CuratedMatch(db))
     stack.push_async_callback(answers.close)
     return Kvasir(
         settings=settings,

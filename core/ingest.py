@@ -19,7 +19,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blob, Blobs
-from core.db import documents
+from core.db import curated, documents
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
 from core.errors import KvasirError, TooLarge, UserError
@@ -441,6 +441,8 @@ class Ingest:
                 [(row.id, row.content_hash) for row, _ in failed],
                 [{"status": "failed", "reason": _with_former(row, result.error)} for row, result in failed],
             )
+            replaced = [row.id for row, _ in good if row.live_hash not in (None, row.content_hash)]
+            await curated.documents_changed(session, replaced)
         return True
 
     async def _mark(self, rows: Sequence[documents.Waiting], stage: str) -> None:

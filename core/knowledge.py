@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blobs, Original
+from core.db.curated import documents_changed
 from core.db.direct import Statement, Step
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
+from core.db.tables import CuratedRow, DocumentRow, GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, NotFound, UserError
 from core.ports import VectorStore
 from core.retrieve import LiveKb
@@ -32,7 +33,14 @@ LASTING = KnowledgeBaseRow.expires_at.is_(None)
 _NAMES = Statement(
     select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(LASTING).order_by(KnowledgeBaseRow.name)
 )
-_TOP_K = Statement(select(KnowledgeBaseRow.top_k).where(KnowledgeBaseRow.name == bindparam("kb")))
+_CURATED = CuratedRow.kb_id == KnowledgeBaseRow.id
+_TOP_K = Statement(
+    select(
+        KnowledgeBaseRow.top_k,
+        select(func.count()).where(_CURATED).scalar_subquery().label("curated"),
+        select(func.max(CuratedRow.updated_at)).where(_CURATED).scalar_subquery().label("curated_at"),
+    ).where(KnowledgeBaseRow.name == bindparam("kb"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +286,7 @@ class Knowledge:
         for generation in generations:
             await self._store.delete(generation, document_ids)
         async with self._db.session() as session:
+            await documents_changed(session, document_ids, gone=True)
             await session.execute(
                 delete(DocumentRow).where(DocumentRow.id.in_(document_ids), DocumentRow.status == "deleting")
             )
@@ -285,7 +294,10 @@ class Knowledge:
 
 # ---------------------------------------------------------------- shared with answers
 def top_k(kb: str) -> Step:
-    """Find how many passages a knowledge base wants for an answer; no row where there is none of that name."""
+    """Find how many passages a knowledge base wants for an answer, and the version of its curated answers.
+
+    No row where there is none of that name.
+    """
     return _TOP_K(kb=kb)
 
 

@@ -1007,6 +1007,12 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "curated_long": ("An answer to keep has at most {most} characters.", "要保存的回答最多 {most} 个字符。"),
     "curated_by": ("Answered by {name} on {day}.", "由 {name} 于 {day} 回答。"),
     "curated_no_question": ("Nothing was asked here yet.", "这里还没有人提问。"),
+    "curated_title": ("Curated answer", "人工回答"),
+    "curated_notice": ("This answer was written by a person for this question.", "此回答由人工针对该问题撰写。"),
+    "curated_marked": (
+        "This answer was written by a person; a document it rests on has changed since, and it is to be checked.",
+        "此回答由人工撰写；其依据的文档后来有变动，回答正待复核。",
+    ),
     "curated_kept": ("Kept in «{kb}»; it answers the next such question.", "已存入“{kb}”，今后类似问题将据此回答。"),
     "telegram_bad_token": (
         "telegram.token is no token of a bot; BotFather gives one such as 123456:ABC-…",

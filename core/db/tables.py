@@ -627,7 +627,7 @@ class CuratedRow(Table):
     """An answer that a person wrote, given whenever one of its questions is asked; also a document of its base."""
 
     __tablename__ = "curated_answers"
-    __table_args__ = (Index(None, "kb_id", "state"),)
+    __table_args__ = (Index(None, "kb_id", "state"), Index(None, "kb_id", "updated_at"))
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))

@@ -16,6 +16,7 @@ import pytest
 from core.access import Scope
 from core.answer import Answers
 from core.completion import Completions
+from core.curated_match import CuratedMatch
 from core.ports import Engine
 from core.retrieve import Retriever
 from core.types import Role, Turn
@@ -72,7 +73,7 @@ def open_api(open_site: OpenSite) -> OpenApi:
                 retriever = cast("Retriever", search)
                 kvasir = replace(
                     kvasir,
-                    answers=Answers(kvasir.db, retriever, engines, kvasir.settings),
+                    answers=Answers(kvasir.db, retriever, engines, kvasir.settings, CuratedMatch(kvasir.db)),
                     completions=Completions(engines, lambda: ["fake"], kvasir.settings.answer),
                 )
             for name in ("handbook", "canteen"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.answer import Answers
+from core.curated_match import CuratedMatch
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow
 from core.engines.extractive import ExtractiveEngine
@@ -38,7 +39,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[tuple[Retriever, Answers]]:
         async def engines(_name: str) -> Engine:
             return ExtractiveEngine(2)
 
-        answers = Answers(db, retriever, engines, load(data_dir=tmp_path))
+        answers = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db))
         yield retriever, answers
         await answers.close()
     await db.close()

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from core.answer import Answers
 from core.conversation import Conversations
+from core.curated_match import CuratedMatch
 from core.db.session import Database
 from core.db.tables import AnswerRow, KnowledgeBaseRow
 from core.errors import EngineUnavailable
@@ -56,7 +57,7 @@ class House:
                 raise EngineUnavailable("The engine «gone» is not there.")
             return self.current
 
-        self.answers = Answers(db, cast(Retriever, self.search), engines, settings)
+        self.answers = Answers(db, cast(Retriever, self.search), engines, settings, CuratedMatch(db))
 
     def replace_engine(self, engine: E) -> E:
         """Let another engine answer from now on."""

@@ -123,6 +123,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_curated_answers_document_id"), "curated_answers", ["document_id"], unique=False)
     op.create_index(op.f("ix_curated_answers_kb_id_state"), "curated_answers", ["kb_id", "state"], unique=False)
+    op.create_index(
+        op.f("ix_curated_answers_kb_id_updated_at"), "curated_answers", ["kb_id", "updated_at"], unique=False
+    )
     op.create_table(
         "evaluation_sets",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -336,6 +339,7 @@ def downgrade() -> None:
     op.drop_table("sources")
     op.drop_table("schedule_runs")
     op.drop_table("evaluation_sets")
+    op.drop_index(op.f("ix_curated_answers_kb_id_updated_at"), "curated_answers")
     op.drop_index(op.f("ix_curated_answers_kb_id_state"), "curated_answers")
     op.drop_index(op.f("ix_curated_answers_document_id"), "curated_answers")
     op.drop_table("curated_answers")
