@@ -144,7 +144,7 @@ class DocumentRow(Table):
     live_hash: Mapped[str | None] = mapped_column(String(64))
     """That of the bytes that the live generation answers from; None: nothing live yet."""
     status: Mapped[str] = mapped_column(String(16), default="queued")
-    """queued, working, indexed, failed, or deleting."""
+    """queued, working, indexed, failed, disabled (kept, and not searched), or deleting."""
     stage: Mapped[str] = mapped_column(String(16), default="stored")
     """stored, parsed, split, embedded, or live."""
     reason: Mapped[str | None]
@@ -154,6 +154,8 @@ class DocumentRow(Table):
     """Where it came from: a URL, `upload`, or `folder`."""
     source_id: Mapped[str | None] = mapped_column(Id, index=True)
     """The source that brought it and looks after it."""
+    by: Mapped[str] = mapped_column(String(255), default="")
+    """Name of who put its newest bytes in, where that is known."""
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
     job_id: Mapped[str | None] = mapped_column(Id, index=True)
     """The job that brings it in, or last did."""
@@ -612,13 +614,15 @@ class ChunkOverrideRow(Table):
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     action: Mapped[str] = mapped_column(String(16))
-    """edit, disable, or add."""
+    """edit, disable, delete, or add."""
     original: Mapped[str] = mapped_column(default="")
     """Text of the chunk it changes, or behind which it adds one (empty: at the end)."""
     text: Mapped[str] = mapped_column(default="")
     """The new text."""
     applied: Mapped[bool] = mapped_column(default=True)
     """False: its chunk was not found when the document was last indexed."""
+    place: Mapped[int | None]
+    """Number of the first chunk it touched then; of one that is left out, of the chunk in its place."""
     by: Mapped[str] = mapped_column(String(255), default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
 

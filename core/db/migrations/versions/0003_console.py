@@ -179,6 +179,7 @@ def upgrade() -> None:
         sa.Column("original", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("applied", sa.Boolean(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=True),
         sa.Column("by", sa.String(length=255), nullable=False),
         sa.Column("created_at", tables.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -266,6 +267,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_answers_answered_created_at"), "answers", ["answered", "created_at"], unique=False)
     op.create_index(op.f("ix_answers_person_created_at"), "answers", ["person", "created_at"], unique=False)
     op.add_column("documents", sa.Column("source_id", sa.String(length=32), nullable=True))
+    op.add_column("documents", sa.Column("by", sa.String(length=255), nullable=False, server_default=""))
     op.create_index(op.f("ix_documents_kb_id_content_hash"), "documents", ["kb_id", "content_hash"], unique=False)
     op.create_index(op.f("ix_documents_source_id"), "documents", ["source_id"], unique=False)
     op.add_column("generations", sa.Column("switched_at", tables.UtcDateTime(timezone=True), nullable=True))
@@ -317,6 +319,7 @@ def downgrade() -> None:
     op.drop_column("generations", "switched_at")
     op.drop_index(op.f("ix_documents_source_id"), "documents")
     op.drop_index(op.f("ix_documents_kb_id_content_hash"), "documents")
+    op.drop_column("documents", "by")
     op.drop_column("documents", "source_id")
     op.drop_index(op.f("ix_answers_person_created_at"), "answers")
     op.drop_index(op.f("ix_answers_answered_created_at"), "answers")
