@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import core.db.migrate
-from core import registry
+from core import curated, registry
 from core.accounts import Accounts
 from core.answer import Answers
 from core.blobs import Blobs
 from core.channels import Channels
 from core.completion import Completions
 from core.conversation import Conversations
+from core.curated import Curated
 from core.curated_match import CuratedMatch
 from core.db.session import Database
 from core.embedders.cache import CachedEmbedder
@@ -135,6 +136,7 @@ class Kvasir:
     completions: Completions
     conversations: Conversations
     feedback: Feedback
+    curated: Curated
     accounts: Accounts
     channels: Channels
     vault: Vault
@@ -184,6 +186,8 @@ class Kvasir:
                 except KvasirError as error:
                     await self.ingest.give_up(job, str(error))
                     raise
+            case "curated":
+                await curated.run(self, job)
             case "reindex":
                 await self.indexes.reindex(str(job.payload["kb"]))
             case _:
@@ -213,7 +217,7 @@ async def _build(
     blobs = Blobs(settings.data_dir / "blobs")
     stack.callback(blobs.close)
     jobs = Jobs(db)
-    knowledge = Knowledge(db, store, blobs, settings.splitter)
+    knowledge = Knowledge(db, store, blobs, settings.splitter, _part_names)
     words = system_language() if settings.language == "auto" else settings.language
     parser = ParserPool(settings.ingest, words)
     stack.push_async_callback(parser.close)
@@ -229,8 +233,10 @@ async def _build(
     conversations = Conversations(db)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
-    answers = Answers(db, retriever, engines.get, settings, CuratedMatch(db))
+    match = CuratedMatch(db, slot.current)
+    answers = Answers(db, retriever, engines.get, settings, match)
     stack.push_async_callback(answers.close)
+    ingest = Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type)
     return Kvasir(
         settings=settings,
         db=db,
@@ -239,12 +245,13 @@ async def _build(
         grants=Grants(db),
         temporary=TemporaryBases(db, store, settings.splitter),
         indexes=indexes,
-        ingest=Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type),
+        ingest=ingest,
         retriever=retriever,
         answers=answers,
         completions=Completions(engines.get, lambda: registry.names("kvasir.engines"), settings.answer),
         conversations=conversations,
         feedback=Feedback(db),
+        curated=Curated(db, ingest, jobs, knowledge, match.remember),
         accounts=accounts,
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
         vault=Vault(settings.data_dir, settings.secret_key),
@@ -252,6 +259,11 @@ async def _build(
         engines=engines,
         embedder=slot,
     )
+
+
+async def _part_names(kind: str) -> list[str]:
+    """Names of the engines, embedders or rerankers there are."""
+    return registry.names(f"kvasir.{kind}s")
 
 
 async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbedder, progress: Progress | None) -> None:

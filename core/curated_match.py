@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -11,19 +13,24 @@ from sqlalchemy import select
 
 from core.db.session import Database
 from core.db.tables import CuratedRow, DocumentRow, KnowledgeBaseRow, now
+from core.errors import EmbedderUnavailable
+from core.ports import Embedder
 from core.sameness import Asked, normalised
 from core.types import Locator, Passage
+
+logger = logging.getLogger(__name__)
 
 GIVEN: Final = ("active", "review")
 """States of curated answers that are given."""
 _MOST_SOURCES: Final = 20
 _PAGE: Final = 500
+_EMBED_SECONDS: Final = 10.0
 
 
 class Version(NamedTuple):
     """Changes whenever a curated answer of a knowledge base does."""
 
-    count: int
+    answers: int
     at: datetime | None
 
 
@@ -71,13 +78,14 @@ class _Base:
 class CuratedMatch:
     """The curated answers of each knowledge base that was asked, as they were when they last changed."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, embedder: Callable[[], Embedder | None]) -> None:
         self._db = db
+        self._embedder = embedder
         self._bases: dict[str, _Base] = {}
 
     async def find(self, question: str, versions: Mapping[str, Version]) -> Given | None:
         """The answer that was written for this question in one of the knowledge bases."""
-        there = [await self._base(kb, version) for kb, version in versions.items() if version.count]
+        there = [await self._base(kb, version) for kb, version in versions.items() if version.answers]
         if not there:
             return None
         normal = normalised(question)
@@ -87,6 +95,17 @@ class CuratedMatch:
             if found is not None and not _is_over(found, moment):
                 return found
         return None
+
+    async def remember(self, questions: Sequence[str]) -> None:
+        """Have questions embedded, so that the embedder's cache knows them when they are compared."""
+        embedder = self._embedder()
+        if embedder is None:
+            return
+        try:
+            async with asyncio.timeout(_EMBED_SECONDS):
+                await embedder.embed_documents(questions)
+        except (EmbedderUnavailable, TimeoutError) as error:
+            logger.warning("the questions of a curated answer are not embedded yet: %s", error or "too slow")
 
     async def _base(self, kb: str, version: Version) -> _Base:
         known = self._bases.get(kb)

@@ -97,6 +97,13 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "已有名为“{name}”的知识库，请换一个名称。",
     ),
     "no_kb_setting": ("A knowledge base has no setting {names}.", "知识库没有此设置：{names}。"),
+    "bad_kb_setting": ("This is no value for {name}.", "{name} 的取值无效。"),
+    "bad_kb_number": ("{name} is a number from {lowest} to {highest}.", "{name} 须为 {lowest} 到 {highest} 之间的数。"),
+    "kb_text_too_long": ("{name} has {most} characters at most.", "{name} 最多 {most} 个字符。"),
+    "no_such_part": (
+        "There is nothing named «{name}» for {kind}; there are: {there}.",
+        "{kind} 中没有名为“{name}”的选项；可选：{there}。",
+    ),
     "no_kb_yet": (
         "There is no knowledge base yet; «kvasir ingest FOLDER --kb NAME» makes one.",
         "还没有知识库；运行 “kvasir ingest 文件夹 --kb 名称” 即可创建。",
@@ -581,6 +588,27 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
+    # the console
+    "console_menu": ("Console", "控制台"),
+    "console_error": ("This page cannot be shown", "无法显示此页面"),
+    "skip_to_content": ("Skip to the content", "跳到正文"),
+    "open_menu": ("Open the side panel", "打开侧边栏"),
+    "close_menu": ("Close the side panel", "关闭侧边栏"),
+    "group_answers": ("Answers", "回答"),
+    "group_knowledge": ("Knowledge", "知识"),
+    "group_operation": ("Operation", "运行"),
+    "group_people": ("People", "人员"),
+    "page_dashboard": ("Dashboard", "概览"),
+    "page_review": ("Feedback", "反馈处理"),
+    "page_conversations": ("Conversations", "对话记录"),
+    "page_bases": ("Knowledge bases", "知识库"),
+    "page_library": ("Documents", "文档"),
+    "page_sources": ("Sources", "数据源"),
+    "page_playground": ("Playground", "检索实验"),
+    "page_models": ("Models", "模型"),
+    "page_channels": ("Channels", "渠道"),
+    "page_work": ("Jobs and schedules", "任务与定时"),
+    "page_people": ("People and keys", "用户与密钥"),
     # channels
     "channel_no_setting": (
         "A channel has no setting «{name}»; there are: {there}.",
@@ -1012,6 +1040,25 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "curated_marked": (
         "This answer was written by a person; a document it rests on has changed since, and it is to be checked.",
         "此回答由人工撰写；其依据的文档后来有变动，回答正待复核。",
+    ),
+    "curated_question_long": ("A question has at most {most} characters.", "问题最多 {most} 个字符。"),
+    "curated_paraphrases": ("At most {most} paraphrases are kept.", "最多保存 {most} 种其他问法。"),
+    "curated_past": ("The date of expiry has passed already; choose a later one.", "到期日期已过，请选择更晚的日期。"),
+    "curated_twice": (
+        "There is a curated answer to «{question}» already; change that one.",
+        "“{question}”已有人工回答，请修改原有的那一条。",
+    ),
+    "no_such_curated": ("There is no such curated answer.", "没有这条人工回答。"),
+    "curated_changed": ("«{name}» has changed since it was written.", "“{name}”在撰写之后有变动。"),
+    "curated_gone": ("«{name}» was deleted.", "“{name}”已被删除。"),
+    "curated_gone_nameless": ("A document it rests on was deleted.", "其依据的一份文档已被删除。"),
+    "curated_removed": (
+        "Its document was deleted from the library; switch it on to use it again.",
+        "它的文档已从文档库中删除；重新启用即可恢复使用。",
+    ),
+    "curated_checked": (
+        "Curated answers: {expired} expired, {marked} marked for review.",
+        "人工回答：{expired} 条到期，{marked} 条待复核。",
     ),
     "curated_kept": ("Kept in «{kb}»; it answers the next such question.", "已存入“{kb}”，今后类似问题将据此回答。"),
     "telegram_bad_token": (

@@ -39,7 +39,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[tuple[Retriever, Answers]]:
         async def engines(_name: str) -> Engine:
             return ExtractiveEngine(2)
 
-        answers = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db))
+        answers = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db, lambda: None))
         yield retriever, answers
         await answers.close()
     await db.close()

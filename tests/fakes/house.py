@@ -57,7 +57,7 @@ class House:
                 raise EngineUnavailable("The engine «gone» is not there.")
             return self.current
 
-        self.answers = Answers(db, cast(Retriever, self.search), engines, settings, CuratedMatch(db))
+        self.answers = Answers(db, cast(Retriever, self.search), engines, settings, CuratedMatch(db, lambda: None))
 
     def replace_engine(self, engine: E) -> E:
         """Let another engine answer from now on."""
