@@ -30,7 +30,7 @@ from core.jobs import Job, Jobs
 from core.knowledge import Knowledge
 from core.loaders import media_type
 from core.parse.pool import ParserPool
-from core.ports import Embedder, Engine, VectorStore
+from core.ports import Embedder, Engine, Reranker, VectorStore
 from core.retrieve import Retriever
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
@@ -117,6 +117,28 @@ class Engines:
     async def close(self) -> None:
         for engine in self._open.values():
             await engine.close()
+
+
+class Rerankers:
+    """The rerankers by name, opened when first asked for."""
+
+    def __init__(self, settings: Settings, slot: EmbedderSlot) -> None:
+        self._settings = settings
+        self._slot = slot
+        self._open: dict[str, Reranker] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, name: str) -> Reranker:
+        """Raises ConfigError where there is none of that name."""
+        async with self._lock:
+            if name not in self._open:
+                open_reranker = registry.load("kvasir.rerankers", name)
+                self._open[name] = await open_reranker(self._settings, embedder=self._slot.current)
+            return self._open[name]
+
+    async def close(self) -> None:
+        for reranker in self._open.values():
+            await reranker.close()
 
 
 @dataclass(frozen=True)
@@ -223,13 +245,12 @@ async def _build(
     stack.push_async_callback(parser.close)
     engines = Engines(settings, slot)
     stack.push_async_callback(engines.close)
-    reranker = None
+    rerankers = Rerankers(settings, slot)
+    stack.push_async_callback(rerankers.close)
     if settings.retrieval.reranker:
-        open_reranker = registry.load("kvasir.rerankers", settings.retrieval.reranker)
-        reranker = await open_reranker(settings, embedder=slot.current)
-        stack.push_async_callback(reranker.close)
+        await rerankers.get(settings.retrieval.reranker)  # one that cannot be had is told at the start
     indexes = Indexes(db, store, blobs, parser, slot.current, SPLITTER_VERSION)
-    retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, reranker)
+    retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, rerankers.get)
     conversations = Conversations(db)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)

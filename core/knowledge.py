@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, case, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blobs, Original
 from core.db.curated import documents_changed
-from core.db.direct import Statement, Step
+from core.db.direct import Statement
 from core.db.session import Database
-from core.db.tables import CuratedRow, DocumentRow, GenerationRow, KnowledgeBaseRow
+from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, NotFound, UserError
+from core.kb_settings import FIELDS, PARTS, check_sizes, checked
 from core.ports import VectorStore
 from core.retrieve import LiveKb
 from core.settings import SplitterSettings
@@ -27,19 +28,14 @@ from core.texts import tell
 from core.types import Chunk, Generation
 
 _NAME = re.compile(r"[\w][\w .-]{0,98}[\w]|[\w]")
-_CHANGEABLE = frozenset({"description", "private", "chunk_size", "chunk_overlap", "title_enhance", "top_k"})
+_COUNTS = ("documents", "chunks", "size", "waiting", "failed")
 LASTING = KnowledgeBaseRow.expires_at.is_(None)
+
+Parts: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+"""Gives the names there are of a kind: engine, embedder, or reranker."""
 
 _NAMES = Statement(
     select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(LASTING).order_by(KnowledgeBaseRow.name)
-)
-_CURATED = CuratedRow.kb_id == KnowledgeBaseRow.id
-_TOP_K = Statement(
-    select(
-        KnowledgeBaseRow.top_k,
-        select(func.count()).where(_CURATED).scalar_subquery().label("curated"),
-        select(func.max(CuratedRow.updated_at)).where(_CURATED).scalar_subquery().label("curated_at"),
-    ).where(KnowledgeBaseRow.name == bindparam("kb"))
 )
 
 
@@ -53,12 +49,29 @@ class KnowledgeBase:
     chunk_overlap: int
     title_enhance: bool
     top_k: int | None
+    mode: str | None
+    """Of search; this and what follows: None stands for what the settings say."""
+    dense_weight: float | None
+    min_evidence: float | None
+    reranker: str | None
+    engine: str | None
+    instructions: str | None
+    wanted_embedder: str | None
+    """Of its next index; empty: none, keywords alone."""
+    max_documents: int | None
+    max_mb: int | None
     documents: int
     """Those that answers can come from."""
     chunks: int
+    size: int
+    """Bytes of all originals."""
+    waiting: int
+    """Documents on their way in."""
+    failed: int
     vectors: bool
     """False: keyword search only."""
     embedder: str
+    """Of its live index."""
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None = None
@@ -109,34 +122,26 @@ class Knowledge:
         store: VectorStore,
         blobs: Blobs,
         defaults: SplitterSettings,
+        parts: Parts | None = None,
     ) -> None:
+        """`parts` gives the names of the engines, embedders or rerankers there are; without it, any will do."""
         self._db = db
         self._store = store
         self._blobs = blobs
         self._defaults = defaults
+        self._parts = parts
 
     # ------------------------------------------------------------ knowledge bases
-    async def create(
-        self,
-        name: str,
-        *,
-        description: str = "",
-        private: bool = False,
-        chunk_size: int | None = None,
-        chunk_overlap: int | None = None,
-        title_enhance: bool | None = None,
-    ) -> KnowledgeBase:
-        """A new, empty knowledge base. Raises UserError for a bad name or sizes, Conflict where the name is taken."""
+    async def create(self, name: str, **settings: Any) -> KnowledgeBase:
+        """A new, empty knowledge base; `settings` as in `change`, and None stands for the default.
+
+        Raises UserError for a bad name or setting, Conflict where the name is taken.
+        """
         name = checked_kb_name(name)
-        row = KnowledgeBaseRow(
-            name=name,
-            description=description,
-            private=private,
-            chunk_size=self._defaults.chunk_size if chunk_size is None else chunk_size,
-            chunk_overlap=self._defaults.chunk_overlap if chunk_overlap is None else chunk_overlap,
-            title_enhance=self._defaults.title_enhance if title_enhance is None else title_enhance,
-        )
-        _check_sizes(row.chunk_size, row.chunk_overlap)
+        defaults = {"description": "", "private": False, **_splitting(self._defaults)}
+        given = await self._checked({key: value for key, value in settings.items() if value is not None})
+        row = KnowledgeBaseRow(name=name, **{**defaults, **given})
+        check_sizes(row.chunk_size, row.chunk_overlap)
         try:
             async with self._db.session() as session:
                 session.add(row)
@@ -175,17 +180,26 @@ class Knowledge:
         except Conflict:  # another process was faster
             return await self.get(name)
 
-    async def update(self, name: str, **changes: Any) -> KnowledgeBase:
-        """Change what `changes` names; chunk settings hold for the index from the next re-index on."""
-        unknown = changes.keys() - _CHANGEABLE
-        if unknown:
-            raise UserError(tell("no_kb_setting", names=", ".join(sorted(unknown))))
+    async def change(self, name: str, **changes: Any) -> KnowledgeBase:
+        """Change what `changes` names (`kb_settings.FIELDS`); what shapes an index holds from the next re-index on.
+
+        Raises UserError, and then nothing is changed.
+        """
+        checked = await self._checked(changes)
         async with self._db.session() as session:
             row = await kb_row(session, name)
-            for key, value in changes.items():
+            check_sizes(checked.get("chunk_size", row.chunk_size), checked.get("chunk_overlap", row.chunk_overlap))
+            for key, value in checked.items():
                 setattr(row, key, value)
-            _check_sizes(row.chunk_size, row.chunk_overlap)
         return await self.get(name)
+
+    async def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        found = checked(settings)
+        for field, kind in PARTS.items():
+            name = found.get(field)
+            if name and self._parts is not None and name not in (there := await self._parts(kind)):
+                raise UserError(tell("no_such_part", name=name, kind=field, there=", ".join(there) or "-"))
+        return found
 
     async def delete(self, name: str) -> None:
         """Remove it with its documents and its index; their bytes go with the next clean-up."""
@@ -293,14 +307,6 @@ class Knowledge:
 
 
 # ---------------------------------------------------------------- shared with answers
-def top_k(kb: str) -> Step:
-    """Find how many passages a knowledge base wants for an answer, and the version of its curated answers.
-
-    No row where there is none of that name.
-    """
-    return _TOP_K(kb=kb)
-
-
 async def no_such_kb(db: Database, name: str) -> NotFound:
     """To be raised: it names those there are."""
     async with db.read() as session:
@@ -361,45 +367,41 @@ async def _no_such_kb(session: AsyncSession, name: str) -> NotFound:
     return NotFound(tell("no_kb_of", name=name, there=", ".join(names)) if names else tell("no_kb_yet"))
 
 
-def _check_sizes(chunk_size: int, chunk_overlap: int) -> None:
-    if not 32 <= chunk_size <= 8192:
-        raise UserError(tell("bad_chunk_size"))
-    if not 0 <= chunk_overlap <= chunk_size // 2:
-        raise UserError(tell("bad_chunk_overlap"))
+def _splitting(defaults: SplitterSettings) -> dict[str, Any]:
+    return {key: getattr(defaults, key) for key in ("chunk_size", "chunk_overlap", "title_enhance")}
 
 
 def _with_counts() -> Any:
-    live = (
+    live = DocumentRow.live_hash.is_not(None)
+    counts = (
         select(
             DocumentRow.kb_id.label("kb_id"),
-            func.count().label("documents"),
-            func.coalesce(func.sum(DocumentRow.chunks), 0).label("chunks"),
+            func.sum(case((live, 1), else_=0)).label("documents"),
+            func.sum(case((live, DocumentRow.chunks), else_=0)).label("chunks"),
+            func.sum(DocumentRow.size).label("size"),
+            func.sum(case((DocumentRow.status.in_(("queued", "working")), 1), else_=0)).label("waiting"),
+            func.sum(case((DocumentRow.status == "failed", 1), else_=0)).label("failed"),
         )
-        .where(DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting")
+        .where(DocumentRow.status != "deleting")
         .group_by(DocumentRow.kb_id)
         .subquery()
     )
+    columns = [counts.c[name] for name in _COUNTS]
     return (
-        select(KnowledgeBaseRow, live.c.documents, live.c.chunks, GenerationRow)
-        .outerjoin(live, live.c.kb_id == KnowledgeBaseRow.id)
+        select(KnowledgeBaseRow, GenerationRow, *columns)
+        .outerjoin(counts, counts.c.kb_id == KnowledgeBaseRow.id)
         .outerjoin(GenerationRow, GenerationRow.id == KnowledgeBaseRow.live_generation_id)
     )
 
 
-def _knowledge_base(
-    row: KnowledgeBaseRow, documents: int | None, chunks: int | None, generation: GenerationRow | None
-) -> KnowledgeBase:
+def _knowledge_base(row: KnowledgeBaseRow, generation: GenerationRow | None, *counts: int | None) -> KnowledgeBase:
+    counted: dict[str, Any] = {name: int(count or 0) for name, count in zip(_COUNTS, counts, strict=True)}
     return KnowledgeBase(
         id=row.id,
         name=row.name,
-        description=row.description,
-        private=row.private,
-        chunk_size=row.chunk_size,
-        chunk_overlap=row.chunk_overlap,
-        title_enhance=row.title_enhance,
-        top_k=row.top_k,
-        documents=documents or 0,
-        chunks=int(chunks or 0),
+        **{field: getattr(row, field) for field in FIELDS if field != "embedder"},
+        **counted,
+        wanted_embedder=row.embedder,
         vectors=bool(generation and generation.dimension),
         embedder=generation.embedder if generation else "",
         created_at=row.created_at,

@@ -362,7 +362,7 @@ def kb_reindex(
     async def work(settings: Settings) -> None:
         async with opened(settings, "wait", bar=True) as kvasir:
             if changes:
-                await kvasir.knowledge.update(name, **changes)
+                await kvasir.knowledge.change(name, **changes)
             with progress_bar() as bar:
                 task = bar.add_task(plain(name), total=None)
                 await kvasir.indexes.reindex(name, lambda done, total: bar.update(task, completed=done, total=total))

@@ -399,7 +399,7 @@ async def test_passwords_are_hashed_beside_the_event_loop() -> None:
 async def test_what_one_may_not_see_is_not_there(site: Site, anna: httpx2.AsyncClient) -> None:
     """A private knowledge base, and everything in it, for a guest."""
     [document] = (await send(anna, part("a.txt", b"x") + END)).json()["documents"]
-    await site.kvasir.knowledge.update("kb", private=True)
+    await site.kvasir.knowledge.change("kb", private=True)
     object.__setattr__(site.kvasir.settings.web, "anonymous", True)
     guest = site.client()
     for method, path in (
@@ -418,7 +418,7 @@ async def test_what_one_may_not_see_is_not_there(site: Site, anna: httpx2.AsyncC
 
 async def test_the_jobs_of_what_one_may_not_see_are_not_there(site: Site, anna: httpx2.AsyncClient) -> None:
     ticket = (await send(anna, part("a.txt", b"x") + END)).json()
-    await site.kvasir.knowledge.update("kb", private=True)
+    await site.kvasir.knowledge.change("kb", private=True)
     object.__setattr__(site.kvasir.settings.web, "anonymous", True)
     async with asyncio.timeout(5):
         assert (await site.client().get(f"/api/v1/jobs/{ticket['job_id']}/events")).status_code == 404

@@ -67,7 +67,7 @@ async def test_a_new_size_of_chunks_is_built_beside_the_live_index(any_library: 
         )
 
     any_library.parser.before = ask
-    await any_library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await any_library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     assert await any_library.indexes.needs_reindex("kb")
     told: list[tuple[int, int]] = []
     await any_library.indexes.reindex("kb", lambda done, total: told.append((done, total)))
@@ -87,7 +87,7 @@ async def test_a_new_size_of_chunks_is_built_beside_the_live_index(any_library: 
 async def test_a_reindex_that_was_killed_goes_on(any_library: Library) -> None:
     await any_library.bring("kb", FILES)
     held = await any_library.texts("kb")
-    await any_library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await any_library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     any_library.parser.read.clear()
 
     async def killed(_tasks: Sequence[ParseTask]) -> None:
@@ -116,7 +116,7 @@ async def test_what_changes_meanwhile_is_in_the_new_index(any_library: Library) 
         await any_library.knowledge.delete_document(gone.id)
 
     any_library.parser.before = change
-    await any_library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await any_library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     await any_library.indexes.reindex("kb")
     texts = await any_library.texts("kb")
     assert set(texts) == {"new.md", "0.md", "1.md", "2.md", "3.md", "4.md"}
@@ -138,7 +138,7 @@ async def test_what_comes_just_before_the_switch_is_in_the_new_index(
         return await go_live(kb, generation, stuck)
 
     monkeypatch.setattr(library.indexes, "_go_live", late)
-    await library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     await library.indexes.reindex("kb")
     assert len(asked) == 2
     assert "late.md" in await library.texts("kb")
@@ -204,7 +204,7 @@ async def test_another_number_of_dimensions_is_another_index(library: Library) -
 async def test_an_empty_knowledge_base_follows_the_settings_at_once(library: Library) -> None:
     await library.knowledge.create("kb")
     first, _ = await library.indexes.target("kb")
-    await library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     second, spec = await library.indexes.target("kb")
     assert (first.id != second.id, spec.chunk_size) == (True, 64)
     library.embedder = HashEmbedder(name="other")
@@ -219,7 +219,7 @@ async def test_a_document_that_cannot_be_read_again_keeps_the_index_before(libra
     gone = await library.knowledge.original((await library.knowledge.find_document("kb", "2.md")).id)
     kept = [hashlib.sha256(text.encode()).hexdigest() for text in FILES.values()]
     library.blobs.remove_all_but(set(kept) - {gone.content_hash}, older_than=math.inf)
-    await library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     with pytest.raises(KvasirError, match=r"2\.md"):
         await library.indexes.reindex("kb")
     assert await library.texts("kb") == held
@@ -233,7 +233,7 @@ async def test_a_knowledge_base_deleted_meanwhile_leaves_no_index(library: Libra
         await library.knowledge.delete("kb")
 
     library.parser.before = delete
-    await library.knowledge.update("kb", chunk_size=64, chunk_overlap=0)
+    await library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     with pytest.raises(KvasirError):
         await library.indexes.reindex("kb")
     assert (await library.store.count(live)).documents == 0

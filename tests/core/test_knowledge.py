@@ -110,15 +110,15 @@ async def test_sizes_that_make_no_sense_are_refused(library: Library, size: int,
     assert await library.knowledge.list() == []
     await library.knowledge.create("kb")
     with pytest.raises(UserError):
-        await library.knowledge.update("kb", chunk_size=size, chunk_overlap=overlap)
+        await library.knowledge.change("kb", chunk_size=size, chunk_overlap=overlap)
     assert (await library.knowledge.get("kb")).chunk_size == library.settings.splitter.chunk_size
 
 
 async def test_only_settings_can_be_changed(library: Library) -> None:
     await library.knowledge.create("kb")
-    assert (await library.knowledge.update("kb", description="New", top_k=3)).top_k == 3
+    assert (await library.knowledge.change("kb", description="New", top_k=3)).top_k == 3
     with pytest.raises(UserError, match="live_generation_id"):
-        await library.knowledge.update("kb", live_generation_id="x")
+        await library.knowledge.change("kb", live_generation_id="x")
 
 
 async def test_one_that_is_not_there_is_named_with_those_that_are(library: Library) -> None:
