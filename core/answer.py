@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Insert, bindparam, select, update
 
+from core import options
 from core.conversation import finished_from, note_question, passage_json, past_turns, turns_from
 from core.curated_match import CuratedMatch, Given, Version
 from core.db.direct import InsertInto, Statement
@@ -21,7 +22,7 @@ from core.db.session import Database
 from core.db.tables import AnswerRow, CuratedRow, new_id
 from core.deadline import Deadline
 from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
-from core.knowledge import no_such_kb, top_k
+from core.knowledge import no_such_kb
 from core.outbound import Outlet, visible
 from core.ports import Engine
 from core.prompt import REFUSAL_MARK, Asked, Room, before_repetition, build, cited, named, quoting
@@ -31,6 +32,8 @@ from core.settings import Settings
 from core.texts import say, speaking, text_language
 from core.types import (
     AnswerEvent,
+    AnswerPlan,
+    Considered,
     Delta,
     Finished,
     Language,
@@ -51,6 +54,8 @@ _COUNT_EVERY: Final = 200
 """Characters that are counted as tokens together; piece by piece, each count would be rounded up."""
 _CHECK_EVERY: Final = 64
 """Characters between two looks for repetition."""
+_SHOWN: Final = 20
+"""Passages that a trial tells of at least."""
 
 
 def _keeping(insert: InsertInto) -> Insert:
@@ -151,28 +156,26 @@ class Answers:
     async def answer(self, question: Question) -> AsyncGenerator[AnswerEvent, None]:
         """Sources, then the text as it comes, then Finished. Closing it cancels everything that runs for it.
 
+        A trial tells before all else what was Considered, and leaves no record.
+
         Raises UserError where the question cannot be asked so, Unavailable where a part that is needed is down.
         """
         record = self._begin(question)
         try:
-            limit, history = await self._looked_up(record)
-            engine = await self._engine(record)
+            plan, history = await self._looked_up(record)
+            engine = await self._engine(record, plan)
             at = time.perf_counter()
             record.standalone = await self._standalone(record, engine, history)
             at = record.took("rewrite", at)
-            if (given := await self._curated_for(record)) is not None:
+            given = await self._curated_for(record)
+            found = await self._found(record, plan) if given is None or question.trial else None
+            if found is not None and question.trial:
+                yield self._considered(record, plan, engine, history, found)
+            if given is not None:
                 yield self._give(record, given)
                 yield Delta(record.text)
-                await self._keep(record)
-                yield self._finished(record)
-                return
-            found = await record.deadline.wait(
-                self._retriever.retrieve(record.standalone, question.kbs, limit=limit, filter=question.filter)
-            )
-            record.took("retrieve", at)
-            record.passages, record.evidence = found.passages, found.evidence
-            if self._bears_an_answer(found):
-                prompt = record.prompt = self._prompt(record, engine, history, found)
+            elif found is not None and _bears_an_answer(found, plan):
+                prompt = record.prompt = self._prompt(record, plan, engine, history, found)
                 record.passages = prompt.passages
                 yield Sources(_sources(prompt.passages), record.standalone)
                 async with aclosing(self._said(record, engine, prompt)) as pieces:
@@ -218,30 +221,30 @@ class Answers:
         deadline = Deadline(seconds, EngineUnavailable(say("answer_timeout", spoken, seconds=seconds)))
         return Record(question, spoken, deadline, standalone=question.text.strip())
 
-    async def _looked_up(self, record: Record) -> tuple[int, Sequence[PastTurn]]:
-        """How many passages the knowledge bases want, and what was said before; NotFound where one does not exist."""
+    async def _looked_up(self, record: Record) -> tuple[AnswerPlan, Sequence[PastTurn]]:
+        """How it is to be answered, and what was said before; NotFound where a knowledge base does not exist."""
         question, turns = record.question, self._settings.answer.history_turns
-        steps = [top_k(kb) for kb in question.kbs]
+        steps = [options.wanted(kb) for kb in question.kbs]
         if turns and question.conversation_id:
             steps.append(past_turns(question.conversation_id, turns))
         with speaking(record.language):
             found = await self._db.fetch(*steps)
-            limit = 1
+            bases = []
             for kb, wanted in zip(question.kbs, found, strict=False):
                 if wanted.first is None:
                     raise await no_such_kb(self._db, kb)
                 if wanted.first.curated:
                     record.versions[kb] = Version(wanted.first.curated, wanted.first.curated_at)
-                limit = max(limit, wanted.first.top_k or self._settings.answer.top_k)
+                bases.append(wanted.first)
+        plan = options.plan(question, bases, self._settings)
         if not turns:
-            return limit, ()
+            return plan, ()
         own = turns_from(found[-1].rows) if question.conversation_id else ()
-        return limit, own or question.history[-turns:]
+        return plan, own or question.history[-turns:]
 
-    async def _engine(self, record: Record) -> Engine:
-        name = record.question.engine or self._settings.answer.engine
+    async def _engine(self, record: Record, plan: AnswerPlan) -> Engine:
         with speaking(record.language):
-            engine = await record.deadline.wait(self._engines(name))
+            engine = await record.deadline.wait(self._engines(plan.engine))
         record.engine, record.model = engine.info.name, engine.info.model
         if engine.info.is_language_model:
             record.count_tokens = engine.count_tokens
@@ -277,15 +280,51 @@ class Answers:
         return Sources(_sources(record.passages), record.standalone)
 
     # ------------------------------------------------------------ what is found
-    def _bears_an_answer(self, found: Retrieved) -> bool:
-        return bool(found.passages) and found.evidence >= self._settings.answer.min_evidence
+    async def _found(self, record: Record, plan: AnswerPlan) -> Retrieved:
+        at = time.perf_counter()
+        question, limit = record.question, plan.top_k
+        if question.trial:
+            limit = max(limit, min(_SHOWN, self._settings.retrieval.candidates))
+        found = await record.deadline.wait(
+            self._retriever.retrieve(
+                record.standalone,
+                question.kbs,
+                limit=limit,
+                mode=plan.mode,
+                filter=question.filter,
+                dense_weight=plan.dense_weight,
+                reranker=plan.reranker,
+                generation=plan.generation,
+            )
+        )
+        record.took("retrieve", at)
+        record.passages, record.evidence = found.passages[: plan.top_k], found.evidence
+        return found
+
+    def _considered(
+        self, record: Record, plan: AnswerPlan, engine: Engine, history: Sequence[PastTurn], found: Retrieved
+    ) -> Considered:
+        prompt = self._prompt(record, plan, engine, history, found) if found.passages else None
+        reads = engine.info.is_language_model
+        return Considered(
+            plan=plan,
+            passages=found.passages,
+            evidence=found.evidence,
+            terms=found.terms,
+            dense_weight=found.dense_weight,
+            prompt=prompt,
+            tokens=tuple(engine.count_tokens(turn.text) for turn in prompt.turns) if prompt else (),
+            context_size=engine.info.context_size if reads else 0,
+        )
 
     def _refusal(self, record: Record) -> str:
         record.notice = ""
         return say("refusal", record.language, kbs=named(record.question.kbs, record.language))
 
-    def _prompt(self, record: Record, engine: Engine, history: Sequence[PastTurn], found: Retrieved) -> Prompt:
-        question = record.question
+    def _prompt(
+        self, record: Record, plan: AnswerPlan, engine: Engine, history: Sequence[PastTurn], found: Retrieved
+    ) -> Prompt:
+        question, passages = record.question, found.passages[: plan.top_k]
         asked = Asked(
             text=visible(question.text).strip(),
             standalone=record.standalone,
@@ -295,17 +334,16 @@ class Answers:
             terms=found.terms,
         )
         if not engine.info.is_language_model:
-            return quoting(asked, found.passages)
+            return quoting(asked, passages)
         room = Room(engine.info.context_size, self._sampling(engine).max_tokens, engine.count_tokens)
-        prompt = build(asked, found.passages, self._instructions(record), room)
+        prompt = build(asked, passages, self._instructions(record, plan), room)
         if not prompt.passages:
             raise EngineUnavailable(say("engine_context", record.language, model=record.model))
         return prompt
 
-    def _instructions(self, record: Record) -> str:
-        given = record.question.instructions
-        if given and given.strip():
-            return given
+    def _instructions(self, record: Record, plan: AnswerPlan) -> str:
+        if plan.instructions is not None:
+            return plan.instructions
         own = self._settings.answer.prompt_file
         try:
             return own.read_text("utf-8") if own else _own_instructions(record.language)
@@ -379,6 +417,8 @@ class Answers:
     async def _keep(self, record: Record) -> None:
         """Write the record; it is written to the end also where whoever waits for it is cancelled."""
         record.took("total", record.begun)
+        if record.question.trial:
+            return
         task = asyncio.create_task(self._write(record), name=f"record-{record.id}")
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -391,6 +431,10 @@ class Answers:
         if record.question.conversation_id is not None:
             steps.append(note_question(record.question.conversation_id, visible(record.question.text).strip()))
         await self._db.run(*steps)
+
+
+def _bears_an_answer(found: Retrieved, plan: AnswerPlan) -> bool:
+    return bool(found.passages) and found.evidence >= plan.min_evidence
 
 
 @cache

@@ -60,6 +60,8 @@ class Retrieved:
     """What the evidence was made of; None where it was not asked for."""
     known: float = 0.0
     """Share of the question in scripts that the embedder knows; 0 without vectors."""
+    dense_weight: float = 0.0
+    """With which vectors were weighed; 0 where they were not looked at."""
 
 
 class Retriever:
@@ -71,13 +73,13 @@ class Retriever:
         embedder: Callable[[], Embedder | None],
         live: Callable[[Sequence[str]], Awaitable[Sequence[LiveKb]]],
         settings: RetrievalSettings,
-        reranker: Reranker | None = None,
+        rerankers: Callable[[str], Awaitable[Reranker]] | None = None,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._live = live
         self._settings = settings
-        self._reranker = reranker
+        self._rerankers = rerankers
         self._vectors: OrderedDict[tuple[str, str], Vector] = OrderedDict()
 
     async def retrieve(
@@ -89,14 +91,21 @@ class Retriever:
         mode: SearchMode = "hybrid",
         filter: Filter | None = None,
         judged: bool = True,
+        dense_weight: float | None = None,
+        reranker: str | None = None,
+        generation: Generation | None = None,
     ) -> Retrieved:
         """The best `limit` passages of all the knowledge bases together; without `judged` the evidence stays 0.
 
+        `dense_weight` and `reranker` (a name, or empty) go before the settings. `generation` is searched in the place
+        of the live one of the only knowledge base.
+
         Raises StoreUnavailable, and EmbedderUnavailable in mode `vector` alone: the others go on with keywords.
+        ConfigError where there is no such reranker.
         """
         asked = query_tokens(question)[:_MAX_TOKENS]
         embedder = None if mode == "keyword" else self._embedder()
-        live, vector = await self._prepared(kbs, embedder, question)
+        live, vector = await self._prepared(kbs, generation, embedder, question)
         if mode == "vector" and vector is None:
             raise EmbedderUnavailable(tell("no_vectors"))
         depth = max(self._settings.candidates, limit)
@@ -105,29 +114,29 @@ class Retriever:
         statistics = _merged(asked, results)
         found = _found(asked, live, results, statistics)
         known = known_share(embedder.info.scripts, question) if embedder and vector is not None else 0.0
-        if mode == "vector":
-            ranked = by_similarity(found)
-        else:
-            ranked = fuse(found, statistics.terms, self._dense_weight(embedder, known), depth)
-        reranker = self._reranker if mode == "hybrid" else None
-        passages = [_passage(one) for one in ranked[: max(limit, _RERANKED) if reranker else limit]]
-        if reranker is not None:
-            passages = await self._reranked(reranker, question, passages)
+        weight = 1.0 if mode == "vector" else self._dense_weight(embedder, known, dense_weight)
+        ranked = by_similarity(found) if mode == "vector" else fuse(found, statistics.terms, weight, depth)
+        sorting = await self._reranker(reranker) if mode == "hybrid" else None
+        passages = [_passage(one) for one in ranked[: max(limit, _RERANKED) if sorting else limit]]
+        if sorting is not None:
+            passages = await self._reranked(sorting, question, passages)
         found_passages = tuple(passages[:limit])
+        used = vector is not None
         if not judged or not ranked:
-            return Retrieved(found_passages, 0.0, statistics.terms, vector is not None)
+            return Retrieved(found_passages, 0.0, statistics.terms, used, dense_weight=weight)
         closest = await self._closest_sentence(embedder, vector, ranked) if known else 0.0
         signals = _signals(question, ranked, statistics, closest)
-        evidence = judge(signals, known)
-        return Retrieved(found_passages, evidence, statistics.terms, vector is not None, signals, known)
+        return Retrieved(
+            found_passages, judge(signals, known), statistics.terms, used, signals, known, dense_weight=weight
+        )
 
     async def _prepared(
-        self, kbs: Sequence[str], embedder: Embedder | None, question: str
+        self, kbs: Sequence[str], generation: Generation | None, embedder: Embedder | None, question: str
     ) -> tuple[Sequence[LiveKb], Vector | None]:
         """The knowledge bases, and the question's vector where one of them can use it; both are got at once."""
         embedding = asyncio.create_task(self._embedded(embedder, question)) if embedder else None
         try:
-            live = await self._live(kbs)
+            live = [LiveKb(kbs[0], generation, 0)] if generation else await self._live(kbs)
             if embedding is None or not any(_made_by(embedder, one.generation) for one in live):
                 return live, None
             return live, await embedding
@@ -170,11 +179,15 @@ class Retriever:
         except TimeoutError as error:
             raise StoreUnavailable(tell("search_slow")) from error
 
-    def _dense_weight(self, embedder: Embedder | None, known: float) -> float:
+    def _dense_weight(self, embedder: Embedder | None, known: float, chosen: float | None) -> float:
         if embedder is None or not known:
             return 0.0
-        weight = self._settings.dense_weight
+        weight = self._settings.dense_weight if chosen is None else chosen
         return embedder.info.weight * known if weight is None else weight
+
+    async def _reranker(self, chosen: str | None) -> Reranker | None:
+        name = self._settings.reranker if chosen is None else chosen
+        return await self._rerankers(name) if name and self._rerankers else None
 
     async def _reranked(self, reranker: Reranker, question: str, passages: list[Passage]) -> list[Passage]:
         """The same with the first ones in the reranker's order; unchanged, with a warning, where it fails."""

@@ -210,6 +210,42 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How a question is to be searched for and answered; None leaves it to whatever comes behind."""
+
+    top_k: int | None = None
+    """Passages an answer may draw on."""
+    mode: SearchMode | None = None
+    dense_weight: float | None = None
+    """Weight of vectors in hybrid search, 0..1."""
+    reranker: str | None = None
+    """By name; empty: none."""
+    min_evidence: float | None = None
+    """Evidence below which the answer is a refusal, 0..1."""
+    engine: str | None = None
+    instructions: str | None = None
+    """For the language model; blank: as None."""
+    generation: Generation | None = None
+    """Index to search in the place of the live one of the only knowledge base that is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPlan:
+    """How a question is searched for and answered, with nothing left open (`core/options.py`)."""
+
+    top_k: int
+    mode: SearchMode
+    dense_weight: float | None
+    """None: what suits model and script of the question."""
+    reranker: str
+    min_evidence: float
+    engine: str
+    instructions: str | None
+    """None: those of the settings."""
+    generation: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One question of one person."""
 
@@ -221,7 +257,7 @@ class Question:
     conversation_id: str | None = None
     """None: a question that stands alone and leaves no history."""
     engine: str | None = None
-    """None: the engine of the settings."""
+    """None: that of the knowledge bases, else of the settings."""
     language: Language | None = None
     """Language of Kvasir's own words; None: that of the question."""
     platform: str = "terminal"
@@ -230,7 +266,11 @@ class Question:
     """Where on the platform it was asked."""
     filter: Filter | None = None
     instructions: str | None = None
-    """For the language model, in the place of those of the settings."""
+    """For the language model; None: those of the knowledge bases, else of the settings."""
+    options: AnswerOptions = AnswerOptions()
+    """What goes before all that was set anywhere."""
+    trial: bool = False
+    """Asked to try something out: the answer begins with `Considered`, and nothing of it is kept."""
     history: tuple[PastTurn, ...] = ()
     """What was said before, oldest first, where the conversation itself knows of nothing."""
     answer_id: str | None = None
@@ -271,6 +311,27 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Considered:
+    """First event of a trial: what was found for it, how it was judged, and what the engine will read."""
+
+    plan: AnswerPlan
+    passages: tuple[Passage, ...]
+    """Best first, and more than an answer draws on: that are the first `plan.top_k` of them."""
+    evidence: float
+    """Below `plan.min_evidence`, the engine is not asked."""
+    terms: Mapping[str, float]
+    """The question's search tokens with their idf weight."""
+    dense_weight: float
+    """With which vectors were weighed in the end; 0 where they were not looked at."""
+    prompt: Prompt | None
+    """As the engine gets it, where it is asked; None where nothing was found."""
+    tokens: tuple[int, ...] = ()
+    """Of each turn of the prompt, as the engine counts."""
+    context_size: int = 0
+    """Tokens that the engine can read; 0 where it is no language model."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """First event of an answer that has evidence: the passages it may cite."""
 
@@ -303,7 +364,7 @@ class Finished:
     """A sentence beside the answer, e.g. «Quoted from your documents; no language model is configured.»"""
 
 
-AnswerEvent: TypeAlias = "Sources | Delta | Finished"
+AnswerEvent: TypeAlias = "Considered | Sources | Delta | Finished"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,13 @@ def retriever(
     settings: RetrievalSettings = SETTINGS,
     reranker: Reranker | None = None,
 ) -> Retriever:
-    return Retriever(store or shelf.store, lambda: embedder, shelf.live, settings, reranker)
+    async def rerankers(_name: str) -> Reranker:
+        assert reranker is not None
+        return reranker
+
+    if reranker is not None:
+        settings = settings.model_copy(update={"reranker": "any"})
+    return Retriever(store or shelf.store, lambda: embedder, shelf.live, settings, rerankers)
 
 
 def names(found: Retrieved) -> list[str]:
