@@ -65,6 +65,16 @@ class EmbedderSlot:
     def current(self) -> Embedder | None:
         return self.embedder
 
+    def named(self, name: str | None) -> Embedder | None:
+        return None if name == "" else self.embedder
+
+    async def ready(self, name: str | None) -> Embedder | None:
+        return self.named(name)
+
+    def maker(self, fingerprint: str) -> Embedder | None:
+        one = self.embedder
+        return one if one is not None and one.info.fingerprint == fingerprint else None
+
     async def open(self, progress: Progress | None = None, *, fetch: bool = True) -> None:
         """Load it, fetching and building it first where need be; a failure is kept in `state`."""
         wanted = self._settings.embedder
@@ -249,7 +259,7 @@ async def _build(
     stack.push_async_callback(rerankers.close)
     if settings.retrieval.reranker:
         await rerankers.get(settings.retrieval.reranker)  # one that cannot be had is told at the start
-    indexes = Indexes(db, store, blobs, parser, slot.current, SPLITTER_VERSION)
+    indexes = Indexes(db, store, blobs, parser, slot, SPLITTER_VERSION)
     retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, rerankers.get)
     conversations = Conversations(db)
     accounts = Accounts(db, settings)

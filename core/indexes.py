@@ -22,7 +22,7 @@ from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id
 from core.errors import EmbedderUnavailable, KvasirError, NotFound
 from core.knowledge import generation_of, kb_row
-from core.ports import Embedder, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
+from core.ports import Embedder, KnownEmbedders, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.texts import tell
 from core.types import Generation, IndexedDocument, Matrix
 
@@ -40,14 +40,14 @@ class Indexes:
         store: VectorStore,
         blobs: Blobs,
         parser: Parser,
-        embedder: Callable[[], Embedder | None],
+        embedders: KnownEmbedders,
         splitter_version: str,
     ) -> None:
         self._db = db
         self._store = store
         self._blobs = blobs
         self._parser = parser
-        self._embedder = embedder
+        self._embedders = embedders
         self._splitter_version = splitter_version
 
     def _profile(self, base: KnowledgeBaseRow, embedder: Embedder | None) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Indexes:
         }
 
     def _new_generation(self, base: KnowledgeBaseRow, state: str) -> GenerationRow:
-        embedder = self._embedder()
+        embedder = self._embedders.named(base.embedder)
         profile = self._profile(base, embedder)
         return GenerationRow(
             id=new_id(),
@@ -75,10 +75,11 @@ class Indexes:
 
     async def target(self, kb_name: str) -> tuple[Generation, SplitterSpec]:
         """The live index of a knowledge base and how it is split; an empty one is made anew as the settings are now."""
+        await self._ready(kb_name)
         async with self._db.session() as session:
             base = await kb_row(session, kb_name)
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            wanted = fingerprint_of(self._profile(base, self._embedder()))
+            wanted = fingerprint_of(self._profile(base, self._embedders.named(base.embedder)))
             if row is None or (row.fingerprint != wanted and await _is_empty(session, base.id)):
                 stale = row
                 row = self._new_generation(base, "live")
@@ -88,7 +89,7 @@ class Indexes:
                     stale.state = "retired"
             generation, profile = generation_of(row), dict(row.profile)
         await self._store.ensure_generation(generation)
-        embedder = self._embedder()
+        embedder = self._embedders.maker(generation.embedder)
         vocabulary = embedder.info.vocabulary if embedder and generation.dimension else ""
         spec = SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
         return generation, spec
@@ -98,20 +99,22 @@ class Indexes:
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            return row is not None and row.dimension == 0 and self._embedder() is not None
+            return row is not None and row.dimension == 0 and self._embedders.named(base.embedder) is not None
 
     async def needs_reindex(self, kb_name: str) -> bool:
         """Whether a re-index now would give another index than the live one."""
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            return row is not None and row.fingerprint != fingerprint_of(self._profile(base, self._embedder()))
+            wanted = fingerprint_of(self._profile(base, self._embedders.named(base.embedder)))
+            return row is not None and row.fingerprint != wanted
 
     async def reindex(self, kb_name: str, on_documents: Callable[[int, int], None] | None = None) -> None:
         """Build a new index beside the live one from the originals; switch when both hold the same documents.
 
         Goes on where an earlier one was stopped. Raises KvasirError when documents cannot be read any more.
         """
+        await self._ready(kb_name)
         async with self._db.session() as session:
             base = await kb_row(session, kb_name)
             row = self._new_generation(base, "building")
@@ -125,7 +128,7 @@ class Indexes:
             if started is None:
                 session.add(row)
             generation = generation_of(started or row)
-            embedder = self._embedder()
+            embedder = self._embedders.named(base.embedder)
             vocabulary = embedder.info.vocabulary if embedder else ""
             spec = SplitterSpec(base.chunk_size, base.chunk_overlap, base.title_enhance, vocabulary)
         await self._store.ensure_generation(generation)
@@ -219,8 +222,8 @@ class Indexes:
         if generation.dimension == 0:
             on_chunks(sum(len(result.chunks) for result in results))
             return [None] * len(results)
-        embedder = self._embedder()
-        if embedder is None or embedder.info.fingerprint != generation.embedder:
+        embedder = self._embedders.maker(generation.embedder)
+        if embedder is None:
             raise EmbedderUnavailable(tell("other_embedder"))
         texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
         rows = await _embedded(embedder, texts, on_chunks)
@@ -230,6 +233,12 @@ class Indexes:
             found.append(matrix[start : start + len(result.chunks)])
             start += len(result.chunks)
         return list(found)
+
+    async def _ready(self, kb_name: str) -> None:
+        """Wait for the knowledge base's own embedder. Raises EmbedderUnavailable where it cannot be had."""
+        async with self._db.read() as session:
+            name = (await kb_row(session, kb_name)).embedder
+        await self._embedders.ready(name)
 
     async def drop_retired(self) -> None:
         async with self._db.read() as session:

@@ -54,6 +54,19 @@ class Embedder(Protocol):
     async def close(self) -> None: ...
 
 
+class KnownEmbedders(Protocol):
+    """The embedders there are; a knowledge base names its own: None is the house's, an empty name none."""
+
+    def named(self, name: str | None) -> Embedder | None:
+        """It, where it is ready."""
+
+    async def ready(self, name: str | None) -> Embedder | None:
+        """The same, waited for where it has a name of its own. Raises EmbedderUnavailable where that cannot be had."""
+
+    def maker(self, fingerprint: str) -> Embedder | None:
+        """The one whose vectors an index holds (`Generation.embedder`), where it is ready."""
+
+
 class VectorStore(Protocol):
     """Keeps chunks, vectors and tokens, and finds them again; each method is atomic, towards other processes too."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 
-from core.ports import EmbedderInfo
+from core.ports import Embedder, EmbedderInfo
 from core.types import Matrix, Vector
 
 _POOL = 4096
@@ -95,3 +95,20 @@ class StubEmbedder:
 
     async def close(self) -> None:
         return None
+
+
+class OneEmbedder:
+    """Known embedders where there is but one, which every knowledge base uses."""
+
+    def __init__(self, current: Callable[[], Embedder | None]) -> None:
+        self._current = current
+
+    def named(self, name: str | None) -> Embedder | None:
+        return None if name == "" else self._current()
+
+    async def ready(self, name: str | None) -> Embedder | None:
+        return self.named(name)
+
+    def maker(self, fingerprint: str) -> Embedder | None:
+        one = self._current()
+        return one if one is not None and one.info.fingerprint == fingerprint else None

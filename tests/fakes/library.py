@@ -23,7 +23,7 @@ from core.stores.local import open_store
 from core.temporary import TemporaryBases
 from core.types import Generation
 from tests.databases import put_sqlite
-from tests.fakes.embedder import HashEmbedder
+from tests.fakes.embedder import HashEmbedder, OneEmbedder
 from tests.fakes.parser import InProcessParser
 
 
@@ -54,7 +54,7 @@ class Library:
         self.knowledge = Knowledge(db, store, self.blobs, settings.splitter)
         self.grants = Grants(db)
         self.temporary = TemporaryBases(db, store, settings.splitter)
-        self.indexes = Indexes(db, store, self.blobs, self.parser, lambda: self.embedder, VERSION)
+        self.indexes = Indexes(db, store, self.blobs, self.parser, OneEmbedder(lambda: self.embedder), VERSION)
         self.retriever = Retriever(store, lambda: self.embedder, self.knowledge.live, settings.retrieval)
         self.ingest = self.with_limits()
 
