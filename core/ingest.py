@@ -301,6 +301,10 @@ class Ingest:
             raise TooLarge(tell("too_many_documents", kb=base.name, most=self._settings.max_documents))
         if size > self._settings.max_kb_mb << 20:
             raise TooLarge(tell("too_many_bytes", kb=base.name, most=self._settings.max_kb_mb))
+        if base.max_documents is not None and count > base.max_documents:
+            raise TooLarge(tell("kb_full", kb=base.name, most=base.max_documents))
+        if base.max_mb is not None and size > base.max_mb << 20:
+            raise TooLarge(tell("kb_full_bytes", kb=base.name, most=base.max_mb))
 
     # ------------------------------------------------------------ doing the work
     async def run(self, job: Job, on_chunks: Callable[[int], None] | None = None) -> None:
