@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import alembic.command
 import pytest
@@ -23,7 +24,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_the_migrations_make_exactly_the_tables(db: Database) -> None:
     def differences(connection: Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection), Table.metadata)
+        def is_meant(item: Any, _name: str | None, kind: str, *_more: object) -> bool:
+            return kind != "index" or item.info.get("only") in (None, connection.dialect.name)
+
+        context = MigrationContext.configure(connection, opts={"include_object": is_meant})
+        return compare_metadata(context, Table.metadata)
 
     async with db.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
