@@ -925,6 +925,52 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The file {file} has no questions; write one JSON object a line.",
         "文件 {file} 中没有问题；请每行写一个 JSON 对象。",
     ),
+    "eval_set_name": (
+        "Give the set a name of 1 to 100 characters.",
+        "请为评测集起一个 1 到 100 个字符的名称。",
+    ),
+    "eval_set_exists": (
+        "There is an evaluation set named «{name}» for this knowledge base already; choose another name.",
+        "此知识库已有名为“{name}”的评测集；请换一个名称。",
+    ),
+    "no_eval_set": ("There is no such evaluation set.", "没有这个评测集。"),
+    "no_eval_set_named": (
+        "The knowledge base «{kb}» has no evaluation set named «{name}»; there are: {there}.",
+        "知识库“{kb}”没有名为“{name}”的评测集；现有：{there}。",
+    ),
+    "no_eval_sets": (
+        "The knowledge base «{kb}» has no evaluation sets yet; make one in the console, under Playground.",
+        "知识库“{kb}”还没有评测集；请在控制台的“检索试验”页面新建一个。",
+    ),
+    "no_eval_question": ("There is no such question in this set.", "这个评测集中没有该问题。"),
+    "eval_question_exists": (
+        "This question is in the set already; change it there.",
+        "该问题已在这个评测集中；请在那里修改。",
+    ),
+    "eval_question_long": (
+        "A question has at most {most} characters, and at most {answers} expected texts of {length} characters.",
+        "问题最多 {most} 个字符；期望文本最多 {answers} 条，每条最多 {length} 个字符。",
+    ),
+    "eval_set_full": (
+        "A set holds at most {most} questions; make another one.",
+        "一个评测集最多包含 {most} 个问题；请另建一个。",
+    ),
+    "eval_set_empty": (
+        "The set has no questions yet; add some, then run it.",
+        "评测集中还没有问题；请先添加问题再运行。",
+    ),
+    "eval_already": (
+        "This set is being run; wait until that is done, or stop it.",
+        "该评测集正在运行；请等它完成或将其停止。",
+    ),
+    "no_eval_run": ("There is no such run.", "没有这次运行记录。"),
+    "eval_result": (
+        "{n} questions: the right document came first in {first} and among the first five in {five} of 100, "
+        "{problems} had a problem.",
+        "共 {n} 个问题：正确文档排第一的占 {first}%，进入前五的占 {five}%，{problems} 个有问题。",
+    ),
+    "no_generation": ("This knowledge base has no such index.", "该知识库没有这个索引。"),
+    "page_playground": ("Playground", "检索试验"),
     "engine_context": (
         (
             "Question and passages are too long for the model «{model}»; lower KVASIR_OPENAI__CONTEXT_SIZE to what its "
