@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from sqlalchemy import delete, func, select, update
@@ -18,10 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core import analyzer
 from core.blobs import Blobs
+from core.db import overrides
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id
 from core.errors import EmbedderUnavailable, KvasirError, NotFound
 from core.knowledge import generation_of, kb_row
+from core.overrides import Override, apply, index_hash
 from core.ports import Embedder, KnownEmbedders, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.texts import tell
 from core.types import Generation, IndexedDocument, Matrix
@@ -29,6 +31,9 @@ from core.types import Generation, IndexedDocument, Matrix
 _GROUP = 64
 _EMBED_SLICE = 128
 _SLICES_AT_ONCE = 2
+
+Changes: TypeAlias = Mapping[str, Sequence[Override]]
+"""What people changed in the chunks of documents, by document."""
 
 
 class Indexes:
@@ -134,35 +139,42 @@ class Indexes:
         await self._store.ensure_generation(generation)
         stuck: set[str] = set()
         while True:
-            missing, total = await self._bring_level(kb_name, generation, stuck)
+            missing, total, changes = await self._bring_level(kb_name, generation, stuck)
             for start in range(0, len(missing), _GROUP):
                 if on_documents:
                     on_documents(total - len(missing) + start, total)
-                stuck |= await self._rebuild(generation, spec, missing[start : start + _GROUP])
+                stuck |= await self._rebuild(generation, spec, missing[start : start + _GROUP], changes)
             if not missing and await self._go_live(kb_name, generation, stuck):
                 return
 
     async def _bring_level(
         self, kb_name: str, generation: Generation, stuck: set[str]
-    ) -> tuple[list[DocumentRow], int]:
-        """The documents that the new index lacks; those it should no longer have are taken out."""
+    ) -> tuple[list[DocumentRow], int, Changes]:
+        """The documents that the new index lacks, how many there are in all, and what people changed in them.
+
+        Those it should no longer have are taken out.
+        """
         indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
             rows = list(await session.scalars(_live_rows(base.id)))
+            changes = await overrides.of_base(session, base.id)
         wanted = {row.id for row in rows}
         if surplus := indexed.keys() - wanted:
             await self._store.delete(generation, sorted(surplus))
-        missing = [row for row in rows if indexed.get(row.id) != row.live_hash and row.id not in stuck]
-        return missing, len(rows)
+        missing = [row for row in rows if indexed.get(row.id) != _hash_of(row, changes) and row.id not in stuck]
+        return missing, len(rows), changes
 
-    async def _rebuild(self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow]) -> set[str]:
+    async def _rebuild(
+        self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow], changes: Changes
+    ) -> set[str]:
         """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
         sources = await asyncio.to_thread(self._blobs.sources, [row.live_hash or "" for row in rows])
         tasks = [ParseTask(source, row.name, spec) for source, row in zip(sources, rows, strict=True)]
         results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             results[index] = result
+        results, places = await changed([row.id for row in rows], results, changes)
         good = [(row, result) for row, result in zip(rows, results, strict=True) if not result.error]
         vectors = await self.embed(generation, [result for _, result in good], lambda _n: None)
         await self._store.put(
@@ -172,7 +184,7 @@ class Indexes:
                     row.id,
                     row.name,
                     result.title,
-                    row.live_hash or "",
+                    _hash_of(row, changes),
                     result.chunks,
                     matrix,
                     result.metadata,
@@ -181,6 +193,9 @@ class Indexes:
                 for (row, result), matrix in zip(good, vectors, strict=True)
             ],
         )
+        if places:
+            async with self._db.session() as session:
+                await overrides.keep_places(session, places)
         return {row.id for row, result in zip(rows, results, strict=True) if result.error}
 
     async def _go_live(self, kb_name: str, generation: Generation, stuck: set[str]) -> bool:
@@ -195,7 +210,8 @@ class Indexes:
             if base is None:
                 raise NotFound(tell("kb_deleted", kb=kb_name))
             rows = list(await session.scalars(_live_rows(base.id)))
-            readable = {row.id: row.live_hash for row in rows if row.id not in stuck}
+            changes = await overrides.of_base(session, base.id)
+            readable = {row.id: _hash_of(row, changes) for row in rows if row.id not in stuck}
             if readable != {document_id: content for document_id, (content, _) in indexed.items()}:
                 return False
             if stuck:
@@ -252,6 +268,20 @@ class Indexes:
                 await session.execute(delete(GenerationRow).where(GenerationRow.id == generation.id))
 
 
+async def changed(
+    document_ids: Sequence[str], results: Sequence[ParseResult], changes: Changes
+) -> tuple[list[ParseResult], dict[str, int | None]]:
+    """What was read, with the changes that people made to it; and where each of these is now."""
+    made = list(results)
+    places: dict[str, int | None] = {}
+    for number, document_id in enumerate(document_ids):
+        if document_id in changes:
+            overridden = await asyncio.to_thread(apply, made[number], changes[document_id])
+            made[number] = overridden.result
+            places |= overridden.places
+    return made, places
+
+
 async def _embedded(embedder: Embedder, texts: Sequence[str], on_chunks: Callable[[int], None]) -> list[Matrix]:
     """The rows of all texts, slice by slice; the next one is always there, so that no thread of the embedder waits."""
     places = asyncio.Semaphore(_SLICES_AT_ONCE)
@@ -273,6 +303,11 @@ async def _embedded(embedder: Embedder, texts: Sequence[str], on_chunks: Callabl
 
 def fingerprint_of(profile: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_of(row: DocumentRow, changes: Changes) -> str:
+    """The content hash of its live version as an index has it."""
+    return index_hash(row.live_hash or "", changes.get(row.id, ()))
 
 
 async def _is_empty(session: AsyncSession, kb_id: str) -> bool:

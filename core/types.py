@@ -98,7 +98,7 @@ class IndexedDocument:
     """Its path relative to the ingested folder, POSIX separators."""
     title: str
     content_hash: str
-    """Hex sha256 of the original bytes."""
+    """Hex sha256 of the original bytes; where people changed its chunks, one of both (`overrides.index_hash`)."""
     chunks: tuple[Chunk, ...]
     vectors: Matrix | None
     """Row i belongs to chunks[i]; None in a generation of dimension 0."""
