@@ -122,6 +122,8 @@ class GenerationRow(Table):
     created_at: Mapped[datetime] = mapped_column(default=now)
     switched_at: Mapped[datetime | None]
     """When it last became live, or stopped being it."""
+    figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What it held when it was ready, what could not be read, and beside it the same of the index that was live."""
 
 
 class DocumentRow(Table):
