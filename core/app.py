@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import core.db.migrate
-from core import curated, registry
+from core import registry, scheduled
 from core.accounts import Accounts
 from core.answer import Answers
 from core.blobs import Blobs
@@ -28,10 +28,13 @@ from core.indexes import Indexes
 from core.ingest import Ingest
 from core.jobs import Job, Jobs
 from core.knowledge import Knowledge
+from core.leases import Leases
 from core.loaders import media_type
 from core.parse.pool import ParserPool
 from core.ports import Embedder, Engine, Reranker, VectorStore
 from core.retrieve import Retriever
+from core.scheduler import Scheduler
+from core.schedules import Schedules
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.temporary import TemporaryBases
@@ -173,6 +176,9 @@ class Kvasir:
     channels: Channels
     vault: Vault
     jobs: Jobs
+    leases: Leases
+    schedules: Schedules
+    scheduler: Scheduler
     engines: Engines
     embedder: EmbedderSlot
 
@@ -209,8 +215,11 @@ class Kvasir:
     def embedder_state(self) -> EmbedderState:
         return self.embedder.state
 
-    async def run_job(self, job: Job) -> None:
-        """Do the work of a claimed job."""
+    async def run_job(self, job: Job) -> str | None:
+        """Do the work of a claimed job; what came of it, where that can be said in a sentence.
+
+        What can be scheduled has its line in `scheduled.KINDS`, and needs none here.
+        """
         match job.kind:
             case "ingest":
                 try:
@@ -218,12 +227,15 @@ class Kvasir:
                 except KvasirError as error:
                     await self.ingest.give_up(job, str(error))
                     raise
-            case "curated":
-                await curated.run(self, job)
             case "reindex":
                 await self.indexes.reindex(str(job.payload["kb"]))
+            case kind if kind in scheduled.KINDS:
+                result = await scheduled.KINDS[kind].work(self, job)
+                await self.schedules.note(job, result)
+                return result
             case _:
                 raise ConfigError(f"This version knows no job of kind «{job.kind}».")
+        return None
 
     async def retry_job(self, job_id: str) -> None:
         """Queue a failed or cancelled job once more, with the documents it left unfinished."""
@@ -265,6 +277,8 @@ async def _build(
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
     match = CuratedMatch(db, slot.current)
+    leases = Leases(db)
+    schedules = Schedules(db, jobs, leases, scheduled.KINDS)
     answers = Answers(db, retriever, engines.get, settings, match)
     stack.push_async_callback(answers.close)
     ingest = Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type)
@@ -287,6 +301,9 @@ async def _build(
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
         vault=Vault(settings.data_dir, settings.secret_key),
         jobs=jobs,
+        leases=leases,
+        schedules=schedules,
+        scheduler=Scheduler(schedules, leases),
         engines=engines,
         embedder=slot,
     )

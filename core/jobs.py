@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from core.db.session import Database
 from core.db.tables import JobRow, new_id, now
@@ -23,6 +23,16 @@ LEASE = timedelta(seconds=30)
 _HEARTBEAT = 8.0
 _POLL = 1.0
 MAX_ATTEMPTS = 5
+
+LANES: Final[Mapping[str, tuple[str, ...]]] = {
+    "documents": ("ingest",),
+    "index": ("reindex",),
+    "sync": ("sync",),
+    "evaluation": ("evaluation",),
+}
+"""Kinds that wait only for their like, so that a long one holds up no upload; all other kinds share one more lane."""
+OTHER_LANE: Final = "other"
+_STATES: Final = ("queued", "running", "failed", "done", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,8 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    cancelling: bool = False
+    """It runs, and is to stop."""
 
 
 class LeaseLost(Exception):
@@ -74,10 +86,12 @@ class Jobs:
         """Tell a worker in this process that there may be work."""
         self._wake.set()
 
-    async def claim(self) -> Job | None:
-        """The oldest job that waits, or whose worker is gone; None when there is nothing to do."""
+    async def claim(self, busy: Collection[str] = ()) -> Job | None:
+        """The oldest job that waits, or whose worker is gone, in a lane that is not `busy`; None: nothing to do."""
         async with self._db.session() as session:
-            free = or_(JobRow.state == "queued", and_(JobRow.state == "running", JobRow.lease_until < now()))
+            free = _not_in(busy) & or_(
+                JobRow.state == "queued", and_(JobRow.state == "running", JobRow.lease_until < now())
+            )
             row = await session.scalar(
                 select(JobRow).where(free).order_by(JobRow.created_at).limit(1).with_for_update(skip_locked=True)
             )
@@ -122,8 +136,15 @@ class Jobs:
     async def progress(self, job: Job, **values: Any) -> None:
         await self._write(job, progress=values)
 
-    async def finish(self, job: Job, *, error: str | None = None) -> None:
-        await self._write(job, state="failed" if error else "done", error=error, finished_at=now(), lease_until=None)
+    async def finish(self, job: Job, *, error: str | None = None, result: str | None = None) -> None:
+        """`result`: what came of it, one sentence, which the progress keeps."""
+        state = "failed" if error else "done"
+        values: dict[str, Any] = {"state": state, "error": error, "finished_at": now(), "lease_until": None}
+        if result:
+            async with self._db.read() as session:
+                progress = await session.scalar(select(JobRow.progress).where(JobRow.id == job.id))
+            values["progress"] = {**(progress or {}), "result": result}
+        await self._write(job, **values)
 
     async def release(self, job: Job) -> None:
         """Give it back unfinished, for whoever comes next."""
@@ -147,11 +168,45 @@ class Jobs:
 
     async def list(self, *, state: str | None = None, limit: int = 50) -> Sequence[Job]:
         """The newest first."""
+        found, _ = await self.page(state=state, limit=limit)
+        return found
+
+    async def page(
+        self,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        kbs: Collection[str] | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> tuple[Sequence[Job], int]:
+        """The newest first, and how many there are in all; `kbs`: only those about one of these knowledge bases."""
+        where = _of_kbs(kbs)
+        if state:
+            where.append(JobRow.state == state)
+        if kind:
+            where.append(JobRow.kind == kind)
         async with self._db.read() as session:
-            query = select(JobRow).order_by(JobRow.created_at.desc()).limit(limit)
-            if state:
-                query = query.where(JobRow.state == state)
-            return [job_of(row) for row in await session.scalars(query)]
+            total = await session.scalar(select(func.count()).select_from(JobRow).where(*where)) or 0
+            rows = await session.scalars(
+                select(JobRow).where(*where).order_by(JobRow.created_at.desc(), JobRow.id).limit(limit).offset(offset)
+            )
+            return [job_of(row) for row in rows], total
+
+    async def counts(self, kbs: Collection[str] | None = None) -> Mapping[str, Mapping[str, int]]:
+        """Kind → state → how many."""
+        query = select(JobRow.kind, JobRow.state, func.count()).where(*_of_kbs(kbs))
+        found: dict[str, dict[str, int]] = {}
+        async with self._db.read() as session:
+            for kind, state, count in await session.execute(query.group_by(JobRow.kind, JobRow.state)):
+                found.setdefault(kind, dict.fromkeys(_STATES, 0))[state] = count
+        return found
+
+    async def active(self, kind: str) -> Sequence[Job]:
+        """Those of a kind that wait or run, the oldest first."""
+        async with self._db.read() as session:
+            query = select(JobRow).where(JobRow.kind == kind, JobRow.state.in_(("queued", "running")))
+            return [job_of(row) for row in await session.scalars(query.order_by(JobRow.created_at, JobRow.id))]
 
     async def cancel(self, job_id: str) -> None:
         async with self._db.session() as session:
@@ -175,13 +230,13 @@ class Jobs:
             row.finished_at = None
         self._wake.set()
 
-    async def wait_for_work(self) -> None:
-        """Until a job was added here, or a moment has passed (others may have added one)."""
+    async def wait_for_work(self, ended: Collection[asyncio.Task[None]] = ()) -> None:
+        """Until a job was added here, a task has ended, or a moment has passed (others may have added one)."""
+        bell = asyncio.create_task(self._wake.wait(), name="bell")
         try:
-            async with asyncio.timeout(_POLL):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait({bell, *ended}, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            bell.cancel()
         self._wake.clear()
 
     async def _extend(self, job: Job) -> bool:
@@ -207,15 +262,34 @@ class Jobs:
 def job_of(row: JobRow) -> Job:
     return Job(
         row.id, row.kind, row.payload, row.state, row.progress, row.error, row.attempts, row.fence,
-        row.created_at, row.started_at, row.finished_at,
+        row.created_at, row.started_at, row.finished_at, row.cancel_requested and row.state == "running",
     )  # fmt: skip
 
 
-async def run_job(jobs: Jobs, job: Job, work: Callable[[Job], Awaitable[None]]) -> None:
-    """Do a claimed job to its end, whatever that is; being cancelled from outside gives it back."""
+def lane_of(kind: str) -> str:
+    return next((lane for lane, kinds in LANES.items() if kind in kinds), OTHER_LANE)
+
+
+def _not_in(busy: Collection[str]) -> ColumnElement[bool]:
+    taken = [kind for lane, kinds in LANES.items() if lane in busy for kind in kinds]
+    where = JobRow.kind.not_in(taken)
+    if OTHER_LANE in busy:
+        where &= JobRow.kind.in_([kind for kinds in LANES.values() for kind in kinds])
+    return where
+
+
+def _of_kbs(kbs: Collection[str] | None) -> list[ColumnElement[bool]]:
+    return [] if kbs is None else [JobRow.payload["kb"].as_string().in_(list(kbs))]
+
+
+async def run_job(jobs: Jobs, job: Job, work: Callable[[Job], Awaitable[str | None]]) -> None:
+    """Do a claimed job to its end, whatever that is; being cancelled from outside gives it back.
+
+    `work` may give one sentence, which says what came of it.
+    """
     try:
         async with jobs.held(job):
-            await work(job)
+            result = await work(job)
     except asyncio.CancelledError:
         await asyncio.shield(jobs.release(job))
         raise
@@ -228,4 +302,4 @@ async def run_job(jobs: Jobs, job: Job, work: Callable[[Job], Awaitable[None]]) 
         logger.exception("job %s (%s) failed", job.id, job.kind)
         await jobs.finish(job, error=f"An error of ours ({type(error).__name__}); the log tells more.")
     else:
-        await jobs.finish(job)
+        await jobs.finish(job, result=result)

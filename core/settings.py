@@ -308,6 +308,28 @@ class ScriptedSettings(Section):
     ] = 0
 
 
+class SourcesSettings(Section):
+    folders: Annotated[
+        list[Path], Field(description="Folders of this machine that sources may be in; empty: none at all.")
+    ] = []
+    private_hosts: Annotated[
+        list[str],
+        Field(description="Hosts of one's own network that sources may fetch from, e.g. `wiki.corp.example`."),
+    ] = []
+    max_documents: Annotated[int, Field(ge=1, le=100_000, description="Most documents of one source.")] = 5000
+    max_mb: Annotated[int, Field(ge=1, description="Most that one synchronisation may fetch, in MB.")] = 1000
+    timeout_minutes: Annotated[int, Field(ge=1, description="Time that one synchronisation may take.")] = 120
+    delay_seconds: Annotated[float, Field(ge=0, le=60, description="Pause between two requests to the same host.")] = (
+        0.5
+    )
+
+
+class BackupSettings(Section):
+    folder: Annotated[
+        Path | None, Field(description="Folder for backups made by schedule; empty: `backups` in the data directory.")
+    ] = None
+
+
 class LogSettings(Section):
     level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="How much is logged.")] = "INFO"
     format: Annotated[Literal["text", "json"], Field(description="Lines for people, or one JSON object a line.")] = (
@@ -352,6 +374,8 @@ class Settings(BaseSettings):
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
     scripted: ScriptedSettings = ScriptedSettings()
+    sources: SourcesSettings = SourcesSettings()
+    backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -262,6 +262,12 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "把全部数据写入一个文件，并保留最新的若干份。",
     ),
     "schedule_backup_keep": ("Backups to keep", "保留份数"),
+    "schedule_curated": ("Re-check of curated answers", "复查审定答案"),
+    "schedule_curated_about": (
+        "Looks whether curated answers have expired, or rest on documents that have changed.",
+        "检查审定答案是否过期，或其依据的文档是否已变化。",
+    ),
+    "job_about_curated": ("A re-check of curated answers", "复查审定答案"),
     "backup_folder_refused": (
         "The folder {folder} for backups cannot be made: {reason}. Choose another one with the setting backup.folder.",
         "无法创建备份文件夹 {folder}：{reason}。请用设置 backup.folder 另选一个。",
@@ -527,8 +533,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "slack_check_bot": ("Slack: bot token", "Slack：机器人令牌"),
     "slack_check_bot_kind": (
-        "KVASIR_SLACK__BOT_TOKEN is no bot token: it begins with xoxb- and stands under «OAuth & Permissions».",
-        "KVASIR_SLACK__BOT_TOKEN 不是机器人令牌：它以 xoxb- 开头，见“OAuth & Permissions”。",
+        "This is no bot token: one begins with xoxb- and stands under «OAuth & Permissions» of your app at Slack.",
+        "这不是机器人令牌：机器人令牌以 xoxb- 开头，见 Slack 应用的“OAuth & Permissions”页。",
     ),
     "slack_check_team": ("It is that of the workspace «{team}».", "属于工作区“{team}”。"),
     "slack_check_refused": (
@@ -547,8 +553,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "slack_check_socket": ("Slack: Socket Mode", "Slack：Socket Mode"),
     "slack_check_app_kind": (
-        "KVASIR_SLACK__APP_TOKEN is no app-level token: it begins with xapp- and is made under «Basic Information».",
-        "KVASIR_SLACK__APP_TOKEN 不是应用级令牌：它以 xapp- 开头，在“Basic Information”中创建。",
+        "This is no app-level token: one begins with xapp- and is made under «Basic Information» of your app at Slack.",
+        "这不是应用级令牌：应用级令牌以 xapp- 开头，在 Slack 应用的“Basic Information”页创建。",
     ),
     "slack_check_socket_refused": (
         "Slack opens no connection ({error}): Socket Mode must be on, and the token needs connections:write.",

@@ -7,7 +7,7 @@ import logging
 
 from core.app import Kvasir
 from core.errors import Unavailable
-from core.jobs import run_job
+from core.jobs import Job, lane_of, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -16,13 +16,14 @@ _TIDY_SECONDS = 60.0
 
 
 async def serve(kvasir: Kvasir, _handler: object) -> None:
-    """Put right what a crash left, then do one job after the other, until cancelled; meanwhile delete what is over.
+    """Put right what a crash left, then do the jobs, until cancelled; meanwhile mind the schedules, and tidy up.
 
-    A database or store that is away is waited for; the other services go on meanwhile.
+    In each lane one job at a time. A database or store that is away is waited for; the other services go on meanwhile.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(_tidy(kvasir), name="tidy")
-        await _work(kvasir)
+        group.create_task(kvasir.scheduler.run(), name="scheduler")
+        await _work(kvasir, group)
 
 
 async def _tidy(kvasir: Kvasir) -> None:
@@ -35,14 +36,15 @@ async def _tidy(kvasir: Kvasir) -> None:
         await asyncio.sleep(_TIDY_SECONDS)
 
 
-async def _work(kvasir: Kvasir) -> None:
+async def _work(kvasir: Kvasir, group: asyncio.TaskGroup) -> None:
     recovered = gone = False
+    lanes: dict[str, asyncio.Task[None]] = {}
     while True:
         try:
             if not recovered:
                 await kvasir.ingest.recover()
                 recovered = True
-            await _next(kvasir)
+            await _next(kvasir, group, lanes)
         except Unavailable as error:
             if not gone:
                 logger.warning("jobs wait: %s", error)
@@ -54,9 +56,20 @@ async def _work(kvasir: Kvasir) -> None:
             gone = False
 
 
-async def _next(kvasir: Kvasir) -> None:
-    job = await kvasir.jobs.claim()
+async def _next(kvasir: Kvasir, group: asyncio.TaskGroup, lanes: dict[str, asyncio.Task[None]]) -> None:
+    """Start the next job of a lane that is free, or wait a moment."""
+    for lane in [lane for lane, task in lanes.items() if task.done()]:
+        del lanes[lane]
+    job = await kvasir.jobs.claim(lanes.keys())
     if job is None:
-        await kvasir.jobs.wait_for_work()
+        await kvasir.jobs.wait_for_work(lanes.values())
     else:
+        lanes[lane_of(job.kind)] = group.create_task(_do(kvasir, job), name=f"job-{job.kind}")
+
+
+async def _do(kvasir: Kvasir, job: Job) -> None:
+    """To its end; where the database is away meanwhile, its lease runs out, and it is taken up again."""
+    try:
         await run_job(kvasir.jobs, job, kvasir.run_job)
+    except Unavailable as error:
+        logger.warning("job %s (%s) was left: %s", job.id, job.kind, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,12 +29,12 @@ async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch:
         job = await kvasir.jobs.add("ingest", {"kb": "kb"})
         claim, failures = kvasir.jobs.claim, 3
 
-        async def away() -> Job | None:
+        async def away(busy: Collection[str]) -> Job | None:
             nonlocal failures
             if failures:
                 failures -= 1
                 raise Unavailable("The database is locked.")
-            return await claim()
+            return await claim(busy)
 
         monkeypatch.setattr(kvasir.jobs, "claim", away)
         service = asyncio.create_task(worker.serve(kvasir, None))

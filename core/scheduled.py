@@ -1,0 +1,97 @@
+"""What can be done by schedule. A new kind is one line in KINDS, and its words in `texts.py`: `schedule_<kind>`, and
+`schedule_<kind>_<field>` for each field; `job_about_<kind>` says in the list of jobs what one of them is about.
+
+The function gets the job, whose payload holds `target`, `settings` and `run`, and gives one sentence: what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from core import backups, curated
+from core.errors import UserError
+from core.jobs import Job
+from core.texts import CATALOGUE, tell
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+
+Work: TypeAlias = "Callable[[Kvasir, Job], Awaitable[str]]"
+Targets: TypeAlias = "Callable[[Kvasir], Awaitable[Sequence[Target]]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that a schedule can be for."""
+
+    id: str
+    name: str
+    kb: str = ""
+    """The knowledge base it belongs to; empty: to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Something to be set for a schedule of one kind."""
+
+    name: str
+    default: int | bool | str
+    kind: Literal["number", "checkbox", "text"] = "number"
+    least: int = 0
+    most: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    work: Work
+    fields: tuple[Field, ...] = ()
+    targets: Targets | None = None
+    """What a schedule of this kind can be for; None: it needs nothing of the sort."""
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "curated": Kind(curated.run),
+    "backup": Kind(backups.run, (Field("keep", 7, least=1, most=1000),)),
+}
+
+
+def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a schedule, with the defaults of those that are not given. Raises UserError."""
+    fields = {field.name: field for field in KINDS[kind].fields}
+    if unknown := settings.keys() - fields.keys():
+        raise UserError(tell("schedule_bad_setting", names=", ".join(sorted(unknown))[:200]))
+    return {name: _checked(kind, field, settings.get(name, field.default)) for name, field in fields.items()}
+
+
+def _checked(kind: str, field: Field, value: Any) -> int | bool | str:
+    """Raises UserError, which names the field as people know it."""
+    label = tell(f"schedule_{kind}_{field.name}")
+    if field.kind == "number" and isinstance(value, int) and not isinstance(value, bool):
+        if field.least <= value <= field.most:
+            return value
+        raise UserError(tell("schedule_field_range", field=label, least=field.least, most=field.most))
+    if (field.kind == "checkbox" and isinstance(value, bool)) or (
+        field.kind == "text" and isinstance(value, str) and len(value) <= field.most
+    ):
+        return value
+    raise UserError(tell("schedule_field_bad", field=label))
+
+
+async def target_of(kvasir: Kvasir, kind: str, target: str) -> Target | None:
+    """What a schedule is for; None where this kind needs nothing. Raises UserError where there is no such thing."""
+    targets = KINDS[kind].targets
+    if targets is None:
+        return None
+    found = next((item for item in await targets(kvasir) if item.id == target), None)
+    if found is None:
+        raise UserError(tell("schedule_no_target", kind=tell(f"schedule_{kind}")))
+    return found
+
+
+def about(job: Job) -> str:
+    """What a job is about, in words."""
+    key = f"job_about_{job.kind}"
+    values = {"kb": job.payload.get("kb", ""), "name": job.payload.get("name", "")}
+    return tell(key, **values) if key in CATALOGUE else str(values["name"] or values["kb"] or job.kind)
