@@ -17,6 +17,7 @@ from admin.api.v1 import completions, embeddings, models
 from admin.auth import Gate
 from admin.chat.page import add_pages
 from admin.chat.platform import Handler, WebPlatform
+from admin.console.app import add_console
 from admin.guard import Guard, Policy
 from admin.problem import problem, problem_of
 from admin.rate import Rate
@@ -50,6 +51,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     for part in (models, completions, embeddings):
         app.include_router(part.router, prefix=OPENAI)
     add_pages(app)
+    add_console(app, kvasir)
     # The last one added is the outermost.
     app.add_middleware(Gate, accounts=kvasir.accounts, web=kvasir.settings.web)
     app.add_middleware(Guard, policy=Policy.of(kvasir.settings))

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin.problem import OPENAI_FOLDER, problem
@@ -29,6 +30,8 @@ Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 UPLOAD_PATH: Final = re.compile(r"/api/v1/kbs/[^/]+/documents")
+LANGUAGE_COOKIE: Final = "kvasir_language"
+"""What was chosen on a page, for what the server says itself: en or zh."""
 _DATA: Final = ("/api/", OPENAI_FOLDER)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -154,7 +157,10 @@ class Guard:
         return None
 
     def _language(self, headers: Headers) -> Language:
-        return accepted_language(headers.get("accept-language", "")) or self._policy.language
+        chosen = cookie_parser(headers.get("cookie", "")).get(LANGUAGE_COOKIE, "")
+        return (
+            accepted_language(chosen) or accepted_language(headers.get("accept-language", "")) or self._policy.language
+        )
 
 
 # ---------------------------------------------------------------- rules

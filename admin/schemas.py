@@ -62,6 +62,8 @@ class Me(Out):
     language: Literal["auto", "en", "zh"]
     can_upload: bool
     can_manage: bool
+    can_console: bool
+    """Whether there is a page of the console for them."""
     notice: str
     """What a person should know: a part that is missing, in one sentence; else empty."""
     embedder: EmbedderOut

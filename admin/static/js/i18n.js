@@ -2,11 +2,32 @@
 import { drawIcons, el, plain } from "./dom.js";
 import { WORDS } from "./words.js";
 
+/** Add the words of a page. @param {Record<string, [string, string]>} words */
+export function addWords(words) {
+  Object.assign(WORDS, words);
+}
+
 /** @typedef {"en" | "zh"} Language */
 const KEY = "kvasir.language";
 
 /** @type {Language} */
-export let language = remembered() ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+export let language = remembered() ?? (spokenBy(served() ?? navigator.language));
+if (remembered()) tellServer();
+
+/** The language of a page that the server wrote, or null where it wrote none of the words. */
+function served() {
+  return document.body?.classList.contains("console") ? document.documentElement.lang : null;
+}
+
+/** @param {string} tag @returns {Language} */
+function spokenBy(tag) {
+  return tag.toLowerCase().startsWith("zh") ? "zh" : "en";
+}
+
+/** What was chosen here goes for the words of the server too. */
+function tellServer() {
+  document.cookie = `kvasir_language=${language}; path=/; max-age=31536000; samesite=lax`;
+}
 
 /** @returns {Language | null} */
 function remembered() {
@@ -16,7 +37,7 @@ function remembered() {
 
 /** Speak the house's language where nobody has chosen one here. @param {string} code @returns {boolean} whether it changed */
 export function adopt(code) {
-  if (remembered() || code === language || (code !== "en" && code !== "zh")) return false;
+  if (remembered() || served() || code === language || (code !== "en" && code !== "zh")) return false;
   language = code;
   return true;
 }
@@ -77,6 +98,7 @@ function choose(code) {
   if (code === language) return;
   keep(KEY, code);
   language = code;
+  tellServer();
   location.reload();
 }
 

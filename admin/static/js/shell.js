@@ -5,11 +5,11 @@ import { adopt, languageSwitch, t, translate } from "./i18n.js";
 
 /**
  * @typedef {{ready: boolean, stage: string, progress: number, reason: string}} EmbedderState
- * @typedef {{name: string, role: string, anonymous: boolean, language: string, can_upload: boolean, can_manage: boolean, notice: string, embedder: EmbedderState,
+ * @typedef {{name: string, role: string, anonymous: boolean, language: string, can_upload: boolean, can_manage: boolean, can_console: boolean, notice: string, embedder: EmbedderState,
  *   version: string, max_file_mb: number, max_question_chars: number, engine: {name: string, is_language_model: boolean}}} Me
  */
 
-/** Who is here; fills the frame of the page. @param {"chat" | "documents"} here @returns {Promise<Me>} */
+/** Who is here; fills the frame of the page. @param {"chat" | "documents" | "console"} here @returns {Promise<Me>} */
 export async function openShell(here) {
   translate();
   drawer();
@@ -57,6 +57,7 @@ function foot(me, here) {
     : el("div", { class: "side-account" }, name(me.name), el("button", { type: "button", class: "icon-button", "aria-label": t("log_out"), title: t("log_out"), onclick: logOut }, icon("logout")));
   byId("foot").replaceChildren(
     here === "chat" ? link("/documents", "library", t("documents")) : link("/", "chat", t("back_to_chat")),
+    here !== "console" && me.can_console ? link("/console/", "gear", t("console")) : "",
     account,
     el("div", { class: "side-tools" }, languageSwitch()));
 }

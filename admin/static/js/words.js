@@ -9,6 +9,7 @@ export const WORDS = {
   close_menu: ["Close the side panel", "关闭侧边栏"],
   language: ["Language", "语言"],
   documents: ["Documents", "文档"],
+  console: ["Console", "控制台"],
   back_to_chat: ["Back to the chat", "返回对话"],
   log_in: ["Log in", "登录"],
   log_out: ["Log out", "退出登录"],

@@ -1,0 +1,32 @@
+// Words that every page of the console uses. key: [English, 简体中文]
+
+/** @type {Record<string, [string, string]>} */
+export const WORDS = {
+  base_all: ["Choose all", "全选"],
+  base_choose: ["Choose", "选择"],
+  base_chosen: ["{n} chosen", "已选 {n} 项"],
+  base_pages: ["Pages", "分页"],
+  base_range: ["{from} to {to} of {total}", "第 {from}–{to} 条，共 {total} 条"],
+  base_count: ["1 entry|{n} entries", "共 {n} 条"],
+  base_previous: ["Back", "上一页"],
+  base_next: ["Next", "下一页"],
+  base_needed: ["Fill this in.", "请填写此项。"],
+  base_secret_kept: ["Kept; type to replace it", "已保存；输入新值可替换"],
+  base_saved: ["Saved.", "已保存。"],
+  base_deleted: ["Deleted.", "已删除。"],
+  edit: ["Edit", "编辑"],
+  add: ["Add", "添加"],
+  close: ["Close", "关闭"],
+  refresh: ["Refresh", "刷新"],
+  all: ["All", "全部"],
+  yes: ["Yes", "是"],
+  no: ["No", "否"],
+  none: ["None", "无"],
+  search: ["Search", "搜索"],
+  save_changes: ["Save changes", "保存更改"],
+  knowledge_base: ["Knowledge base", "知识库"],
+  platform: ["Platform", "平台"],
+  state: ["State", "状态"],
+  time: ["Time", "时间"],
+  person: ["Person", "用户"],
+};

@@ -1,0 +1,67 @@
+"""The console as people use it: one Kvasir and one browser for a test file, and the check for accessibility."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from tests.journeys.browsing import CHROMIUM, Site, Watch, chromium, kvasir_up, set_up, visit
+
+needs_browser = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"),
+]
+"""What a test file of the console sets `pytestmark` to."""
+
+PHONE: Mapping[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+ENGLISH: Mapping[str, Any] = {"locale": "en-GB"}
+CHINESE: Mapping[str, Any] = {"locale": "zh-CN"}
+
+
+@dataclass(frozen=True)
+class Console:
+    """A `kvasir up` with its owner, and a browser to look at it with."""
+
+    site: Site
+    browser: Browser
+    owner: Any
+    """What a page needs to be logged in as the owner."""
+
+    @contextmanager
+    def page(self, path: str, *, user: Any = None, **options: Any) -> Iterator[tuple[Page, Watch]]:
+        """A page of the console, watched, e.g. `with console.page("library?kb=x", **CHINESE) as (page, _):`."""
+        with visit(self.browser, self.site, user or self.owner, **options) as (page, watch):
+            page.goto(f"/console/{path}")
+            yield page, watch
+
+
+@contextmanager
+def console_up(folder: Any, **settings: str) -> Iterator[Console]:
+    """For a fixture of the test file's (scope `module`): `with console_up(tmp_path_factory.mktemp("site")) as it:`."""
+    with kvasir_up(folder, **settings) as site, chromium() as browser:
+        yield Console(site, browser, set_up(browser, site))
+
+
+def accessible(page: Page) -> None:
+    """Fails for what axe-core calls serious or critical."""
+    found = Axe().run(page).response["violations"]
+    serious = [
+        f"{one['id']}: {node['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:3]
+    ]
+    assert not serious, "\n".join(serious)
+
+
+def fits(page: Page) -> None:
+    """Fails where a page is wider than the window."""
+    spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert spare <= 0, f"the page is {spare} pixels wider than the window"
