@@ -946,7 +946,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "no_eval_sets": (
         "The knowledge base «{kb}» has no evaluation sets yet; make one in the console, under Playground.",
-        "知识库“{kb}”还没有评测集；请在控制台的“检索试验”页面新建一个。",
+        "知识库“{kb}”还没有评测集；请在控制台的“检索实验”页面新建一个。",
     ),
     "no_eval_question": ("There is no such question in this set.", "这个评测集中没有该问题。"),
     "eval_question_exists": (
@@ -976,7 +976,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "共 {n} 个问题：正确文档排第一的占 {first}%，进入前五的占 {five}%，{problems} 个有问题。",
     ),
     "no_generation": ("This knowledge base has no such index.", "该知识库没有这个索引。"),
-    "page_playground": ("Playground", "检索试验"),
     "engine_context": (
         (
             "Question and passages are too long for the model «{model}»; lower KVASIR_OPENAI__CONTEXT_SIZE to what its "
