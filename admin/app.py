@@ -6,7 +6,7 @@ import asyncio
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from admin.api import answers, conversations, documents, health, jobs, kbs, me
 from admin.api.v1 import completions, embeddings, models
+from admin.audited import audited
 from admin.auth import Gate
 from admin.chat.page import add_pages
 from admin.chat.platform import Handler, WebPlatform
@@ -47,7 +48,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
     for noun in (me, kbs, documents, jobs, conversations, answers):
-        app.include_router(noun.router, prefix=API)
+        app.include_router(noun.router, prefix=API, dependencies=[Depends(audited, scope="function")])
     for part in (models, completions, embeddings):
         app.include_router(part.router, prefix=OPENAI)
     add_pages(app)

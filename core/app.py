@@ -13,6 +13,7 @@ import core.db.migrate
 from core import registry, scheduled
 from core.accounts import Accounts
 from core.answer import Answers
+from core.audit import Audit
 from core.blobs import Blobs
 from core.channels import Channels
 from core.completion import Completions
@@ -175,6 +176,7 @@ class Kvasir:
     accounts: Accounts
     channels: Channels
     vault: Vault
+    audit: Audit
     jobs: Jobs
     leases: Leases
     schedules: Schedules
@@ -300,6 +302,7 @@ async def _build(
         accounts=accounts,
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
         vault=Vault(settings.data_dir, settings.secret_key),
+        audit=Audit(db),
         jobs=jobs,
         leases=leases,
         schedules=schedules,

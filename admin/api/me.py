@@ -36,6 +36,8 @@ async def log_in(given: Login, request: Request, response: Response, kvasir: Kva
         user_agent=request.headers.get("user-agent", ""),
     )
     await _begin(login, request, response, kvasir)
+    address = request.client.host if request.client else ""
+    await kvasir.audit.note(login.user.person, "me.log_in", kind="me", address=address)
     return Next(next=local_path(given.next))
 
 
