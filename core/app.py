@@ -23,6 +23,7 @@ from core.curated_match import CuratedMatch
 from core.db.session import Database
 from core.embedders.cache import CachedEmbedder
 from core.errors import ConfigError, EmbedderUnavailable, KvasirError
+from core.evaluations import Evaluations
 from core.feedback import Feedback
 from core.grants import Grants
 from core.indexes import Indexes
@@ -173,6 +174,7 @@ class Kvasir:
     conversations: Conversations
     feedback: Feedback
     curated: Curated
+    evaluations: Evaluations
     accounts: Accounts
     channels: Channels
     vault: Vault
@@ -298,6 +300,7 @@ async def _build(
         completions=Completions(engines.get, lambda: registry.names("kvasir.engines"), settings.answer),
         conversations=conversations,
         feedback=Feedback(db),
+        evaluations=Evaluations(db, answers, knowledge, jobs),
         curated=Curated(db, ingest, jobs, knowledge, match.remember),
         accounts=accounts,
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),

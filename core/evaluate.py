@@ -1,26 +1,31 @@
-"""Measures retrieval, answers and refusals on questions with known answers, through the parts that answer people."""
+"""Measures retrieval, answers and refusals on questions with known answers, by the way on which people are answered."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from core.errors import UserError
-from core.retrieve import Retriever
 from core.texts import tell
-from core.types import Finished, Passage, Question
+from core.types import AnswerOptions, AnswerPlan, Considered, Finished, Passage, Question
 
 if TYPE_CHECKING:
     from core.answer import Answers
 
 _DEEPEST: Final = 10
+
+Problem: TypeAlias = Literal["", "missed", "refused", "words", "answered"]
+"""What is wrong with an answer: its document was not among the passages it drew on, it was refused, it holds none of
+the expected words, or it was answered though nothing here answers it. Empty: nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,14 @@ class Outcome:
     holds_answer: bool
     answered: bool
     milliseconds: float
+    problem: Problem = ""
+    text: str = ""
+    """The answer."""
+    plan: AnswerPlan | None = None
+    """How it was searched for and answered."""
 
 
 async def evaluate(
-    retriever: Retriever,
     answers: Answers,
     file: Path,
     kb: str,
@@ -56,33 +65,52 @@ async def evaluate(
     Raises UserError where the file or a line of it cannot be used.
     """
     lines = read_lines(file)
-    outcomes = []
+
+    async def told(done: int, total: int) -> None:
+        if progress:
+            progress(done, total)
+
+    outcomes = [one async for one in measured(answers, lines, kb, AnswerOptions(engine=engine), told)]
+    return summed_up(lines, outcomes)
+
+
+async def measured(
+    answers: Answers,
+    lines: Sequence[Line],
+    kb: str,
+    options: AnswerOptions,
+    progress: Callable[[int, int], Awaitable[None]] | None = None,
+) -> AsyncIterator[Outcome]:
+    """What becomes of each line, one after the other; nothing of it is recorded."""
     for done, line in enumerate(lines):
         if progress:
-            progress(done, len(lines))
-        found = await retriever.retrieve(line.question, [kb], limit=_DEEPEST, judged=False)
-        started = time.perf_counter()
-        finished = await _answer(answers, line.question, kb, engine)
-        took = (time.perf_counter() - started) * 1000
-        outcomes.append(
-            Outcome(
-                _rank(found.passages, line.document), contains(finished.text, line.answers), finished.answered, took
-            )
-        )
+            await progress(done, len(lines))
+        yield await _tried(answers, line, kb, options)
     if progress:
-        progress(len(lines), len(lines))
-    return summed_up(lines, outcomes)
+        await progress(len(lines), len(lines))
 
 
 def read_lines(file: Path) -> list[Line]:
     try:
-        rows = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(tell("eval_unreadable", file=file.name)) from error
-    lines = [_line(row, number, file.name) for number, row in enumerate(rows, 1) if row.strip()]
+    return parsed(text, file.name)
+
+
+def parsed(text: str, name: str) -> list[Line]:
+    """The lines of a file of that name. Raises UserError with the number of one that cannot be used."""
+    rows = re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff"))  # no other sign that ends a line does so in JSON
+    lines = [_line(row, number, name) for number, row in enumerate(rows, 1) if row.strip()]
     if not lines:
-        raise UserError(tell("eval_empty", file=file.name))
+        raise UserError(tell("eval_empty", file=name))
     return lines
+
+
+def written(lines: Sequence[Line]) -> str:
+    """The file that `parsed` reads."""
+    rows = ({"question": line.question, "answers": list(line.answers), "document": line.document} for line in lines)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def contains(text: str, answers: Sequence[str]) -> bool:
@@ -114,13 +142,35 @@ def summed_up(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> dict[str, f
     }
 
 
-async def _answer(answers: Answers, question: str, kb: str, engine: str | None) -> Finished:
-    asked = Question(text=question, kbs=(kb,), person="eval", platform="eval", engine=engine)
+async def _tried(answers: Answers, line: Line, kb: str, options: AnswerOptions) -> Outcome:
+    asked = Question(line.question, (kb,), "eval", platform="eval", options=options, trial=True)
+    considered: Considered | None = None
+    started = time.perf_counter()
     async with aclosing(answers.answer(asked)) as events:
         async for event in events:
-            if isinstance(event, Finished):
-                return event
+            if isinstance(event, Considered):
+                considered = event
+            elif isinstance(event, Finished):
+                took = (time.perf_counter() - started) * 1000
+                return _outcome(line, considered, event, took)
     raise AssertionError("every answer ends with Finished")
+
+
+def _outcome(line: Line, considered: Considered | None, finished: Finished, took: float) -> Outcome:
+    passages, plan = (considered.passages, considered.plan) if considered else ((), None)
+    rank = _rank(passages[:_DEEPEST], line.document)
+    holds = contains(finished.text, line.answers)
+    is_used = line.document in (passage.document for passage in passages[: plan.top_k if plan else 0])
+    problem: Problem = ""
+    if not line.document:
+        problem = "answered" if finished.answered else ""
+    elif not is_used:
+        problem = "missed"
+    elif not finished.answered:
+        problem = "refused"
+    elif line.answers and not holds:
+        problem = "words"
+    return Outcome(rank, holds, finished.answered, took, problem, finished.text, plan)
 
 
 def _line(row: str, number: int, file: str) -> Line:

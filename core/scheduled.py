@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from core import backups, curated
+from core import backups, curated, evaluations
 from core.errors import UserError
 from core.jobs import Job
 from core.texts import CATALOGUE, tell
@@ -51,8 +51,13 @@ class Kind:
     """What a schedule of this kind can be for; None: it needs nothing of the sort."""
 
 
+async def _evaluation_sets(kvasir: Kvasir) -> Sequence[Target]:
+    return [Target(one.id, one.name, one.kb) for one in await kvasir.evaluations.every()]
+
+
 KINDS: Final[Mapping[str, Kind]] = {
     "curated": Kind(curated.run),
+    "evaluation": Kind(evaluations.run, targets=_evaluation_sets),
     "backup": Kind(backups.run, (Field("keep", 7, least=1, most=1000),)),
 }
 

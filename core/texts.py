@@ -268,6 +268,12 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "检查审定答案是否过期，或其依据的文档是否已变化。",
     ),
     "job_about_curated": ("A re-check of curated answers", "复查审定答案"),
+    "schedule_evaluation": ("Evaluation", "评测"),
+    "schedule_evaluation_about": (
+        "Asks the questions of an evaluation set, and keeps how many were answered as expected.",
+        "依次提问评测集中的问题，并记录有多少得到了预期的答案。",
+    ),
+    "job_about_evaluation": ("The evaluation set «{name}» of «{kb}»", "知识库“{kb}”的评测集“{name}”"),
     "backup_folder_refused": (
         "The folder {folder} for backups cannot be made: {reason}. Choose another one with the setting backup.folder.",
         "无法创建备份文件夹 {folder}：{reason}。请用设置 backup.folder 另选一个。",

@@ -37,7 +37,6 @@ def evaluate(
             with progress_bar() as bar:
                 task = bar.add_task(plain(file.name), total=None)
                 result = await evaluate_file(
-                    kvasir.retriever,
                     kvasir.answers,
                     file,
                     name,

@@ -27,8 +27,8 @@ KEYS = ["n", "recall@1", "recall@5", "recall@10", "mrr@10", "answer_contains", "
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[tuple[Retriever, Answers]]:
-    """A retriever and answers over a small knowledge base `both`."""
+async def answers(tmp_path: Path) -> AsyncIterator[Answers]:
+    """Answers over a small knowledge base `both`."""
     db = Database(await put_sqlite(tmp_path / "kvasir.db"))
     async with db.session() as session:
         session.add(KnowledgeBaseRow(name="both", chunk_size=200, chunk_overlap=40, top_k=None))
@@ -39,9 +39,9 @@ async def parts(tmp_path: Path) -> AsyncIterator[tuple[Retriever, Answers]]:
         async def engines(_name: str) -> Engine:
             return ExtractiveEngine(2)
 
-        answers = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db, lambda: None))
-        yield retriever, answers
-        await answers.close()
+        made = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db, lambda: None))
+        yield made
+        await made.close()
     await db.close()
 
 
@@ -51,9 +51,7 @@ def write(folder: Path, *lines: object) -> Path:
     return file
 
 
-async def test_a_file_is_measured_through_the_parts_that_answer(
-    parts: tuple[Retriever, Answers], tmp_path: Path
-) -> None:
+async def test_a_file_is_measured_through_the_parts_that_answer(answers: Answers, tmp_path: Path) -> None:
     file = write(
         tmp_path,
         {"question": "How many days of holiday do I have?", "answers": ["28 days"], "document": "leave.md"},
@@ -62,7 +60,7 @@ async def test_a_file_is_measured_through_the_parts_that_answer(
         {"question": "Which enzyme splits lactose?", "answers": [], "document": ""},
     )
     steps: list[tuple[int, int]] = []
-    found = await evaluate(*parts, file, "both", progress=lambda done, total: steps.append((done, total)))
+    found = await evaluate(answers, file, "both", progress=lambda done, total: steps.append((done, total)))
     assert list(found) == KEYS
     times = found.pop("ms_p50"), found.pop("ms_p95")
     assert found == {
@@ -78,9 +76,9 @@ async def test_a_file_is_measured_through_the_parts_that_answer(
     assert steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-async def test_questions_out_of_scope_alone(parts: tuple[Retriever, Answers], tmp_path: Path) -> None:
+async def test_questions_out_of_scope_alone(answers: Answers, tmp_path: Path) -> None:
     file = write(tmp_path, {"question": "Which enzyme splits lactose?", "answers": [], "document": ""})
-    found = await evaluate(*parts, file, "both")
+    found = await evaluate(answers, file, "both")
     assert (found["n"], found["refused"], found["recall@1"], found["answer_contains"]) == (1, 1.0, 0.0, 0.0)
 
 
