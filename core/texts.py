@@ -17,6 +17,75 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Search works by keywords alone until the embedding model is there: {reason}",
         "嵌入模型就绪之前只能按关键词搜索：{reason}",
     ),
+    # the console: figures, conversations, what is kept about a person
+    "no_such_zone": (
+        "There is no time zone «{name}»; write it like Europe/Paris.",
+        "没有名为“{name}”的时区；请写成 Asia/Shanghai 这样的形式。",
+    ),
+    "period_order": ("The time must begin before it ends.", "时间段的开始必须早于结束。"),
+    "period_long": ("The time may be {days} days long at most.", "时间段最长为 {days} 天。"),
+    "files_of_threads": ("Files sent in threads", "会话中发送的文件"),
+    "part_database": ("Database", "数据库"),
+    "part_store": ("Index", "索引"),
+    "part_engine": ("Answers", "回答引擎"),
+    "part_embedder": ("Embedding model", "嵌入模型"),
+    "part_queue": ("Jobs", "任务队列"),
+    "part_schedules": ("Schedules", "定时任务"),
+    "part_works": ("It works ({name}).", "工作正常（{name}）。"),
+    "part_slow": ("It did not answer within {seconds} seconds.", "{seconds} 秒内没有响应。"),
+    "part_broken": ("It failed; the log tells more.", "出错了；详情见日志。"),
+    "part_store_empty": ("Ready ({name}); nothing is indexed yet.", "就绪（{name}）；还没有索引任何内容。"),
+    "part_embedder_off": ("Off: search works by keywords alone.", "已关闭：只能按关键词搜索。"),
+    "part_embedder_loading": (
+        "It is being made ready; until then search works by keywords alone.",
+        "正在准备；就绪之前只能按关键词搜索。",
+    ),
+    "part_queue_idle": ("Nothing waits.", "没有等待中的任务。"),
+    "part_queue_busy": ("{running} running, {queued} waiting.", "{running} 个进行中，{queued} 个等待中。"),
+    "part_queue_failed": ("{failed} failed in the last 24 hours.", "最近 24 小时有 {failed} 个任务失败。"),
+    "part_queue_stuck": (
+        "{queued} jobs wait and nobody takes them; is «kvasir up» running, or «kvasir up jobs»?",
+        "有 {queued} 个任务在等待却无人处理；“kvasir up”或“kvasir up jobs”在运行吗？",
+    ),
+    "part_schedules_led": ("{holder} starts what is due.", "由 {holder} 按时启动。"),
+    "part_schedules_nobody": (
+        "Nobody starts what is due; is «kvasir up» running, or «kvasir up jobs»?",
+        "没有进程启动到期的任务；“kvasir up”或“kvasir up jobs”在运行吗？",
+    ),
+    "part_platform_connected": ("Connected.", "已连接。"),
+    "part_platform_connecting": ("Connecting…", "正在连接…"),
+    "part_platform_waiting": (
+        "It has tokens, and no process runs it yet; is «kvasir up» running, or «kvasir up bots»?",
+        "令牌已设置，但还没有进程运行它；“kvasir up”或“kvasir up bots”在运行吗？",
+    ),
+    "part_platform_refused": ("It refuses us; look at its tokens.", "平台拒绝了连接；请检查令牌。"),
+    "part_platform_silent": ("Its process is not heard of any more.", "运行它的进程已没有消息。"),
+    "part_platform_off": ("Switched off.", "已关闭。"),
+    "no_such_record": ("There is no such conversation, or you may not read it.", "没有这个会话，或您无权查看。"),
+    "no_person_kept": ("Nothing is kept about «{person}».", "没有保存“{person}”的任何数据。"),
+    "person_exported": ("Wrote all that is kept about {person} to {file}.", "已将 {person} 的全部数据写入 {file}。"),
+    "person_erase_confirm": (
+        (
+            "Erase all that is kept about {person}: {answers} answers in {conversations} conversations, "
+            "{ratings} ratings, {grants} permissions? This cannot be undone."
+        ),
+        (
+            "确定要抹除 {person} 的全部数据吗（{conversations} 个会话中的 {answers} 个回答、{ratings} 个评价、"
+            "{grants} 项权限）？此操作无法撤销。"
+        ),
+    ),
+    "person_erased": (
+        "Erased {answers} answers, {conversations} conversations, {ratings} ratings and {files} files of {person}.",
+        "已抹除 {person} 的 {answers} 个回答、{conversations} 个会话、{ratings} 个评价和 {files} 个文件。",
+    ),
+    "retention_days": (
+        "Say how many days are kept: a whole number from 1 to 36500.",
+        "请指定保留天数：1 到 36500 之间的整数。",
+    ),
+    "retention_done": (
+        "Deleted {answers} answers and {conversations} conversations that were older than {days} days.",
+        "已删除超过 {days} 天的 {answers} 个回答和 {conversations} 个会话。",
+    ),
     # the local store
     "store_io": (
         "The index {path} cannot be read or written ({reason}); check the disk and the folder's permissions.",
@@ -158,10 +227,78 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The index of «{kb}» changed again and again; try the ingestion once more.",
         "“{kb}”的索引不断变化，请重新导入。",
     ),
+    # documents in the console
+    "document_stays_disabled": (
+        "It is disabled, and stays so; its new bytes are kept.",
+        "该文档已停用，仍保持停用；新内容已保存。",
+    ),
+    "document_cancelled": ("It was cancelled before it was read.", "读取之前已取消。"),
+    "document_busy": ("It is being read already.", "正在读取中。"),
+    "document_not_failed": ("It has not failed.", "它没有失败。"),
+    "document_not_waiting": ("It is not on its way in.", "它不在导入过程中。"),
+    "document_not_disabled": ("It is not disabled.", "它没有被停用。"),
+    "document_is_disabled": ("It is disabled; enable it first.", "该文档已停用，请先启用。"),
+    "document_name_taken": ("«{kb}» has a document of that name already.", "“{kb}”中已有同名文档。"),
+    "document_of_curated": (
+        "It holds a curated answer; change it among the curated answers.",
+        "它保存着一条精选回答；请在精选回答中修改。",
+    ),
+    "document_moved_to_itself": ("It is in «{kb}» already.", "它已在“{kb}”中。"),
+    "no_original_left": (
+        "The bytes as they were given are not there any more; upload the document again.",
+        "原始文件已不存在，请重新上传该文档。",
+    ),
+    "no_such_version": ("This document has no such version.", "该文档没有这个版本。"),
+    "version_is_current": ("These are the bytes it has now.", "这就是它当前的内容。"),
+    "no_such_override": ("There is no such change.", "没有这项修改。"),
+    "no_such_chunk": ("The document has no such chunk.", "该文档没有这个片段。"),
+    "chunk_changed": (
+        "The document has been read again meanwhile; look at the chunk as it is now.",
+        "文档已被重新读取，请查看片段的最新内容。",
+    ),
+    "chunk_needs_text": ("A chunk needs text.", "片段不能没有文字。"),
+    "chunk_too_long": (
+        "A chunk may be {most} characters long at most; make two of it.",
+        "一个片段最多 {most} 个字符，请拆成两个。",
+    ),
+    "too_many_overrides": (
+        "A document can hold {most} changes at most; upload a better document instead.",
+        "一份文档最多可有 {most} 处修改；请改为上传更好的文档。",
+    ),
+    "chunks_not_now": (
+        "Its newest version could not be read. Restore a former version, or upload the document again; then its "
+        "chunks can be changed.",
+        "它的最新版本无法读取。请恢复以前的版本或重新上传，然后才能修改片段。",
+    ),
+    "chunks_not_yet": (
+        "It is not searched yet; its chunks can be changed once it is.",
+        "它尚未进入索引，索引完成后才能修改片段。",
+    ),
+    "documents_retried": ("Read again: {count} in «{kb}».", "已重新读取：“{kb}”中的 {count} 份文档。"),
+    "nothing_to_retry": ("No document of «{kb}» has failed.", "“{kb}”中没有失败的文档。"),
+    "version_restored": ("«{name}» is version {number} again.", "“{name}”已恢复为版本 {number}。"),
     "former_version_kept": ("The version before it is still used.", "仍使用此前的版本。"),
     "was_not_read": ("It was not read.", "尚未读取。"),
     "was_not_finished": ("It was not finished; run it again.", "未处理完，请重新运行。"),
     "kb_deleted": ("«{kb}» was deleted meanwhile.", "“{kb}”已被删除。"),
+    "no_such_index": ("There is no such index any more.", "该索引已不存在。"),
+    "index_not_waiting": (
+        "This index is not complete yet, or in use already.",
+        "该索引尚未构建完成，或已在使用中。",
+    ),
+    "index_is_live": (
+        "This is the index that answers come from; switch to another one first.",
+        "该索引正在使用中，请先切换到其他索引。",
+    ),
+    "no_former_index": ("«{kb}» has no former index to go back to.", "“{kb}”没有可以恢复的旧索引。"),
+    "no_ready_index": (
+        "«{kb}» has no index that waits to be switched to; «kvasir kb reindex {kb} --beside» builds one.",
+        "“{kb}”没有待切换的索引；可用 “kvasir kb reindex {kb} --beside” 构建。",
+    ),
+    "switch_would_lose": (
+        "{count} documents of «{kb}» cannot be read any more and would be lost with this index: {names}.",
+        "“{kb}”中有 {count} 份文档已无法读取，切换到该索引后将会丢失：{names}。",
+    ),
     "unreadable_again": (
         (
             "{count} documents of «{kb}» could not be read again ({names}); the index before stays. "
@@ -252,6 +389,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "documents_deleted": ("{count} documents were deleted from «{kb}».", "已从“{kb}”中删除 {count} 份文档。"),
     "ratings_written": ("{count} ratings were written to {file}.", "已将 {count} 条评价写入 {file}。"),
     "job_queued_again": ("It is queued again; «kvasir up» works it off.", "已重新排队，由 “kvasir up” 处理。"),
+    "job_ingest": ("Documents", "文档导入"),
+    "job_reindex": ("Index", "索引"),
     "job_about_ingest": ("Documents for «{kb}»", "将文档导入“{kb}”"),
     "job_about_reindex": ("A new index of «{kb}»", "为“{kb}”重建索引"),
     "job_about_backup": ("A backup of everything", "备份全部数据"),
@@ -281,6 +420,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "backup_done": (
         "{file} was written: {count} documents, {megabytes} MB; {deleted} old backups were deleted.",
         "已写入 {file}：{count} 个文档，{megabytes} MB；删除了 {deleted} 份旧备份。",
+    ),
+    "schedule_leader_none": (
+        "No process minds the schedules; start «kvasir up» or «kvasir up jobs».",
+        "没有进程在照管这些计划；请启动 “kvasir up” 或 “kvasir up jobs”。",
     ),
     "no_such_schedule": ("There is no such schedule.", "没有此计划。"),
     "schedule_bad_kind": ("«{kind}» cannot be scheduled; there are: {there}.", "“{kind}”不能定时执行；可选：{there}。"),
@@ -1304,8 +1447,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         ),
     ),
     "no_platform_on": (
-        "No chat platform has its tokens yet; «kvasir doctor slack», «discord» or «telegram» says what is missing.",
-        "尚无聊天平台设置了令牌；运行 “kvasir doctor slack”（或 discord、telegram）可查看缺少什么。",
+        (
+            "No chat platform is connected yet. Connect one in the console under Channels, or with «kvasir connection "
+            "set»; this process takes it up at once."
+        ),
+        "尚未连接聊天平台。请在控制台的“渠道”页或用 “kvasir connection set” 连接，本进程会立即接管。",
     ),
     "chat_reset": ("All is as it was at first here.", "此处的设置已全部恢复默认。"),
     "chat_changed": ("Changed. Here it is now:", "已更改。当前设置："),
@@ -1342,6 +1488,67 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "digest_counts": (
         "{asked} questions · {answered} answered · 👍 {up} · 👎 {down}",
         "提问 {asked} 个 · 已回答 {answered} 个 · 👍 {up} · 👎 {down}",
+    ),
+    "digest_all_daily": ("What was asked since yesterday", "昨天以来的全部提问"),
+    "digest_all_weekly": ("What was asked this week", "本周的全部提问"),
+    "digest_down": ("These answers were rated 👎:", "以下问题的回答收到了 👎："),
+    "digest_posted": (
+        "Summaries on their way: {posted}; places where nothing was asked: {quiet}.",
+        "已提交摘要 {posted} 份；{quiet} 处没有提问。",
+    ),
+    "digest_bad_place": (
+        "«{place}» names no channel; write platform:workspace:channel, e.g. slack:T1:C9.",
+        "“{place}”不是频道；请写成 平台:工作区:频道，例如 slack:T1:C9。",
+    ),
+    "digest_schedule_daily": ("Daily summaries for the channels that want one", "为订阅的频道发布每日摘要"),
+    "digest_schedule_weekly": ("Weekly summaries for the channels that want one", "为订阅的频道发布每周摘要"),
+    "schedule_digest": ("Summary of questions", "提问摘要"),
+    "schedule_digest_about": (
+        "Posts what was asked, with open questions and 👎, in a channel; without a channel, in all that want one.",
+        "在频道中发布提问情况，列出未能回答和收到 👎 的问题；未指定频道时，发布到所有订阅的频道。",
+    ),
+    "schedule_digest_period": ("Period: daily or weekly", "周期：daily（每日）或 weekly（每周）"),
+    "schedule_digest_place": ("Channel, as platform:workspace:channel", "频道，写作 平台:工作区:频道"),
+    "schedule_digest_everything": ("About all that was asked, not only there", "涵盖所有提问，不限于该频道"),
+    "schedule_digest_unanswered": ("List what could not be answered", "列出未能回答的问题"),
+    "schedule_digest_down": ("List what was rated 👎", "列出收到 👎 的问题"),
+    "job_about_digest": ("A summary of questions", "提问摘要"),
+    "connection_no_field": ("There is no option «{name}».", "没有选项“{name}”。"),
+    "no_such_field": ("There is no such option.", "没有这个选项。"),
+    "connection_by_settings": (
+        "This is set by the settings ({variable}), which go first; change it there.",
+        "此项由设置（{variable}）指定，优先于控制台；请在设置中更改。",
+    ),
+    "connection_secrets_again": (
+        "Tokens would go to another address now, so give them again: {fields}.",
+        "令牌将发往另一个地址，因此请重新填写：{fields}。",
+    ),
+    "connection_too_long": ("That is too long: at most {most}.", "内容过长，上限为 {most}。"),
+    "connection_bad_value": ("This value cannot be used.", "该值无法使用。"),
+    "connection_refused": (
+        "{platform} does not let Kvasir in: {reason}",
+        "{platform} 拒绝了 Kvasir：{reason}",
+    ),
+    "connection_broke": ("The connection broke ({reason}); it is tried again.", "连接中断（{reason}），正在重试。"),
+    "outbox_no_channel": ("Say in which channel to post.", "请指定要发布到的频道。"),
+    "outbox_no_text": ("There is nothing to post.", "没有可发布的内容。"),
+    "no_such_posting": ("There is no such message.", "没有这条消息。"),
+    "outbox_unknown": (
+        "Its sender ended before it heard whether the message was posted; look in the channel.",
+        "发送进程在得知结果之前已结束，不确定消息是否已发出；请到频道中查看。",
+    ),
+    "outbox_unheard": (
+        "{platform} did not say whether the message was posted ({reason}); look in the channel.",
+        "{platform} 未确认消息是否已发出（{reason}）；请到频道中查看。",
+    ),
+    "outbox_nobody": (
+        "No process runs {platform}: is it connected, and does «kvasir up» run?",
+        "没有进程在运行 {platform}：请确认已连接，并且 “kvasir up” 正在运行。",
+    ),
+    "outbox_refused": ("{platform} did not take the message: {reason}", "{platform} 未接受该消息：{reason}"),
+    "outbox_test": (
+        "A test message from Kvasir: this channel is connected. Mention me here to ask a question.",
+        "这是 Kvasir 的测试消息：此频道已连接。在这里提及我即可提问。",
     ),
     "digest_unanswered": (
         "I found nothing about these; documents on them would help:",
