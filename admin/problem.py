@@ -19,6 +19,7 @@ from core.errors import (
     KvasirError,
     LoginNeeded,
     MissingExtra,
+    NotAccepted,
     NotAllowed,
     NotFound,
     StorageFull,
@@ -95,7 +96,10 @@ def problem_of(error: KvasirError) -> Problem:
     if isinstance(error.__cause__, DBAPIError):
         logger.warning("%s", error)
         return problem(status, tell("database_busy"), headers=headers)
-    return problem(status, str(error), headers=headers, code=_code_of(error))
+    more: dict[str, Any] = {}
+    if isinstance(error, NotAccepted):
+        more["errors"] = [{"field": name, "message": says} for name, says in error.fields.items()]
+    return problem(status, str(error), headers=headers, code=_code_of(error), **more)
 
 
 def _code_of(error: KvasirError) -> str | None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import core.db.migrate
@@ -17,6 +18,7 @@ from core.audit import Audit
 from core.blobs import Blobs
 from core.channels import Channels
 from core.completion import Completions
+from core.connections import Connections
 from core.conversation import Conversations
 from core.curated import Curated
 from core.curated_match import CuratedMatch
@@ -32,6 +34,7 @@ from core.jobs import Job, Jobs
 from core.knowledge import Knowledge
 from core.leases import Leases
 from core.loaders import media_type
+from core.outbox import Outbox
 from core.parse.pool import ParserPool
 from core.ports import Embedder, Engine, Reranker, VectorStore
 from core.retrieve import Retriever
@@ -177,6 +180,8 @@ class Kvasir:
     evaluations: Evaluations
     accounts: Accounts
     channels: Channels
+    connections: Connections
+    outbox: Outbox
     vault: Vault
     audit: Audit
     jobs: Jobs
@@ -282,6 +287,7 @@ async def _build(
     stack.push_async_callback(accounts.close)
     match = CuratedMatch(db, slot.current)
     leases = Leases(db)
+    vault = Vault(settings.data_dir, settings.secret_key)
     schedules = Schedules(db, jobs, leases, scheduled.KINDS)
     answers = Answers(db, retriever, engines.get, settings, match)
     stack.push_async_callback(answers.close)
@@ -304,7 +310,9 @@ async def _build(
         curated=Curated(db, ingest, jobs, knowledge, match.remember),
         accounts=accounts,
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
-        vault=Vault(settings.data_dir, settings.secret_key),
+        connections=Connections(db, vault, settings, _platforms, partial(registry.load, "kvasir.checks")),
+        outbox=Outbox(db),
+        vault=vault,
         audit=Audit(db),
         jobs=jobs,
         leases=leases,
@@ -313,6 +321,11 @@ async def _build(
         engines=engines,
         embedder=slot,
     )
+
+
+def _platforms() -> list[str]:
+    """Those that people talk on from outside; the terminal is a person's own."""
+    return [name for name in registry.names("kvasir.platforms") if name != "terminal"]
 
 
 async def _part_names(kind: str) -> list[str]:

@@ -12,6 +12,7 @@ from sqlalchemy import and_, bindparam, delete, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core import digests
 from core.db.direct import AnyRow, Statement
 from core.db.session import Database
 from core.db.tables import ChannelRow, KnowledgeBaseRow, new_id, now
@@ -127,6 +128,8 @@ class Channels:
         insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         async with self._db.session() as session:
             await _check_kbs(session, changes.get("kbs") or ())
+            if changes.get("digest") in ("daily", "weekly"):
+                await digests.ensure(session, changes["digest"], is_sqlite=self._db.is_sqlite)
             key = {"platform": place.platform, "workspace": place.workspace, "channel": place.channel}
             await session.execute(
                 insert(ChannelRow)

@@ -10,13 +10,13 @@ import socket
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import AsyncIterator
 
 from core import registry
 from core.app import Kvasir
+from core.connections import Check
 from core.errors import KvasirError
+from core.ports import Finding
 from core.settings import Settings, unknown_variables
 from core.texts import tell
 
@@ -24,18 +24,6 @@ _ENOUGH_FREE = 500 << 20
 _TIMEOUT = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    what: str
-    ok: bool
-    says: str
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-Check = Callable[[Settings], AsyncIterator[Finding]]
-"""What a chat platform looks at; it changes nothing."""
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:

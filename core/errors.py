@@ -2,6 +2,7 @@
 
 KvasirError
 ├── UserError                   the request cannot be met as it is; nothing was changed
+│   ├── NotAccepted             for reasons that some of its fields have
 │   ├── NotFound
 │   ├── Conflict
 │   ├── NotAllowed
@@ -20,6 +21,8 @@ KvasirError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class KvasirError(Exception):
     """`str(error)` is the sentence."""
@@ -27,6 +30,13 @@ class KvasirError(Exception):
 
 class UserError(KvasirError):
     pass
+
+
+class NotAccepted(UserError):
+    def __init__(self, sentence: str, fields: Mapping[str, str]) -> None:
+        """`fields`: what is wrong with each of those that cannot be."""
+        super().__init__(sentence)
+        self.fields = fields
 
 
 class NotFound(UserError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.types import (
     Chunk,
@@ -194,3 +194,18 @@ class Loader(Protocol):
 class Splitter(Protocol):
     def split(self, parsed: Parsed, name: str) -> Iterable[Chunk]:
         """Pure: the same input always gives the same chunks."""
+
+
+# ---------------------------------------------------------------- chat platforms, as the doctor sees them
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, in a sentence; found by a platform's check (entry points `kvasir.checks`)."""
+
+    what: str
+    ok: bool
+    says: str
+    field: str = ""
+    """The setting to be changed, of those of a platform, where nothing works before it is; `*`: some of them."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"what": self.what, "ok": self.ok, "says": self.says}

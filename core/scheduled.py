@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from core import backups, curated, evaluations
+from core import backups, curated, digests, evaluations
 from core.errors import UserError
 from core.jobs import Job
 from core.texts import CATALOGUE, tell
@@ -59,6 +59,16 @@ KINDS: Final[Mapping[str, Kind]] = {
     "curated": Kind(curated.run),
     "evaluation": Kind(evaluations.run, targets=_evaluation_sets),
     "backup": Kind(backups.run, (Field("keep", 7, least=1, most=1000),)),
+    "digest": Kind(
+        digests.run,
+        (
+            Field("period", "weekly", "text", most=20),
+            Field("place", "", "text", most=600),
+            Field("everything", True, "checkbox"),
+            Field("unanswered", True, "checkbox"),
+            Field("down", True, "checkbox"),
+        ),
+    ),
 }
 
 
@@ -100,3 +110,8 @@ def about(job: Job) -> str:
     key = f"job_about_{job.kind}"
     values = {"kb": job.payload.get("kb", ""), "name": job.payload.get("name", "")}
     return tell(key, **values) if key in CATALOGUE else str(values["name"] or values["kb"] or job.kind)
+
+
+def title(kind: str) -> str:
+    """The kind of a job in words."""
+    return next((tell(key) for key in (f"schedule_{kind}", f"job_{kind}") if key in CATALOGUE), kind)

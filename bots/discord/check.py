@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from core.db.tables import now
-from core.doctor import Finding
+from core.ports import Finding
 from core.texts import tell
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     """The findings one by one; nothing is posted or changed, and a running bot is not disturbed."""
     what, token = tell("discord_check_token"), settings.discord.token
     if token is None or not token.get_secret_value().strip():
-        yield Finding(what, False, tell("discord_check_off"))
+        yield Finding(what, False, tell("discord_check_off"), "token")
         return
     headers = {"Authorization": f"Bot {token.get_secret_value().strip()}"}
     async with aiohttp.ClientSession(headers=headers, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -57,9 +57,9 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
                 async for finding in _findings(asked, settings.discord):
                     yield finding
         except _Refused as error:
-            yield Finding(what, False, tell("discord_token_refused") if "401" in str(error) else str(error))
+            yield Finding(what, False, tell("discord_token_refused") if "401" in str(error) else str(error), "token")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            yield Finding(what, False, tell("discord_check_unreachable", reason=type(error).__name__))
+            yield Finding(what, False, tell("discord_check_unreachable", reason=type(error).__name__), "*")
 
 
 async def _findings(asked: _Asked, discord: DiscordSettings) -> AsyncIterator[Finding]:
@@ -86,9 +86,9 @@ def _intent(discord: DiscordSettings, flags: int) -> Finding:
     what = tell("discord_check_intent")
     if not discord.message_content:
         return Finding(what, True, tell("discord_check_no_intent"))
-    return Finding(
-        what, bool(flags & _CONTENT), tell("doctor_works") if flags & _CONTENT else tell("discord_intent_off")
-    )
+    if flags & _CONTENT:
+        return Finding(what, True, tell("doctor_works"))
+    return Finding(what, False, tell("discord_intent_off"), "message_content")
 
 
 async def _servers(asked: _Asked, application: dict[str, Any]) -> Finding:

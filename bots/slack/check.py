@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from bots.slack.entry import is_on
-from core.doctor import Finding
+from core.ports import Finding
 from core.texts import tell
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     """The findings one by one; nothing is posted or changed."""
     slack = settings.slack
     if not is_on(slack):
-        yield Finding(tell("slack_check_settings"), False, tell("slack_check_off"))
+        yield Finding(tell("slack_check_settings"), False, tell("slack_check_off"), "*")
         return
     yield Finding(tell("slack_check_settings"), True, tell("doctor_works"))
     if slack.bot_token is not None:
@@ -53,11 +53,11 @@ def scopes_wanted() -> frozenset[str]:
 async def _bot(slack: SlackSettings, token: str) -> AsyncIterator[Finding]:
     what = tell("slack_check_bot")
     if not token.startswith("xoxb-"):
-        yield Finding(what, False, tell("slack_check_bot_kind"))
+        yield Finding(what, False, tell("slack_check_bot_kind"), "bot_token")
         return
     said = await _ask(slack, "auth.test", token)
     if said.error:
-        yield Finding(what, False, tell("slack_check_refused", error=said.error))
+        yield Finding(what, False, tell("slack_check_refused", error=said.error), "bot_token")
         return
     yield Finding(what, True, tell("slack_check_team", team=said.team))
     missing = sorted(scopes_wanted() - said.scopes)
@@ -73,10 +73,10 @@ async def _bot(slack: SlackSettings, token: str) -> AsyncIterator[Finding]:
 async def _app(slack: SlackSettings, token: str) -> Finding:
     what = tell("slack_check_socket")
     if not token.startswith("xapp-"):
-        return Finding(what, False, tell("slack_check_app_kind"))
+        return Finding(what, False, tell("slack_check_app_kind"), "app_token")
     said = await _ask(slack, "apps.connections.open", token)
     if said.error:
-        return Finding(what, False, tell("slack_check_socket_refused", error=said.error))
+        return Finding(what, False, tell("slack_check_socket_refused", error=said.error), "app_token")
     return Finding(what, True, tell("doctor_works"))
 
 

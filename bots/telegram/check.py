@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from core.doctor import Finding
 from core.errors import ConfigError
+from core.ports import Finding
 from core.texts import tell
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     """The findings one by one; nothing is posted or changed, and a running bot is not disturbed."""
     what, token = tell("telegram_check_token"), settings.telegram.token
     if token is None or not token.get_secret_value().strip():
-        yield Finding(what, False, tell("telegram_check_off"))
+        yield Finding(what, False, tell("telegram_check_off"), "token")
         return
     from bots.telegram.client import Client
 
     try:
         client = Client(settings.telegram)
     except ConfigError as error:
-        yield Finding(what, False, str(error))
+        yield Finding(what, False, str(error), "*")
         return
     async with client.connected():
         async for finding in _connected(client, settings):
@@ -47,10 +47,10 @@ async def _connected(client: Client, settings: Settings) -> AsyncIterator[Findin
     try:
         me = await client.call(GetMe())
     except Refused as error:
-        yield Finding(what, False, tell("telegram_check_refused", error=str(error)))
+        yield Finding(what, False, tell("telegram_check_refused", error=str(error)), "token")
         return
     except DeliveryError as error:
-        yield Finding(tell("telegram_check_reach"), False, tell("telegram_check_unreachable", error=str(error)))
+        yield Finding(tell("telegram_check_reach"), False, tell("telegram_check_unreachable", error=str(error)), "*")
         return
     yield Finding(what, True, tell("telegram_check_bot", name=me.username or ""))
     for finding in _rights(me):

@@ -12,7 +12,7 @@ from core.texts import tell
 
 if TYPE_CHECKING:
     from core.db.migrate import Revision
-    from core.doctor import Finding
+    from core.ports import Finding
     from core.settings import Settings
 
 db = typer.Typer(no_args_is_help=True, help="Kvasir's own database.")

@@ -22,7 +22,7 @@ from bots.discord.platform import DiscordPlatform
 from bots.errors import Refused
 from bots.memory import Memory
 from bots.platform import Controls
-from core.doctor import Finding
+from core.ports import Finding
 from core.errors import NotFound, TooLarge, Unavailable
 from core.types import ChatEvent, Deleted, Mention, Person, Place, Press, Thumb
 from core.vault import Vault
