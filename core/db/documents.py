@@ -7,17 +7,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from sqlalchemy import Column, ColumnElement, Update, bindparam, func, insert, or_, select, update
 from sqlalchemy import Table as SqlTable
-from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.tables import DocumentRow, now
 
 _PAGE = 500
 _DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
+_UNFINISHED = ("queued", "working")
 _OF_BATCH = (
     update(_DOCUMENTS)
     .where(_DOCUMENTS.c.id == bindparam("of_id"), _DOCUMENTS.c.content_hash == bindparam("of_hash"))
+    .execution_options(synchronize_session=False)
+)
+_OF_JOB = (
+    update(_DOCUMENTS)
+    .where(
+        _DOCUMENTS.c.id == bindparam("of_id"),
+        _DOCUMENTS.c.content_hash == bindparam("of_hash"),
+        _DOCUMENTS.c.job_id == bindparam("of_job"),
+        or_(*(_DOCUMENTS.c.status == status for status in _UNFINISHED)),
+    )
     .execution_options(synchronize_session=False)
 )
 
@@ -44,6 +55,7 @@ class Known:
     size: int
     chunks: int
     reason: str | None
+    by: str
     created_at: datetime
 
 
@@ -51,7 +63,18 @@ async def known(session: AsyncSession, kb_id: str, names: Sequence[str]) -> dict
     """The documents of these names, by name."""
     found: dict[str, Known] = {}
     c = _DOCUMENTS.c
-    columns = (c.name, c.id, c.content_hash, c.live_hash, c.status, c.size, c.chunks, c.reason, c.created_at)
+    columns: tuple[Column[Any], ...] = (
+        c.name,
+        c.id,
+        c.content_hash,
+        c.live_hash,
+        c.status,
+        c.size,
+        c.chunks,
+        c.reason,
+        c.by,
+    )
+    columns += (c.created_at,)
     for start in range(0, len(names), _PAGE):
         page = names[start : start + _PAGE]
         rows = await session.execute(select(*columns).where(c.kb_id == kb_id, c.name.in_(page)))
@@ -84,17 +107,52 @@ async def change(
         {"of_id": document_id, "of_hash": content, "updated_at": moment, **given}
         for (document_id, content), given in zip(rows, values, strict=True)
     ]
+    await _update(session, _OF_BATCH, parameters)
+
+
+async def finish(session: AsyncSession, job_id: str, ended: Sequence[tuple[Waiting, Mapping[str, Any]]]) -> None:
+    """Set each document's own values where it still waits for this job with the bytes it had."""
+    if not ended:
+        return
+    moment = now()
+    parameters = [
+        {"of_id": row.id, "of_hash": row.content_hash, "of_job": job_id, "updated_at": moment, **given}
+        for row, given in ended
+    ]
+    await _update(session, _OF_JOB, parameters)
+
+
+async def _update(session: AsyncSession, statement: Update, parameters: Sequence[Mapping[str, Any]]) -> None:
     names = [name for name in parameters[0] if not name.startswith("of_")]
-    statement = _OF_BATCH.values({name: bindparam(name) for name in names})
-    await (await session.connection()).execute(statement, parameters)
+    statement = statement.values({name: bindparam(name) for name in names})
+    await (await session.connection()).execute(statement, [dict(row) for row in parameters])
 
 
 async def mark(session: AsyncSession, ids: Sequence[str], **values: Any) -> None:
     """Set the same values on all of them that are not at their end."""
     c = _DOCUMENTS.c
     await session.execute(
-        update(_DOCUMENTS).where(c.id.in_(ids), c.status.in_(("queued", "working"))).values(updated_at=now(), **values)
+        update(_DOCUMENTS).where(c.id.in_(ids), c.status.in_(_UNFINISHED)).values(updated_at=now(), **values)
     )
+
+
+async def of_job(session: AsyncSession, job_id: str, ids: Sequence[str]) -> set[str]:
+    """Those of the documents that still wait for this job."""
+    c = _DOCUMENTS.c
+    rows = await session.scalars(select(c.id).where(c.id.in_(ids), c.job_id == job_id, c.status.in_(_UNFINISHED)))
+    return set(rows)
+
+
+async def queue(
+    session: AsyncSession, job_id: str, ids: Sequence[str], *where: ColumnElement[bool], **values: Any
+) -> None:
+    """Let documents wait for a job, with other `values` of their rows; only those that are as `where` says."""
+    for start in range(0, len(ids), _PAGE):
+        await session.execute(
+            update(_DOCUMENTS)
+            .where(_DOCUMENTS.c.id.in_(ids[start : start + _PAGE]), *where)
+            .values(status="queued", stage="stored", reason=None, job_id=job_id, updated_at=now(), **values)
+        )
 
 
 async def waiting(session: AsyncSession, job_id: str, after: str, limit: int) -> list[Waiting]:
@@ -102,7 +160,7 @@ async def waiting(session: AsyncSession, job_id: str, after: str, limit: int) ->
     c = _DOCUMENTS.c
     rows = await session.execute(
         select(c.id, c.name, c.content_hash, c.live_hash, c.size)
-        .where(c.job_id == job_id, c.status.in_(("queued", "working")), c.name > after)
+        .where(c.job_id == job_id, c.status.in_(_UNFINISHED), c.name > after)
         .order_by(c.name)
         .limit(limit)
     )
