@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from admin.api import answers, conversations, documents, health, jobs, kbs, me
+from admin.api import answers, conversations, documents, health, jobs, kbs, me, schedules
 from admin.api.v1 import completions, embeddings, models
 from admin.audited import audited
 from admin.auth import Gate
@@ -47,7 +47,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.state.conversations = Rate(kvasir.settings.web.questions_per_minute)
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
-    for noun in (me, kbs, documents, jobs, conversations, answers):
+    for noun in (me, kbs, documents, jobs, conversations, answers, schedules):
         app.include_router(noun.router, prefix=API, dependencies=[Depends(audited, scope="function")])
     for part in (models, completions, embeddings):
         app.include_router(part.router, prefix=OPENAI)

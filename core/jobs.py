@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 
 from core.db.session import Database
-from core.db.tables import JobRow, new_id, now
+from core.db.tables import DocumentRow, JobRow, new_id, now
 from core.errors import Conflict, KvasirError, NotFound
 from core.texts import tell
 
@@ -201,6 +201,16 @@ class Jobs:
             for kind, state, count in await session.execute(query.group_by(JobRow.kind, JobRow.state)):
                 found.setdefault(kind, dict.fromkeys(_STATES, 0))[state] = count
         return found
+
+    async def documents(self, job_ids: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """Of jobs that bring documents in: how many have ended, and how many there are."""
+        if not job_ids:
+            return {}
+        done = func.sum(case((DocumentRow.status.in_(("indexed", "failed")), 1), else_=0))
+        query = select(DocumentRow.job_id, done, func.count()).where(DocumentRow.job_id.in_(list(job_ids)))
+        async with self._db.read() as session:
+            rows = await session.execute(query.group_by(DocumentRow.job_id))
+            return {str(job_id): (int(ended), total) for job_id, ended, total in rows}
 
     async def active(self, kind: str) -> Sequence[Job]:
         """Those of a kind that wait or run, the oldest first."""
