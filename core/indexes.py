@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core import analyzer
 from core.blobs import Blobs
 from core.db import overrides
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id
+from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
 from core.errors import EmbedderUnavailable, KvasirError, NotFound
 from core.knowledge import generation_of, kb_row
 from core.overrides import Override, apply, index_hash
@@ -29,6 +29,7 @@ from core.texts import tell
 from core.types import Generation, IndexedDocument, Matrix
 
 _GROUP = 64
+_GROUP_BYTES = 2 << 20
 _EMBED_SLICE = 128
 _SLICES_AT_ONCE = 2
 
@@ -94,10 +95,13 @@ class Indexes:
                     stale.state = "retired"
             generation, profile = generation_of(row), dict(row.profile)
         await self._store.ensure_generation(generation)
+        return generation, self._spec(generation, profile)
+
+    def _spec(self, generation: Generation, profile: Mapping[str, Any]) -> SplitterSpec:
+        """How the documents of an index are split."""
         embedder = self._embedders.maker(generation.embedder)
         vocabulary = embedder.info.vocabulary if embedder and generation.dimension else ""
-        spec = SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
-        return generation, spec
+        return SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
 
     async def needs_vectors(self, kb_name: str) -> bool:
         """Whether the live index has no vectors though there is an embedder."""
@@ -119,56 +123,91 @@ class Indexes:
 
         Goes on where an earlier one was stopped. Raises KvasirError when documents cannot be read any more.
         """
-        await self._ready(kb_name)
-        async with self._db.session() as session:
-            base = await kb_row(session, kb_name)
-            row = self._new_generation(base, "building")
-            started = await session.scalar(
-                select(GenerationRow).where(
-                    GenerationRow.kb_id == base.id,
-                    GenerationRow.state == "building",
-                    GenerationRow.fingerprint == row.fingerprint,
-                )
-            )
-            if started is None:
-                session.add(row)
-            generation = generation_of(started or row)
-            embedder = self._embedders.named(base.embedder)
-            vocabulary = embedder.info.vocabulary if embedder else ""
-            spec = SplitterSpec(base.chunk_size, base.chunk_overlap, base.title_enhance, vocabulary)
-        await self._store.ensure_generation(generation)
-        stuck: set[str] = set()
+        generation = await self.begin(kb_name)
+        unreadable: dict[str, str] = {}
         while True:
-            missing, total, changes = await self._bring_level(kb_name, generation, stuck)
-            for start in range(0, len(missing), _GROUP):
-                if on_documents:
-                    on_documents(total - len(missing) + start, total)
-                stuck |= await self._rebuild(generation, spec, missing[start : start + _GROUP], changes)
-            if not missing and await self._go_live(kb_name, generation, stuck):
+            await self.bring_level(kb_name, generation.id, unreadable, on_documents)
+            if await self.go_live(kb_name, generation, unreadable):
                 return
 
-    async def _bring_level(
-        self, kb_name: str, generation: Generation, stuck: set[str]
-    ) -> tuple[list[DocumentRow], int, Changes]:
-        """The documents that the new index lacks, how many there are in all, and what people changed in them.
+    async def begin(self, kb_name: str, *, beside: bool = False) -> Generation:
+        """The next index as the settings are now: one that was begun before, or a new one.
+
+        `beside` says that the live one stays; then it may also be complete already, and all others that wait to be
+        switched to are given up.
+        """
+        await self._ready(kb_name)
+        async with self._db.session() as session:
+            base = await kb_row(session, kb_name, lock=True)
+            row = self._new_generation(base, "building")
+            waiting = ("building", "ready") if beside else ("building",)
+            others = list(
+                await session.scalars(
+                    select(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.state.in_(waiting))
+                )
+            )
+            started = next((other for other in others if other.fingerprint == row.fingerprint), None)
+            if started is None:
+                session.add(row)
+            for other in others if beside else ():
+                other.state = "building" if other is started else "retired"
+            generation = generation_of(started or row)
+        await self._store.ensure_generation(generation)
+        return generation
+
+    async def bring_level(
+        self,
+        kb_name: str,
+        generation_id: str,
+        unreadable: dict[str, str],
+        on_documents: Callable[[int, int], None] | None = None,
+    ) -> Generation:
+        """Let an index hold what the live one holds, by reading what it lacks; `unreadable` tells what stays out.
+
+        That is the ids of documents with the reason; they are not tried again. Raises NotFound where the index is gone.
+        """
+        while True:
+            generation, spec, missing, total, changes = await self._behind(kb_name, generation_id, unreadable)
+            done = total - len(missing)
+            for group in _groups(missing):
+                if on_documents:
+                    on_documents(done, total)
+                unreadable |= await self._rebuild(generation, spec, group, changes)
+                done += len(group)
+            if not missing:
+                return generation
+
+    async def behind(self, kb_name: str, generation_id: str) -> int:
+        """How many documents of the live index another one lacks, or has in a former version."""
+        return len((await self._behind(kb_name, generation_id, {}, tidy=False))[2])
+
+    async def _behind(
+        self, kb_name: str, generation_id: str, unreadable: Mapping[str, str], *, tidy: bool = True
+    ) -> tuple[Generation, SplitterSpec, list[DocumentRow], int, Changes]:
+        """The documents that an index lacks, how many there are in all, and what people changed in them.
 
         Those it should no longer have are taken out.
         """
-        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
-            rows = list(await session.scalars(_live_rows(base.id)))
+            made = await session.get(GenerationRow, generation_id)
+            if made is None or made.kb_id != base.id or made.state == "retired":
+                raise NotFound(tell("no_such_index"))
+            generation, profile = generation_of(made), made.profile
+        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
+        async with self._db.read() as session:
             changes = await overrides.of_base(session, base.id)
+            rows = [row for row in await session.scalars(_rows(base.id)) if _wanted(row, indexed, changes)]
         wanted = {row.id for row in rows}
-        if surplus := indexed.keys() - wanted:
+        if tidy and (surplus := indexed.keys() - wanted):
             await self._store.delete(generation, sorted(surplus))
-        missing = [row for row in rows if indexed.get(row.id) != _hash_of(row, changes) and row.id not in stuck]
-        return missing, len(rows), changes
+        missing = [row for row in rows if indexed.get(row.id) != _hash_of(row, changes) and row.id not in unreadable]
+        return generation, self._spec(generation, profile), missing, len(rows), changes
 
     async def _rebuild(
         self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow], changes: Changes
-    ) -> set[str]:
-        """Index the live bytes of these documents into `generation`; gives the ids of those that cannot be read."""
+    ) -> dict[str, str]:
+        """Index the live bytes of these documents into `generation`; gives why others cannot be read, by id."""
         sources = await asyncio.to_thread(self._blobs.sources, [row.live_hash or "" for row in rows])
         tasks = [ParseTask(source, row.name, spec) for source, row in zip(sources, rows, strict=True)]
         results = [ParseResult(error=tell("was_not_read"))] * len(tasks)
@@ -196,10 +235,22 @@ class Indexes:
         if places:
             async with self._db.session() as session:
                 await overrides.keep_places(session, places)
-        return {row.id for row, result in zip(rows, results, strict=True) if result.error}
+        return {row.id: result.error for row, result in zip(rows, results, strict=True) if result.error}
 
-    async def _go_live(self, kb_name: str, generation: Generation, stuck: set[str]) -> bool:
-        """Switch when the new index holds exactly the live documents; False when some came in between."""
+    async def go_live(
+        self,
+        kb_name: str,
+        generation: Generation,
+        unreadable: Mapping[str, str],
+        *,
+        keep_former: bool = False,
+        give_up: bool = False,
+    ) -> bool:
+        """Switch when the index holds exactly the live documents; False when some came in between.
+
+        `keep_former` says to keep the one that was live, as the only former one. Where documents are `unreadable`, the
+        index before stays and KvasirError is raised, unless `give_up` says to count them as failed.
+        """
         indexed = {
             document_id: (content, chunks) for document_id, content, chunks in await self._store.documents(generation)
         }
@@ -209,25 +260,23 @@ class Indexes:
             )
             if base is None:
                 raise NotFound(tell("kb_deleted", kb=kb_name))
-            rows = list(await session.scalars(_live_rows(base.id)))
             changes = await overrides.of_base(session, base.id)
-            readable = {row.id: _hash_of(row, changes) for row in rows if row.id not in stuck}
-            if readable != {document_id: content for document_id, (content, _) in indexed.items()}:
+            contents = {document_id: content for document_id, (content, _) in indexed.items()}
+            rows = [row for row in await session.scalars(_rows(base.id)) if _wanted(row, contents, changes)]
+            readable = {row.id: _hash_of(row, changes) for row in rows if row.id not in unreadable}
+            if readable != contents:
                 return False
-            if stuck:
-                names = ", ".join(sorted(row.name for row in rows if row.id in stuck)[:5])
+            stuck = [row for row in rows if row.id in unreadable]
+            if stuck and not give_up:
+                names = ", ".join(sorted(row.name for row in stuck)[:5])
                 raise KvasirError(tell("unreadable_again", count=len(stuck), kb=kb_name, names=names))
+            for row in stuck:
+                _take_out(row, unreadable[row.id])
             for row in rows:
-                row.chunks = indexed[row.id][1]
-            retired = list(
-                await session.scalars(
-                    select(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.id != generation.id)
-                )
-            )
-            for old in retired:
-                old.state = "retired"
-            await session.execute(update(GenerationRow).where(GenerationRow.id == generation.id).values(state="live"))
-            base.live_generation_id = generation.id
+                if row.id in indexed:
+                    _bring_back(row, indexed[row.id][1])
+            if not await _switched(session, base, generation.id, keep_former=keep_former):
+                raise NotFound(tell("no_such_index"))
         await self.drop_retired()
         return True
 
@@ -306,8 +355,8 @@ def fingerprint_of(profile: Mapping[str, Any]) -> str:
 
 
 def _hash_of(row: DocumentRow, changes: Changes) -> str:
-    """The content hash of its live version as an index has it."""
-    return index_hash(row.live_hash or "", changes.get(row.id, ()))
+    """The content hash of its live version, else of its newest, as an index has it."""
+    return index_hash(row.live_hash or row.content_hash, changes.get(row.id, ()))
 
 
 async def _is_empty(session: AsyncSession, kb_id: str) -> bool:
@@ -318,9 +367,61 @@ async def _is_empty(session: AsyncSession, kb_id: str) -> bool:
     )
 
 
-def _live_rows(kb_id: str) -> Any:
+def _rows(kb_id: str) -> Any:
     return (
         select(DocumentRow)
-        .where(DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting")
+        .where(DocumentRow.kb_id == kb_id, DocumentRow.status != "deleting")
         .order_by(DocumentRow.name)
     )
+
+
+def _wanted(row: DocumentRow, indexed: Mapping[str, str], changes: Changes) -> bool:
+    """Whether an index is to hold a document: a live one, or one that it can still read though a later index could not.
+
+    `indexed` are the contents that it holds, by document.
+    """
+    return row.live_hash is not None or (row.status == "failed" and indexed.get(row.id) == _hash_of(row, changes))
+
+
+def _take_out(row: DocumentRow, reason: str) -> None:
+    """Its index answers no more from this document, which cannot be read."""
+    row.live_hash, row.chunks = None, 0
+    if row.status == "indexed":
+        row.status, row.stage, row.reason = "failed", "stored", reason
+
+
+def _bring_back(row: DocumentRow, chunks: int) -> None:
+    """Its index answers from this document; where the one before could not, again."""
+    row.chunks = chunks
+    if row.live_hash is None:
+        row.live_hash, row.status, row.stage, row.reason = row.content_hash, "indexed", "live", None
+
+
+async def _switched(session: AsyncSession, base: KnowledgeBaseRow, generation_id: str, *, keep_former: bool) -> bool:
+    """Make it the live one; False where it is gone."""
+    rows = list(await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == base.id)))
+    if not any(row.id == generation_id and row.state != "retired" for row in rows):
+        return False
+    for row in rows:
+        if row.id == generation_id:
+            row.state, row.switched_at = "live", now()
+        elif keep_former and row.id == base.live_generation_id:
+            row.state, row.switched_at = "former", now()
+        elif not keep_former or row.state == "former":
+            row.state = "retired"
+    base.live_generation_id = generation_id
+    return True
+
+
+def _groups(rows: Sequence[DocumentRow]) -> Iterator[list[DocumentRow]]:
+    """Few enough at a time that whoever watches sees it go on."""
+    group: list[DocumentRow] = []
+    size = 0
+    for row in rows:
+        if group and (len(group) == _GROUP or size + row.size > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += row.size
+    if group:
+        yield group

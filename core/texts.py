@@ -812,6 +812,19 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
+    # people
+    "people_not_yourself": ("You cannot delete your own account.", "您不能删除自己的账户。"),
+    "invitation_over": (
+        "This invitation is not valid any more; ask for a new one.",
+        "此邀请已失效，请重新索取。",
+    ),
+    "no_invitation": ("There is no such open invitation.", "没有这份有效邀请。"),
+    "no_login": ("There is no such login.", "没有这个登录会话。"),
+    "role_above_yours": (
+        "This role is above yours; ask an owner.",
+        "该角色高于您的角色，请联系所有者。",
+    ),
+    "bad_right": ("A right is `ask` or `edit`.", "权限只能是 `ask`（提问）或 `edit`（编辑）。"),
     # the console
     "console_menu": ("Console", "控制台"),
     "console_error": ("This page cannot be shown", "无法显示此页面"),

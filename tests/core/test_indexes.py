@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -128,16 +128,16 @@ async def test_what_comes_just_before_the_switch_is_in_the_new_index(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await library.bring("kb", FILES)
-    go_live = library.indexes._go_live
+    go_live = library.indexes.go_live
     asked: list[str] = []
 
-    async def late(kb: str, generation: Generation, stuck: set[str]) -> bool:
+    async def late(kb: str, generation: Generation, unreadable: Mapping[str, str]) -> bool:
         asked.append(kb)
         if len(asked) == 1:
             await library.bring("kb", {"late.md": "# Late\n\nIt came at the last moment."})
-        return await go_live(kb, generation, stuck)
+        return await go_live(kb, generation, unreadable)
 
-    monkeypatch.setattr(library.indexes, "_go_live", late)
+    monkeypatch.setattr(library.indexes, "go_live", late)
     await library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
     await library.indexes.reindex("kb")
     assert len(asked) == 2
