@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from functools import cache
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import httpx2
 
-from core.errors import NotAllowed, TooLarge, Unavailable, UserError
+from core.errors import Gone, NotAllowed, TooLarge, Unavailable, UserError
 from core.texts import tell
 
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
@@ -26,6 +26,8 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 MAX_HOPS: Final = 5
 _MAX_URL: Final = 4096
+_MAX_MARK: Final = 500
+_NOTHING_THERE: Final = (404, 410)
 _PIECE: Final = 1 << 16
 _HEADERS: Final = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "kvasir"}
 
@@ -68,6 +70,11 @@ class Fetched:
     """As the server says, without parameters; empty where it says nothing."""
     name: str
     """A document name made of the address, with a suffix that fits the media type."""
+    etag: str = ""
+    modified: str = ""
+    """By what the server knows this version, if it says so; `if_changed` takes them the next time."""
+    is_unchanged: bool = False
+    """It is what was fetched before; there is no data then."""
 
 
 async def fetch(
@@ -76,21 +83,52 @@ async def fetch(
     max_bytes: int,
     timeout: float,  # noqa: ASYNC109  the whole of it, redirects and body too
     allow_private: bool = False,
+    private_hosts: Collection[str] = (),
     resolve: Resolve | None = None,
+    if_changed: tuple[str, str] = ("", ""),
 ) -> Fetched:
-    """What is at `url`, following at most five redirects.
+    """What is at `url`, following at most five redirects; `if_changed`: etag and time of what was fetched before.
 
-    Raises UserError for an address that is none, NotAllowed for one inside a private network (unless `allow_private`),
-    TooLarge past `max_bytes` decoded bytes, Unavailable where it cannot be had within `timeout` seconds in all.
+    Raises UserError for an address that is none, NotAllowed for one inside a private network (unless `allow_private`,
+    or its host is one of `private_hosts`), TooLarge past `max_bytes` decoded bytes, Gone where there is nothing (any
+    more), Unavailable where it cannot be had within `timeout` seconds in all.
     """
+    way = _Way(max_bytes, allow_private, private_hosts, resolve or resolve_host, _conditions(*if_changed))
     try:
         async with asyncio.timeout(timeout):
-            return await _follow(url, max_bytes, allow_private, resolve or resolve_host)
+            return await _follow(url, way)
     except TimeoutError as error:
         raise Unavailable(tell("fetch_slow", url=_shown(url), seconds=f"{timeout:g}")) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, zlib.error) as error:
         reason = str(error) or type(error).__name__
         raise Unavailable(tell("fetch_failed", url=_shown(url), reason=reason)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How an address is fetched, through all redirects."""
+
+    max_bytes: int
+    allow_private: bool
+    private_hosts: Collection[str]
+    resolve: Resolve
+    conditions: Mapping[str, str]
+
+    async def address(self, url: httpx2.URL) -> Address:
+        return await _checked(url, self.allow_private or url.host in self.private_hosts, self.resolve)
+
+
+async def address_of(url: str, *, private_hosts: Collection[str] = (), resolve: Resolve | None = None) -> Address:
+    """The address of the host, looked up once and checked: for programs that are to connect to just that one.
+
+    Raises as `fetch`.
+    """
+    return await _Way(0, False, private_hosts, resolve or resolve_host, {}).address(parse(url))
+
+
+def _conditions(etag: str, modified: str) -> dict[str, str]:
+    given = {"if-none-match": etag, "if-modified-since": modified}
+    return {name: value for name, value in given.items() if value}
 
 
 @cache
@@ -99,28 +137,37 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-async def _follow(url: str, max_bytes: int, allow_private: bool, resolve: Resolve) -> Fetched:
+async def _follow(url: str, way: _Way) -> Fetched:
     async with httpx2.AsyncClient(
         trust_env=False, verify=_trusted(), follow_redirects=False, timeout=None, headers=_HEADERS
     ) as client:
         target = parse(url)
         for _ in range(MAX_HOPS + 1):
-            address = await _checked(target, allow_private, resolve)
+            address = await way.address(target)
             client.cookies.clear()
             async with client.stream(
                 "GET",
                 target.copy_with(host=str(address)),
-                headers={"host": target.netloc.decode("ascii")},
+                headers={"host": target.netloc.decode("ascii"), **way.conditions},
                 extensions={"sni_hostname": target.raw_host.decode("ascii")},
             ) as response:
+                if response.status_code == 304 and way.conditions:
+                    return Fetched(str(target), b"", "", "", is_unchanged=True)
                 if response.is_redirect:
                     target = parse(str(target.join(response.headers.get("location", ""))))
                     continue
-                if response.status_code != 200:
-                    raise Unavailable(tell("fetch_status", url=_shown(str(target)), status=response.status_code))
-                data = await _read(response, max_bytes, target)
+                _check_status(response, target)
+                data = await _read(response, way.max_bytes, target)
                 return _fetched(target, response.headers, data)
     raise Unavailable(tell("fetch_hops", url=_shown(url), most=MAX_HOPS))
+
+
+def _check_status(response: httpx2.Response, url: httpx2.URL) -> None:
+    status = response.status_code
+    if status != 200:
+        raise (Gone if status in _NOTHING_THERE else Unavailable)(
+            tell("fetch_status", url=_shown(str(url)), status=status)
+        )
 
 
 def parse(url: str) -> httpx2.URL:
@@ -221,7 +268,9 @@ def _fetched(url: httpx2.URL, headers: httpx2.Headers, data: bytes) -> Fetched:
     message["content-type"] = headers.get("content-type", "")
     message["content-disposition"] = headers.get("content-disposition", "")
     media_type = message.get_content_type() if "content-type" in headers else ""
-    return Fetched(str(url), data, media_type, document_name(url, media_type, message.get_filename() or ""))
+    name = document_name(url, media_type, message.get_filename() or "")
+    etag, modified = (headers.get(key, "")[:_MAX_MARK] for key in ("etag", "last-modified"))
+    return Fetched(str(url), data, media_type, name, etag, modified)
 
 
 def document_name(url: httpx2.URL, media_type: str, file_name: str = "") -> str:

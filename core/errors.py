@@ -11,6 +11,7 @@ KvasirError
 │   └── TooMany                 too often; may work after a while
 ├── DocumentError               a document could not be read; the others go on
 ├── Unavailable                 a part that is needed is down, missing or too slow; may work later
+│   ├── Gone                    a page that is not there any more
 │   ├── EngineUnavailable
 │   ├── EmbedderUnavailable
 │   ├── StoreUnavailable
@@ -71,6 +72,10 @@ class DocumentError(KvasirError):
 
 
 class Unavailable(KvasirError):
+    pass
+
+
+class Gone(Unavailable):
     pass
 
 

@@ -34,6 +34,8 @@ from core.types import Generation, IndexedDocument
 
 logger = logging.getLogger(__name__)
 
+SOURCE_PREFIX = "source:"
+"""The key of a source is this with its id."""
 FILES_AT_ONCE = 64
 GROUP_BYTES = 2 << 20
 _FIRST_GROUP = 64
@@ -104,6 +106,7 @@ class _Taken:
         """What its row says from now on."""
         return {
             "by": by,
+            "source_id": by.removeprefix(SOURCE_PREFIX) if by.startswith(SOURCE_PREFIX) else None,
             "size": self.blob.size,
             "content_hash": self.blob.content_hash,
             "media_type": self.media_type,
@@ -188,7 +191,7 @@ class Ingest:
     async def submit(self, kb: str, files: AsyncIterable[Incoming], *, claimed: bool = False, by: str = "") -> Ticket:
         """Store the files and queue a job for them; those whose bytes are indexed already need nothing.
 
-        `by` names who brings them in. Bytes that were live are kept as a version. A disabled document takes its new
+        `by` names who brings them in; they belong to the source of that key, if it is one's. Bytes that were live are kept as a version. A disabled document takes its new
         bytes and stays disabled. Raises UserError where a quota is full: then no row was written. A single file that
         is too large or cannot be read is refused alone.
         """
