@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 import core.db.migrate
-from core import registry, scheduled
+from core import registry, reindex, scheduled
 from core.accounts import Accounts
 from core.answer import Answers
 from core.audit import Audit
@@ -27,6 +27,7 @@ from core.embedders.cache import CachedEmbedder
 from core.errors import ConfigError, EmbedderUnavailable, KvasirError
 from core.evaluations import Evaluations
 from core.feedback import Feedback
+from core.generations import Generations
 from core.grants import Grants
 from core.indexes import Indexes
 from core.ingest import Ingest
@@ -36,6 +37,7 @@ from core.leases import Leases
 from core.loaders import media_type
 from core.outbox import Outbox
 from core.parse.pool import ParserPool
+from core.people import People
 from core.ports import Embedder, Engine, Reranker, VectorStore
 from core.retrieve import Retriever
 from core.scheduler import Scheduler
@@ -170,6 +172,7 @@ class Kvasir:
     grants: Grants
     temporary: TemporaryBases
     indexes: Indexes
+    generations: Generations
     ingest: Ingest
     retriever: Retriever
     answers: Answers
@@ -179,6 +182,7 @@ class Kvasir:
     curated: Curated
     evaluations: Evaluations
     accounts: Accounts
+    people: People
     channels: Channels
     connections: Connections
     outbox: Outbox
@@ -236,8 +240,8 @@ class Kvasir:
                 except KvasirError as error:
                     await self.ingest.give_up(job, str(error))
                     raise
-            case "reindex":
-                await self.indexes.reindex(str(job.payload["kb"]))
+            case "reindex" | "switch":
+                return await reindex.run(self, job)
             case kind if kind in scheduled.KINDS:
                 result = await scheduled.KINDS[kind].work(self, job)
                 await self.schedules.note(job, result)
@@ -300,6 +304,7 @@ async def _build(
         grants=Grants(db),
         temporary=TemporaryBases(db, store, settings.splitter),
         indexes=indexes,
+        generations=Generations(db, store, indexes),
         ingest=ingest,
         retriever=retriever,
         answers=answers,
@@ -309,6 +314,7 @@ async def _build(
         evaluations=Evaluations(db, answers, knowledge, jobs),
         curated=Curated(db, ingest, jobs, knowledge, match.remember),
         accounts=accounts,
+        people=People(db, accounts),
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
         connections=Connections(db, vault, settings, _platforms, partial(registry.load, "kvasir.checks")),
         outbox=Outbox(db),

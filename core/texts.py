@@ -280,6 +280,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "was_not_read": ("It was not read.", "尚未读取。"),
     "was_not_finished": ("It was not finished; run it again.", "未处理完，请重新运行。"),
     "kb_deleted": ("«{kb}» was deleted meanwhile.", "“{kb}”已被删除。"),
+    "index_waits": (
+        "The new index of «{kb}» is complete and waits to be switched to.",
+        "“{kb}”的新索引已构建完成，等待切换。",
+    ),
+    "index_switched": ("«{kb}» answers from its new index.", "“{kb}”已改用新索引回答。"),
     "no_such_index": ("There is no such index any more.", "该索引已不存在。"),
     "index_not_waiting": (
         "This index is not complete yet, or in use already.",

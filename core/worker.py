@@ -31,6 +31,8 @@ async def _tidy(kvasir: Kvasir) -> None:
         try:
             if count := await kvasir.temporary.delete_expired():
                 logger.info("deleted the files of %s conversations, which were kept long enough", count)
+            if count := await kvasir.generations.drop_old():
+                logger.info("gave up %s former indexes, which were kept long enough", count)
         except Unavailable as error:
             logger.info("nothing could be tidied up: %s", error)
         await asyncio.sleep(_TIDY_SECONDS)

@@ -1,0 +1,70 @@
+"""Jobs that build an index beside the live one, or switch to one, with how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from core.jobs import Job, Jobs
+from core.texts import tell
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+
+_TOLD_SECONDS: Final = 1.0
+KINDS: Final = ("reindex", "switch")
+
+
+async def run(kvasir: Kvasir, job: Job) -> str:
+    """Do a job of one of these kinds; gives what came of it in one sentence.
+
+    `reindex` builds an index and switches to it, or with `beside` leaves it to wait. `switch` goes to the index
+    `generation`, also when documents are lost by it where `give_up` is set.
+    """
+    kb = str(job.payload["kb"])
+    async with _followed(kvasir.jobs, job) as follow:
+        if job.kind == "switch":
+            give_up = bool(job.payload.get("give_up", False))
+            await kvasir.generations.switch(kb, str(job.payload["generation"]), give_up=give_up, on_documents=follow)
+        elif job.payload.get("beside"):
+            await kvasir.generations.build(kb, follow)
+            return tell("index_waits", kb=kb)
+        else:
+            await kvasir.indexes.reindex(kb, follow)
+    return tell("index_switched", kb=kb)
+
+
+async def current(jobs: Jobs, kb: str) -> Job | None:
+    """The job that builds or switches an index of a knowledge base just now, or waits to."""
+    for state in ("running", "queued"):
+        for job in await jobs.list(state=state, limit=1000):
+            if job.kind in KINDS and job.payload.get("kb") == kb:
+                return job
+    return None
+
+
+@asynccontextmanager
+async def _followed(jobs: Jobs, job: Job) -> AsyncIterator[Callable[[int, int], None]]:
+    """Writes down now and then what the block tells of documents done and in all."""
+    newest: tuple[int, int] | None = None
+
+    def follow(done: int, total: int) -> None:
+        nonlocal newest
+        newest = (done, total)
+
+    async def write() -> None:
+        written: tuple[int, int] | None = None
+        while True:
+            if newest is not None and newest != written:
+                written = newest
+                await jobs.progress(job, done=written[0], total=written[1])
+            await asyncio.sleep(_TOLD_SECONDS)
+
+    writing = asyncio.create_task(write(), name=f"progress-{job.id}")
+    try:
+        yield follow
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
