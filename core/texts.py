@@ -362,14 +362,18 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "kb_was_deleted": ("«{name}» was deleted.", "已删除“{name}”。"),
     "bad_person_key": (
         (
-            "«{person}» is nobody's key on a chat platform; it looks like slack:T1:U9, or slack:T1:* for everybody in "
-            "a workspace."
+            "«{person}» is no account, and nobody's key on a chat platform; that looks like slack:T1:U9, or slack:T1:* "
+            "for everybody in a workspace."
         ),
-        "“{person}” 不是聊天平台上的人员标识；应形如 slack:T1:U9，或用 slack:T1:* 表示整个工作区的成员。",
+        "“{person}”不是账号，也不是聊天平台上的人员标识；后者形如 slack:T1:U9，或用 slack:T1:* 表示整个工作区的成员。",
     ),
     "person_not_allowed": (
         "«{person}» was not let in to «{kb}»; «kvasir kb show {kb}» lists who is.",
         "“{person}”本来就未获准使用“{kb}”；用 “kvasir kb show {kb}” 查看名单。",
+    ),
+    "edit_needs_account": (
+        "Only accounts can edit; people of chat platforms can be let in to ask.",
+        "只有账号可以编辑；聊天平台上的人只能获准提问。",
     ),
     "kb_now_allowed": ("May ask «{kb}» now: {people}.", "现可提问“{kb}”：{people}。"),
     "kb_no_longer_allowed": ("May no longer ask «{kb}»: {people}.", "不再可提问“{kb}”：{people}。"),
@@ -817,6 +821,16 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
+    "oidc_off": ("No identity provider is set up; see `oidc` in the settings.", "未配置身份提供方，请参阅设置中的 `oidc`。"),
+    "oidc_refused": ("The identity provider's answer could not be accepted; log in again.", "无法接受身份提供方的应答，请重新登录。"),
+    "oidc_over": ("This login took too long or was used already; log in again.", "本次登录已超时或已使用，请重新登录。"),
+    "oidc_unknown": ("You have no account here; ask an administrator.", "您在此没有账户，请联系管理员。"),
+    "oidc_away": ("The identity provider ({host}) does not answer; try again in a moment.", "身份提供方（{host}）没有响应，请稍后再试。"),
+    "oidc_issuer": (
+        "The identity provider calls itself by another name than `oidc.issuer` ({issuer}).",
+        "身份提供方自报的名称与 `oidc.issuer`（{issuer}）不一致。",
+    ),
+    "oidc_not_https": ("The identity provider's address must begin with https://: {url}", "身份提供方的地址必须以 https:// 开头：{url}"),
     # people
     "people_not_yourself": ("You cannot delete your own account.", "您不能删除自己的账户。"),
     "invitation_over": (
