@@ -15,6 +15,7 @@ from core.db.tables import now
 from core.errors import KvasirError, UserError
 from core.ingest import Incoming
 from core.jobs import run_job
+from core.temporary import base_of
 from core.texts import tell
 from core.types import Mention
 
@@ -37,7 +38,7 @@ class ThreadFiles:
 
         Raises UserError with the reason where not one of the mention's files could be read.
         """
-        name = f"thread-{conversation_id}"
+        name = base_of(conversation_id)
         if mention.files:
             async with asyncio.timeout(_SECONDS):
                 await self._bring_in(mention, name)

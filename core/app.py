@@ -36,14 +36,18 @@ from core.knowledge import Knowledge
 from core.leases import Leases
 from core.loaders import media_type
 from core.outbox import Outbox
+from core.oidc import Oidc
 from core.parse.pool import ParserPool
 from core.people import People
+from core.persons import Persons
 from core.ports import Embedder, Engine, Reranker, VectorStore
+from core.records import Records
 from core.retrieve import Retriever
 from core.scheduler import Scheduler
 from core.schedules import Schedules
 from core.settings import Settings
 from core.splitters.structural import VERSION as SPLITTER_VERSION
+from core.statistics import Statistics
 from core.temporary import TemporaryBases
 from core.texts import system_language, tell
 from core.vault import Vault
@@ -179,10 +183,14 @@ class Kvasir:
     completions: Completions
     conversations: Conversations
     feedback: Feedback
+    statistics: Statistics
+    records: Records
+    persons: Persons
     curated: Curated
     evaluations: Evaluations
     accounts: Accounts
     people: People
+    oidc: Oidc
     channels: Channels
     connections: Connections
     outbox: Outbox
@@ -287,6 +295,8 @@ async def _build(
     indexes = Indexes(db, store, blobs, parser, slot, SPLITTER_VERSION)
     retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, rerankers.get)
     conversations = Conversations(db)
+    temporary = TemporaryBases(db, store, settings.splitter)
+    records = Records(db, temporary.delete)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
     match = CuratedMatch(db, slot.current)
@@ -302,7 +312,7 @@ async def _build(
         store=store,
         knowledge=knowledge,
         grants=Grants(db),
-        temporary=TemporaryBases(db, store, settings.splitter),
+        temporary=temporary,
         indexes=indexes,
         generations=Generations(db, store, indexes),
         ingest=ingest,
@@ -311,10 +321,14 @@ async def _build(
         completions=Completions(engines.get, lambda: registry.names("kvasir.engines"), settings.answer),
         conversations=conversations,
         feedback=Feedback(db),
+        statistics=Statistics(db),
+        records=records,
+        persons=Persons(db, records, blobs, temporary.delete),
         evaluations=Evaluations(db, answers, knowledge, jobs),
         curated=Curated(db, ingest, jobs, knowledge, match.remember),
         accounts=accounts,
         people=People(db, accounts),
+        oidc=Oidc(db, settings.oidc),
         channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
         connections=Connections(db, vault, settings, _platforms, partial(registry.load, "kvasir.checks")),
         outbox=Outbox(db),

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from core import backups, curated, digests, evaluations
+from core import backups, curated, digests, evaluations, retention
 from core.errors import UserError
 from core.jobs import Job
 from core.texts import CATALOGUE, tell
@@ -56,6 +56,10 @@ async def _evaluation_sets(kvasir: Kvasir) -> Sequence[Target]:
 
 
 KINDS: Final[Mapping[str, Kind]] = {
+    "retention": Kind(
+        retention.run,
+        (Field("days", 365, least=1, most=retention.LONGEST_DAYS), Field("platform", "*", "text", most=32)),
+    ),
     "curated": Kind(curated.run),
     "evaluation": Kind(evaluations.run, targets=_evaluation_sets),
     "backup": Kind(backups.run, (Field("keep", 7, least=1, most=1000),)),

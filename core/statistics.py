@@ -19,6 +19,7 @@ from core.db.session import Database
 from core.db.tables import AnswerRow, ChannelRow, RatingRow
 from core.errors import UserError
 from core.selection import Selection
+from core.temporary import base_of
 from core.texts import tell
 
 Dimension = Literal["platform", "channel", "kb", "model"]
@@ -30,7 +31,7 @@ _MOST_REFUSED: Final = 5000
 """Unanswered questions that are looked through, the latest."""
 _ALONE: Final = ("web", "terminal", "api")
 """Platforms where a channel is one person."""
-_THREAD: Final = "thread-"
+_THREAD: Final = base_of("")
 """How the knowledge bases begin that hold the files of one conversation."""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.db.direct import Statement
 from core.db.session import Database
-from core.db.tables import KnowledgeBaseRow, new_id, now
+from core.db.tables import DocumentRow, KnowledgeBaseRow, new_id, now
 from core.errors import Conflict
 from core.knowledge import LASTING, checked_kb_name, delete_rows, kb_row
 from core.ports import VectorStore
@@ -21,6 +21,11 @@ _HAS = Statement(
         KnowledgeBaseRow.name == bindparam("kb"), LASTING | (KnowledgeBaseRow.expires_at > bindparam("at"))
     )
 )
+
+
+def base_of(conversation_id: str) -> str:
+    """The name of the knowledge base that holds the files of a conversation."""
+    return f"thread-{conversation_id}"
 
 
 class TemporaryBases:
@@ -57,6 +62,22 @@ class TemporaryBases:
             )
             if (await kb_row(session, name)).expires_at is None:
                 raise Conflict(tell("kb_exists", name=name))
+
+    async def delete(self, conversation_id: str) -> int:
+        """Remove the files of a conversation; gives their number."""
+        async with self._db.session() as session:
+            row = await session.scalar(
+                select(KnowledgeBaseRow)
+                .where(KnowledgeBaseRow.name == base_of(conversation_id), ~LASTING)
+                .with_for_update()
+            )
+            if row is None:
+                return 0
+            count = await session.scalar(select(func.count()).where(DocumentRow.kb_id == row.id))
+            generations = await delete_rows(session, row)
+        for generation in generations:
+            await self._store.drop_generation(generation)
+        return count or 0
 
     async def delete_expired(self) -> int:
         """Remove what was there for a while only, once that is over; gives the number."""

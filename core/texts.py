@@ -409,6 +409,13 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "把全部数据写入一个文件，并保留最新的若干份。",
     ),
     "schedule_backup_keep": ("Backups to keep", "保留份数"),
+    "schedule_retention": ("Deletion of old conversations", "清理旧会话"),
+    "schedule_retention_about": (
+        "Deletes what was asked longer ago than is to be kept, with its ratings, reviews and files.",
+        "删除超过保留期限的提问，连同其评价、审核记录和文件。",
+    ),
+    "schedule_retention_days": ("Days that are kept", "保留天数"),
+    "schedule_retention_platform": ("Platform, e.g. slack; * for all", "平台，如 slack；* 表示全部"),
     "schedule_curated": ("Re-check of curated answers", "复查审定答案"),
     "schedule_curated_about": (
         "Looks whether curated answers have expired, or rest on documents that have changed.",
@@ -821,16 +828,31 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
-    "oidc_off": ("No identity provider is set up; see `oidc` in the settings.", "未配置身份提供方，请参阅设置中的 `oidc`。"),
-    "oidc_refused": ("The identity provider's answer could not be accepted; log in again.", "无法接受身份提供方的应答，请重新登录。"),
-    "oidc_over": ("This login took too long or was used already; log in again.", "本次登录已超时或已使用，请重新登录。"),
+    "oidc_off": (
+        "No identity provider is set up; see `oidc` in the settings.",
+        "未配置身份提供方，请参阅设置中的 `oidc`。",
+    ),
+    "oidc_refused": (
+        "The identity provider's answer could not be accepted; log in again.",
+        "无法接受身份提供方的应答，请重新登录。",
+    ),
+    "oidc_over": (
+        "This login took too long or was used already; log in again.",
+        "本次登录已超时或已使用，请重新登录。",
+    ),
     "oidc_unknown": ("You have no account here; ask an administrator.", "您在此没有账户，请联系管理员。"),
-    "oidc_away": ("The identity provider ({host}) does not answer; try again in a moment.", "身份提供方（{host}）没有响应，请稍后再试。"),
+    "oidc_away": (
+        "The identity provider ({host}) does not answer; try again in a moment.",
+        "身份提供方（{host}）没有响应，请稍后再试。",
+    ),
     "oidc_issuer": (
         "The identity provider calls itself by another name than `oidc.issuer` ({issuer}).",
         "身份提供方自报的名称与 `oidc.issuer`（{issuer}）不一致。",
     ),
-    "oidc_not_https": ("The identity provider's address must begin with https://: {url}", "身份提供方的地址必须以 https:// 开头：{url}"),
+    "oidc_not_https": (
+        "The identity provider's address must begin with https://: {url}",
+        "身份提供方的地址必须以 https:// 开头：{url}",
+    ),
     # people
     "people_not_yourself": ("You cannot delete your own account.", "您不能删除自己的账户。"),
     "invitation_over": (
@@ -1556,11 +1578,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "connection_too_long": ("That is too long: at most {most}.", "内容过长，上限为 {most}。"),
     "connection_bad_value": ("This value cannot be used.", "该值无法使用。"),
-    "connection_refused": (
-        "{platform} does not let Kvasir in: {reason}",
-        "{platform} 拒绝了 Kvasir：{reason}",
-    ),
-    "connection_broke": ("The connection broke ({reason}); it is tried again.", "连接中断（{reason}），正在重试。"),
     "outbox_no_channel": ("Say in which channel to post.", "请指定要发布到的频道。"),
     "outbox_no_text": ("There is nothing to post.", "没有可发布的内容。"),
     "no_such_posting": ("There is no such message.", "没有这条消息。"),
