@@ -191,9 +191,9 @@ class Ingest:
     async def submit(self, kb: str, files: AsyncIterable[Incoming], *, claimed: bool = False, by: str = "") -> Ticket:
         """Store the files and queue a job for them; those whose bytes are indexed already need nothing.
 
-        `by` names who brings them in; they belong to the source of that key, if it is one's. Bytes that were live are kept as a version. A disabled document takes its new
-        bytes and stays disabled. Raises UserError where a quota is full: then no row was written. A single file that
-        is too large or cannot be read is refused alone.
+        `by` names who brings them in; they belong to the source of that key, if it is one's. Bytes that were live are
+        kept as a version. A disabled document takes its new bytes and stays disabled. Raises UserError where a quota is
+        full: then no row was written. A single file that is too large or cannot be read is refused alone.
         """
         taken: dict[str, _Taken] = {}
         refused: list[Outcome] = []
