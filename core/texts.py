@@ -237,6 +237,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "document_not_failed": ("It has not failed.", "它没有失败。"),
     "document_not_waiting": ("It is not on its way in.", "它不在导入过程中。"),
     "document_not_disabled": ("It is not disabled.", "它没有被停用。"),
+    "document_is_off": ("It is disabled already.", "它已经停用。"),
     "document_is_disabled": ("It is disabled; enable it first.", "该文档已停用，请先启用。"),
     "document_name_taken": ("«{kb}» has a document of that name already.", "“{kb}”中已有同名文档。"),
     "document_of_curated": (
@@ -256,6 +257,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The document has been read again meanwhile; look at the chunk as it is now.",
         "文档已被重新读取，请查看片段的最新内容。",
     ),
+    "chunk_same": ("That is its text already.", "文字没有变化。"),
     "chunk_needs_text": ("A chunk needs text.", "片段不能没有文字。"),
     "chunk_too_long": (
         "A chunk may be {most} characters long at most; make two of it.",
@@ -828,6 +830,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This set-up link is not valid any more; start Kvasir again to get a new one.",
         "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
     ),
+    "oidc_label": ("Single sign-on", "单点登录"),
+    "not_by_key": ("Do this logged in with a browser; an API key cannot.", "请在浏览器登录后操作；API 密钥无此权限。"),
     "oidc_off": (
         "No identity provider is set up; see `oidc` in the settings.",
         "未配置身份提供方，请参阅设置中的 `oidc`。",
@@ -1734,6 +1738,114 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "文件混用了多种编码，有些字符无法识别。",
     ),
     "note_attachments": ("Attachments were not read: {names}.", "附件未读取：{names}。"),
+    # models as data
+    "no_such_engine": (
+        "There is no engine named «{name}»; there are: {names}.",
+        "没有名为“{name}”的引擎；现有：{names}。",
+    ),
+    "no_such_embedder": (
+        "There is no embedder named «{name}»; there are: {names}.",
+        "没有名为“{name}”的嵌入模型；现有：{names}。",
+    ),
+    "no_such_reranker": (
+        "There is no reranker named «{name}»; there are: {names}.",
+        "没有名为“{name}”的重排模型；现有：{names}。",
+    ),
+    "no_such_adapter": ("There is no kind of model «{name}»; there are: {names}.", "没有“{name}”类型；现有：{names}。"),
+    "model_not_added": (
+        "«{name}» was not added here: what the settings file sets is changed there.",
+        "“{name}”不是在此处添加的；设置文件中的模型请在设置文件里修改。",
+    ),
+    "model_exists": ("There is already a model named «{name}».", "已有名为“{name}”的模型。"),
+    "bad_model_name": (
+        "A model's name has at most 64 letters, digits, spaces and . + - _, and begins with a letter or digit.",
+        "模型名称最多 64 个字符，可用字母、数字、空格和 . + - _，并以字母或数字开头。",
+    ),
+    "model_is_off": (
+        "The model «{name}» is switched off; load it on the console's page «Models», or choose another.",
+        "模型“{name}”已停用；请在控制台“模型”页加载它，或改用其他模型。",
+    ),
+    "model_changed": (
+        "The model «{name}» has just been changed; try again.",
+        "模型“{name}”刚刚更改过；请重试。",
+    ),
+    "model_is_default": (
+        "«{name}» is the one that is used where no other is chosen; make another one that first.",
+        "“{name}”是当前的默认模型；请先把默认换成另一个。",
+    ),
+    "model_is_used": (
+        "«{name}» is used by: {users}. Choose another model there first.",
+        "以下位置正在使用“{name}”：{users}。请先在那里改用其他模型。",
+    ),
+    "model_not_set_up": (
+        "«{name}» lacks something that it needs; add it as a model of its own, with its settings.",
+        "“{name}”缺少必要的设置；请作为新模型添加，并填写设置。",
+    ),
+    "model_no_settings": ("«{adapter}» has nothing to set.", "“{adapter}”没有可设置的内容。"),
+    "model_no_field": ("«{adapter}» has no setting «{field}».", "“{adapter}”没有“{field}”这项设置。"),
+    "model_bad_field": ("«{field}» cannot be so: {reason}.", "“{field}”的值无效：{reason}。"),
+    "model_field_needed": ("«{field}» is needed.", "必须填写“{field}”。"),
+    "model_field_secret": ("«{field}» is a secret, and is to be given as one.", "“{field}”属于机密，请作为机密提交。"),
+    "model_field_long": ("«{field}» is too long; {most} characters at most.", "“{field}”过长，最多 {most} 个字符。"),
+    "model_field_controls": ("«{field}» holds characters that cannot be seen.", "“{field}”含有不可见字符。"),
+    "model_bad_address": (
+        "«{field}» must be an address that begins with http:// or https://, without a user name in it.",
+        "“{field}”必须是以 http:// 或 https:// 开头的地址，且不含用户名。",
+    ),
+    "model_key_again": (
+        "The address leads to another server now: type the key again, so that it is not sent where it does not belong.",
+        "地址已指向另一台服务器：请重新输入密钥，以免密钥被发送到不该去的地方。",
+    ),
+    "model_empty_test": ("The model answered, but with nothing.", "模型有响应，但内容为空。"),
+    "model_slow_test": ("Nothing came within {seconds} seconds.", "{seconds} 秒内没有任何响应。"),
+    "model_test_question": (
+        "What was Kvasir known for? Answer in one sentence.",
+        "Kvasir 以什么闻名？请用一句话回答。",
+    ),
+    "model_test_passage": (
+        "Kvasir was the wisest being of the old Norse stories. Nobody could ask him a question that he could not answer.",
+        "Kvasir 是北欧神话中最有智慧的人。没有人能提出他答不上来的问题。",
+    ),
+    "log_opening": ("opening", "正在打开"),
+    "log_open": ("open", "已就绪"),
+    "log_answer": ("answered in {seconds} s, {pieces} pieces", "回答完成，用时 {seconds} 秒，共 {pieces} 段"),
+    # the embedder `openai`
+    "embed_no_connection": (
+        "The embedding server {host} cannot be reached; check its address, and that it runs.",
+        "无法连接嵌入服务器 {host}；请检查地址以及服务是否在运行。",
+    ),
+    "embed_key": (
+        "The embedding server {host} refuses the key; check it.",
+        "嵌入服务器 {host} 拒绝了密钥；请检查密钥。",
+    ),
+    "embed_no_model": (
+        "The embedding server {host} knows no model «{model}», or no embeddings at this address.",
+        "嵌入服务器 {host} 没有模型“{model}”，或此地址不提供嵌入。",
+    ),
+    "embed_busy": (
+        "The embedding server {host} is busy, or its quota is used up: {said}",
+        "嵌入服务器 {host} 繁忙或额度已用完：{said}",
+    ),
+    "embed_failed": (
+        "The embedding server {host} failed (status {status}): {said}",
+        "嵌入服务器 {host} 出错（状态 {status}）：{said}",
+    ),
+    "embed_slow": (
+        "The embedding server {host} did not answer within {seconds} seconds.",
+        "嵌入服务器 {host} 在 {seconds} 秒内没有响应。",
+    ),
+    "embed_garbage": (
+        "The embedding server {host} sent something that is no list of embeddings; check that its address ends in /v1.",
+        "嵌入服务器 {host} 返回的不是嵌入向量列表；请检查地址是否以 /v1 结尾。",
+    ),
+    "embed_moved": (
+        "The embedding server {host} sends to {target}; give that address.",
+        "嵌入服务器 {host} 重定向到 {target}；请填写该地址。",
+    ),
+    "embed_dimension": (
+        "The embedding server {host} gives vectors of {found} numbers where {wanted} are wanted.",
+        "嵌入服务器 {host} 返回 {found} 维向量，而需要的是 {wanted} 维。",
+    ),
 }
 
 
