@@ -1803,7 +1803,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Kvasir 以什么闻名？请用一句话回答。",
     ),
     "model_test_passage": (
-        "Kvasir was the wisest being of the old Norse stories. Nobody could ask him a question that he could not answer.",
+        "Kvasir was the wisest being of the old Norse stories. Nobody could ask him what he could not answer.",
         "Kvasir 是北欧神话中最有智慧的人。没有人能提出他答不上来的问题。",
     ),
     "log_opening": ("opening", "正在打开"),
