@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from bots.commands import Commands
@@ -71,9 +71,12 @@ class Intake:
         """By the id of the question."""
         self._quota = Quota()
         self._closing = False
+        self.heard_at: datetime | None = None
+        """When something last happened on the platform."""
 
     # ------------------------------------------------------------ the port
     async def take(self, event: ChatEvent) -> str:
+        self.heard_at = now()
         match event:
             case Mention():
                 with speaking(self._handler.language(event)):

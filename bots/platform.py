@@ -60,6 +60,10 @@ class Messenger(Protocol):
 
     name: str
 
+    @property
+    def connected(self) -> bool:
+        """Whether what people do reaches us now, as far as is known."""
+
     async def run(self, intake: Intake) -> None:
         """Listen until cancelled. Raises Refused when the platform will not have us (a revoked token)."""
 
@@ -73,9 +77,12 @@ class Messenger(Protocol):
         """The bytes of a file sent with the mention. Raises TooLarge beyond `most` bytes, Unavailable, or NotFound."""
 
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
-        """Write `text` below one of our messages, calling these people by name (`ChannelSettings.helpers`).
+        """Write `text` below one of our messages, calling these people by name (`ChannelSettings.helpers`)."""
 
-        Without `post`: in the channel itself.
+    async def post(self, place: Place, text: str) -> None:
+        """Write CommonMark as a message of our own, in a thread where the place names one. Raises a DeliveryError.
+
+        Without a workspace: in the only one there is.
         """
 
 

@@ -1,21 +1,25 @@
-"""The service `bots`: runs the chat platforms that have their tokens, and starts one alone again when it fails."""
+"""The service `bots`: keeps every chat platform as its connection says, and says how each of them is."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import logging
-from collections.abc import Iterator
+import os
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from bots.digest import schedule
-from bots.errors import Refused
 from bots.inbox import BEAT_SECONDS, Inbox
-from bots.intake import Intake
-from bots.platform import Messenger
-from core import registry
+from bots.running import Running
+from core import digests
+from core.connections import Report
+from core.db.tables import now
+from core.errors import KvasirError
 
 if TYPE_CHECKING:
     from bots.handler import ChatHandler
@@ -23,77 +27,110 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIRST_WAIT: Final = 1.0
-_LONGEST_WAIT: Final = 60.0
-_GRACE: Final = 6.0
-"""Seconds for answers to come to their end when we are told to stop; the rest is answered after the next start."""
-_OF_PEOPLE: Final = frozenset({"terminal"})
-"""Platforms that a person starts, not this service."""
+_LOOK_SECONDS: Final = 2.0
+"""How often it is looked whether a connection has changed, and whether there is something to post."""
+_REPORT_SECONDS: Final = 3.0
+_REPORT_AGAIN: Final = timedelta(seconds=15)
+"""What has not changed is said again, so that a dead process is known by its silence."""
+_LAST_WORDS: Final = 3.0
 _CLEAN_EVERY: Final = 3600.0
 
 
 async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
-    """Run every platform whose `open(kvasir)` gives one, until cancelled."""
-    names = [name for name in registry.names("kvasir.platforms") if name not in _OF_PEOPLE]
-    # In threads: to import a client library takes seconds, in which everything else goes on.
-    opened: list[Messenger | None] = [
-        await asyncio.to_thread(registry.load("kvasir.platforms", name), kvasir) for name in names
-    ]
-    messengers = [messenger for messenger in opened if messenger is not None]
-    if not messengers:
-        logger.debug("no chat platform has its tokens")
-        return
+    """Run every platform that is connected, and those that come to be, until cancelled."""
     inbox = Inbox(kvasir.db)
-    digests = schedule(kvasir, messengers)
-    intakes = [Intake(kvasir, handler, messenger, inbox) for messenger in messengers]
+    runnings = [Running(kvasir, handler, inbox, name) for name in kvasir.connections.platforms()]
+    reports = _Reports(kvasir, runnings)
+    await digests.ensure_wanted(kvasir)
+    stamps = await kvasir.connections.stamps()
     with _lock(kvasir.settings.data_dir / "bots.lock") as lock:
+        # Alone on a file of our own: all leases are those of processes that ended.
+        everything = lock.alone and kvasir.db.is_sqlite
         try:
             async with asyncio.TaskGroup() as group:
-                for intake in intakes:  # alone on a file of our own: all leases are those of processes that ended
-                    await intake.take_over(everything=lock.alone and kvasir.db.is_sqlite)
+                for one in runnings:
+                    follow = one.follow(stamps.get(one.name, ""), everything=everything)
+                    group.create_task(follow, name=f"connection-{one.name}")
+                group.create_task(_beat(inbox, kvasir, runnings), name="inbox")
+                group.create_task(reports.keep(), name="reports")
+                for one in runnings:
+                    await one.taken_over.wait()
                 lock.share()
-                digests.start()
-                for messenger, intake in zip(messengers, intakes, strict=True):
-                    group.create_task(_keep_running(messenger, intake), name=f"platform-{messenger.name}")
-                group.create_task(_beat(inbox, intakes), name="inbox")
-                try:
-                    await asyncio.Event().wait()
-                finally:  # before the platforms go, so that what is nearly said can be said to its end
-                    await asyncio.gather(*(intake.close(_GRACE) for intake in intakes))
+                await _reconcile(kvasir, runnings)
         finally:
-            if digests.running:
-                digests.shutdown(wait=False)
+            await reports.close()
 
 
-async def _keep_running(messenger: Messenger, intake: Intake) -> None:
-    wait = _FIRST_WAIT
-    loop = asyncio.get_running_loop()
+async def _reconcile(kvasir: Kvasir, runnings: Sequence[Running]) -> None:
+    """See what was changed meanwhile, by whatever process."""
+    gone = False
     while True:
-        begun = loop.time()
+        await asyncio.sleep(_LOOK_SECONDS)
         try:
-            await messenger.run(intake)
-            return
-        except Refused as error:
-            logger.error("%s will not have us, and is not tried again before the next start: %s", messenger.name, error)
-            return
-        except Exception:
-            wait = _FIRST_WAIT if loop.time() - begun > _LONGEST_WAIT else wait
-            logger.exception("%s stopped; it is started again in %.0f s", messenger.name, wait)
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, _LONGEST_WAIT)
+            stamps = await kvasir.connections.stamps()
+            mail = await kvasir.outbox.waiting()
+        except KvasirError as error:
+            if not gone:
+                logger.warning("it is not known whether connections have changed: %s", error)
+            gone = True
+            continue
+        gone = False
+        for one in runnings:
+            one.become(stamps.get(one.name, ""))
+            if one.name in mail:
+                one.mail.set()
 
 
-async def _beat(inbox: Inbox, intakes: list[Intake]) -> None:
+class _Reports:
+    """Writes down how the platforms are: soon when that has changed, else now and then."""
+
+    def __init__(self, kvasir: Kvasir, runnings: Sequence[Running]) -> None:
+        self._kvasir = kvasir
+        self._runnings = runnings
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
+        self._said: dict[str, Report] = {}
+
+    async def keep(self) -> None:
+        while True:
+            try:
+                await self._write()
+            except KvasirError as error:
+                logger.info("how the platforms are could not be written down: %s", error)
+            await asyncio.sleep(_REPORT_SECONDS)
+
+    async def close(self) -> None:
+        """Say last that they have stopped."""
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._write()
+        except (KvasirError, TimeoutError) as error:
+            logger.info("that the platforms have stopped could not be written down: %s", error)
+
+    async def _write(self) -> None:
+        for one in self._runnings:
+            report = one.report(self._process)
+            before = self._said.get(one.name)
+            if report is None:
+                continue
+            same = before is not None and replace(report, at=before.at) == before
+            if same and before is not None and (report.state == "stopped" or now() - before.at < _REPORT_AGAIN):
+                continue
+            await self._kvasir.connections.report(one.name, report)
+            self._said[one.name] = report
+
+
+async def _beat(inbox: Inbox, kvasir: Kvasir, runnings: Sequence[Running]) -> None:
     """Renew leases, and go on with questions that other processes left."""
     cleaned = asyncio.get_running_loop().time()
     while True:
         await asyncio.sleep(BEAT_SECONDS)
         try:
-            for intake in intakes:
+            for intake in [one.intake for one in runnings if one.intake is not None]:
                 await intake.keep_leases()
                 await intake.take_over()
             if asyncio.get_running_loop().time() - cleaned > _CLEAN_EVERY:
                 await inbox.forget_old()
+                await kvasir.outbox.forget_old()
                 cleaned = asyncio.get_running_loop().time()
         except Exception:
             logger.exception("the inbox could not be looked after; it is tried again in %.0f s", BEAT_SECONDS)

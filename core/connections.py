@@ -38,7 +38,8 @@ WORKSPACE_KEY: Final = "workspace"
 """Of `PlatformStateRow`: the name of a workspace that has us."""
 SILENT_AFTER: Final = timedelta(seconds=45)
 """A process that says nothing for so long is taken for dead; a living one speaks every fifteen seconds."""
-_FORGOTTEN_AFTER: Final = timedelta(hours=24)
+_FORGOTTEN_AFTER: Final = timedelta(minutes=2)
+"""What a dead process said is forgotten when a living one speaks."""
 _CHECK_SECONDS: Final = 30.0
 _LONGEST_VALUE: Final = 4000
 _MOST_IN_LIST: Final = 1000

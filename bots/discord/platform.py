@@ -60,6 +60,11 @@ class DiscordPlatform:
         self._bot: Bot | None = None
 
     # ------------------------------------------------------------ listening
+    @property
+    def connected(self) -> bool:
+        bot = self._bot
+        return bot is not None and bot.is_ready() and not any(shard.is_closed() for shard in bot.shards.values())
+
     async def run(self, intake: Intake) -> None:
         await self._heard.load()
         listener = Listener(intake, self._calls, self._heard, self._explain)
@@ -80,6 +85,7 @@ class DiscordPlatform:
             keeping.cancel()
             self._calls.fall()
             await bot.close_soon()
+            self._bot = None
             await asyncio.gather(keeping, return_exceptions=True)
             await self._heard.keep(everything=True)
 
@@ -158,6 +164,10 @@ class DiscordPlatform:
         else:
             body["message_reference"] = {"message_id": message, "fail_if_not_exists": False}
         await self._calls.do("POST", MESSAGES, body, channel_id=channel)
+
+    async def post(self, place: Place, text: str) -> None:
+        for part in shown(text):
+            await self._calls.do("POST", MESSAGES, body_of(part, Controls()), channel_id=place.thread or place.channel)
 
     async def _share(self, interaction: discord.Interaction[Any], answer_id: str) -> str:
         """Show an answer that one person alone saw to the channel; a sentence where it cannot be."""

@@ -9,6 +9,7 @@ import html
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin
 
@@ -36,8 +37,8 @@ _STATE_SECONDS: Final = 600
 _HEADERS: Final = {"Content-Security-Policy": "default-src 'none'", "Cache-Control": "no-store"}
 
 
-async def listen(slack: Slack, app: AsyncApp) -> None:
-    """Serve Slack's requests until cancelled. Raises OSError where the port is taken."""
+async def listen(slack: Slack, app: AsyncApp, say: Callable[[bool], None]) -> None:
+    """Serve Slack's requests until cancelled, and say when that begins. Raises OSError where the port is taken."""
     site = _Site(slack, app)
     server = web.Application(client_max_size=_MOST_BYTES)
     if slack.settings.signing_secret is not None:  # without it anybody could sign
@@ -50,6 +51,7 @@ async def listen(slack: Slack, app: AsyncApp) -> None:
     try:
         host, port = slack.kvasir.settings.web.host, slack.settings.events_port
         await web.TCPSite(runner, host, port).start()
+        say(True)
         logger.info("Slack's events arrive on %s:%s%s", host, port, PATH)
         await asyncio.Event().wait()
     finally:

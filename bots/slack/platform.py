@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bots.errors import Refused
 from bots.memory import Memory
-from bots.platform import Intake
+from bots.platform import Controls, Intake
+from bots.rendering import slack as rendering
 from bots.slack import blocks, events, files, hook, socket
 from bots.slack.incoming import Incoming
 from bots.slack.private import PrivateSurface, post_response
 from bots.slack.surface import ThreadSurface
 from bots.slack.workspaces import Workspaces
+from core.texts import spoken
 from core.types import JSON, ChatFile, Mention, Place, Said
 
 if TYPE_CHECKING:
@@ -38,12 +40,18 @@ class Slack:
         self.workspaces = Workspaces(self.settings, Memory(kvasir.db, kvasir.vault, self.name))
         self._intake: Intake | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._links: dict[str, bool] = {}
+        """The ways by which events come, and whether each is open."""
         self._streamless: set[str] = set()
         """Workspaces without streams."""
         self._plain: set[str] = set()
         """Workspaces that do not know all blocks."""
 
     # ------------------------------------------------------------ the port
+    @property
+    def connected(self) -> bool:
+        return bool(self._links) and all(self._links.values())
+
     async def run(self, intake: Intake) -> None:
         self._intake = intake
         async with self.workspaces.one_session():
@@ -56,6 +64,7 @@ class Slack:
                         await asyncio.Event().wait()
                     finally:
                         self._group = None
+                        self._links = {}
                         await incoming.rest()
             except* Refused as refused:
                 raise refused.exceptions[0] from None
@@ -67,9 +76,19 @@ class Slack:
         if self.settings.app_token is not None:
             token = self.settings.app_token.get_secret_value().strip()
             web = self.workspaces.client(token)
-            group.create_task(socket.listen(token, web, incoming.handler(app), proxy), name="slack-socket")
+            listening = socket.listen(token, web, incoming.handler(app), proxy, self._link("socket"))
+            group.create_task(listening, name="slack-socket")
         if self.settings.app_token is None or self.settings.client_id:
-            group.create_task(hook.listen(self, app), name="slack-hook")
+            group.create_task(hook.listen(self, app, self._link("hook")), name="slack-hook")
+
+    def _link(self, name: str) -> Callable[[bool], None]:
+        """A way that is not open yet, and what says that it is."""
+        self._links[name] = False
+
+        def say(is_open: bool) -> None:
+            self._links[name] = is_open
+
+        return say
 
     def surface(self, mention: Mention) -> ThreadSurface | PrivateSurface:
         return (PrivateSurface if mention.trigger == "command" else ThreadSurface)(self, mention)
@@ -92,6 +111,24 @@ class Slack:
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
         args = {"channel": place.channel, "thread_ts": place.thread or post, **blocks.call(text, people, post)}
         await self.call_in(place.workspace, "chat.postMessage", args)
+
+    async def post(self, place: Place, text: str) -> None:
+        team = place.workspace or (await self._only_team())
+        for part in rendering.render(text, language=spoken()).parts:
+
+            async def say(plain: bool, words: str = part.text) -> JSON:
+                args = {"channel": place.channel, "thread_ts": place.thread or None}
+                message = blocks.message(words, Controls(), plain=plain)
+                return await self.call_in(team, "chat.postMessage", {**args, **message})
+
+            await self.saying(team, say)
+
+    async def _only_team(self) -> str:
+        """Raises Refused where there are several workspaces, or none."""
+        teams = [workspace.installation.team for workspace in await self.workspaces.all()]
+        if len(teams) != 1:
+            raise Refused("team_not_specified")
+        return teams[0]
 
     # ------------------------------------------------------------ for surfaces, and for what comes
     async def call_in(self, team: str, method: str, args: Mapping[str, Any], *, reads: bool = False) -> JSON:

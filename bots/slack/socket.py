@@ -47,9 +47,15 @@ class _Client(SocketModeClient):
         return url
 
 
-async def listen(app_token: str, web: AsyncWebClient, handle: Handle, proxy: str | None) -> None:
-    """Be connected until cancelled. Raises Refused for a bad token, Unreachable without a connection for long."""
+async def listen(
+    app_token: str, web: AsyncWebClient, handle: Handle, proxy: str | None, say: Callable[[bool], None]
+) -> None:
+    """Be connected until cancelled, and say whenever that changes.
+
+    Raises Refused for a bad token, Unreachable without a connection for long.
+    """
     async with _connected(app_token, web, handle, proxy) as client:
+        say(True)
         loop = asyncio.get_running_loop()
         lost: float | None = None
         while True:
@@ -58,10 +64,12 @@ async def listen(app_token: str, web: AsyncWebClient, handle: Handle, proxy: str
                 raise client.refused
             if await client.is_connected():
                 if lost is not None:
+                    say(True)
                     logger.info("connected to Slack again")
                 lost = None
             elif lost is None:
                 lost = loop.time()
+                say(False)
                 logger.warning("the connection to Slack is gone; it is tried again")
             elif loop.time() - lost > _PATIENCE:
                 raise Unreachable("no connection to Slack")

@@ -124,6 +124,8 @@ class Client:
             raise ConfigError(tell("telegram_bad_proxy")) from error
         self.rich = settings.rich_messages
         """Rich messages are wanted, and were not refused."""
+        self.reached = False
+        """Whether the Bot API answered the last call."""
         self._users = 0
         self.seconds: float = _CALL_SECONDS
         """Time one call may take."""
@@ -187,8 +189,14 @@ class Client:
         return None if self.bot.token in str(error) else error
 
     async def _within(self, method: TelegramMethod[T], seconds: float) -> T:
-        async with asyncio.timeout(seconds):
-            return await self.bot(method, request_timeout=int(seconds) + 1)
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self.bot(method, request_timeout=int(seconds) + 1)
+        except _FAILURES as error:
+            self.reached = not isinstance(self._translated(error), Unreachable)
+            raise
+        self.reached = True
+        return answer
 
     async def read(self, path: str, most: int) -> bytes:
         """A file that `getFile` named. Raises TooLarge beyond `most` bytes, or Unreachable."""

@@ -63,15 +63,21 @@ class Telegram:
         self._lost = Lost(self._client, Inbox(kvasir.db), self._me.id)
         self._threads: OrderedDict[tuple[int, int], str] = OrderedDict()
         """Of messages seen lately, by chat and number: a reply to one belongs to the same conversation."""
+        self._listening = False
         self._seen: OrderedDict[int, None] = OrderedDict()
         """Updates that were dealt with."""
 
     # ------------------------------------------------------------ the port
+    @property
+    def connected(self) -> bool:
+        return self._listening and self._client.reached
+
     async def run(self, intake: Intake) -> None:
         refused: Refused | None = None
         async with self._client.connected(), asyncio.TaskGroup() as errands:
             try:
                 await self._introduce()
+                self._listening = True
                 take = partial(self._take, intake, errands)
                 if self._settings.telegram.webhook:
                     await listen(self._client, self._settings, self._memory, take)
@@ -80,6 +86,8 @@ class Telegram:
                     await poll(self._client, events.UPDATES, take)
             except Refused as error:  # out of the group as it is, not as a group of errors
                 refused = error
+            finally:
+                self._listening = False
         if refused is not None:
             raise refused
 
@@ -108,6 +116,9 @@ class Telegram:
 
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
         await self._voice.call(place, post, text, people)
+
+    async def post(self, place: Place, text: str) -> None:
+        await self._voice.post(place, text)
 
     # ------------------------------------------------------------ at the start
     async def _introduce(self) -> None:

@@ -54,6 +54,26 @@ class Voice:
                 )
             )
 
+    async def post(self, place: Place, markdown: str) -> None:
+        """A text of ours that answers nothing."""
+        chat: int | str = place.channel
+        if not place.channel.startswith("@"):  # else a public name
+            try:
+                chat = int(place.channel)
+            except ValueError as error:
+                raise Refused("no such chat") from error
+        topic = int(place.thread) if place.thread.isdecimal() else None
+        for part in telegram.render(markdown, language=spoken()).parts:
+            await self._send(
+                SendMessage(
+                    chat_id=chat,
+                    text=part.text,
+                    entities=entities_of(part),
+                    message_thread_id=topic,
+                    link_preview_options=NO_PREVIEW,
+                )
+            )
+
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
         """`text` below one of our answers, which these people are notified of; they can say that it is solved."""
         if place.channel == GUESTS:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from core import registry
 from core.access import Action, may
 from core.app import EmbedderState, Kvasir
 from core.channels import Channels
+from core.connections import Connections
 from core.db.session import Database
 from core.feedback import Feedback
+from core.outbox import Outbox
+from core.settings import Settings
 from core.types import Person
+from core.vault import Vault
 from tests.databases import put_sqlite
 from tests.fakes.house import House, furnished
 
@@ -53,6 +59,22 @@ class Front:
     kvasir: Kvasir
     house: House
     knowledge: FakeKnowledge
+
+
+def connected(
+    kvasir: Kvasir, settings: Settings, platforms: Sequence[str] = ("slack", "discord", "telegram")
+) -> Kvasir:
+    """The Kvasir of a test as the service `bots` needs it, with these platforms to be had."""
+    vault, check = Vault(settings.data_dir), partial(registry.load, "kvasir.checks")
+    parts = {
+        **vars(kvasir),
+        "settings": settings,
+        "vault": vault,
+        "connections": Connections(kvasir.db, vault, settings, lambda: platforms, check),
+        "outbox": Outbox(kvasir.db),
+        "with_settings": lambda other: SimpleNamespace(**{**parts, "settings": other}),
+    }
+    return cast(Kvasir, SimpleNamespace(**parts))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from bots.digest import Digests
 from bots.errors import Limited, Refused, Unreachable
 from bots.handler import ChatHandler
 from bots.inbox import Inbox, Item, LeaseLost
@@ -520,23 +519,3 @@ async def test_only_some_people_may_be_answered(desk: Desk) -> None:
     assert "only some people" in await desk.intake.take(mention())
     await desk.ask(mention("m2", person=BOB), mention("m3", person=replace(ANN, groups=("support",))))
     assert [desk.messenger.answers(name) for name in ("m1", "m2", "m3")] == [[], [ANSWER], [ANSWER]]
-
-
-# ---------------------------------------------------------------- digests
-async def test_a_digest_tells_what_was_asked_once(desk: Desk) -> None:
-    digests = Digests(desk.front.kvasir, [desk.messenger])
-    here = replace(PLACE, thread="")
-    await desk.front.kvasir.channels.change(here, "test", digest="weekly", language="en")
-    assert await digests.post("weekly") == 0  # nothing was asked
-    await desk.ask(mention())
-    await desk.intake.take(Thumb("", BOB, 1, place=PLACE, post=next(iter(desk.messenger.messages))))
-    desk.front.house.search.found = replace(desk.front.house.search.found, evidence=0.0)
-    await desk.ask(mention("m2", "Who feeds the [cat](https://evil.example)?"))
-    posted = await asyncio.gather(*(Digests(desk.front.kvasir, [desk.messenger]).post("weekly") for _ in range(3)))
-    assert sum(posted) == 1
-    assert await digests.post("daily") == 0
-    ((text, people),) = desk.messenger.called
-    assert "2 questions · 1 answered · 👍 1 · 👎 0" in text
-    assert "Who feeds the cat" in text
-    assert "`https://evil.example`" in text  # as code, which leads nowhere
-    assert people == ()

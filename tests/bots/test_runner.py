@@ -1,4 +1,4 @@
-"""The service that runs the chat platforms: what it opens, and what becomes of one that fails."""
+"""The service that runs the chat platforms: what it opens, what becomes of one that fails, and what is changed live."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import asyncio
 import logging
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
-from bots import runner
-from bots.errors import Refused
+from bots import runner, running
+from bots.errors import Limited, Refused, Unreachable
 from bots.handler import ChatHandler
 from bots.platform import Intake
+from core import outbox as outbox_module
 from core import registry
-from tests.bots.conftest import Front
+from core.app import Kvasir
+from core.connections import Connection
+from core.db.tables import ConnectionRow, OutboxRow, now
+from core.outbox import Posting
+from core.types import Place
+from tests.bots.conftest import Front, connected
 from tests.fakes.messenger import FakeMessenger
 
 pytestmark = pytest.mark.anyio
@@ -23,19 +33,36 @@ pytestmark = pytest.mark.anyio
 LIBRARIES = ("slack_bolt", "slack_sdk", "discord", "aiogram", "aiohttp")
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "_REPORT_SECONDS", 0.02)
+    monkeypatch.setattr(running, "_FIRST_WAIT", 0.01)
+
+
 def test_client_libraries_are_imported_only_where_their_platform_is_on(tmp_path: Path) -> None:
     program = f"""
-import asyncio, sys, types
+import asyncio, sys
+from bots.handler import ChatHandler
 from bots.runner import serve
+from core.app import Kvasir
 from core.settings import load
-kvasir = types.SimpleNamespace(settings=load(data_dir=sys.argv[1]))
-asyncio.run(serve(kvasir, None))
-print([name for name in {LIBRARIES} if name in sys.modules])
+
+async def main():
+    async with Kvasir.open(load(data_dir=sys.argv[1], embedder={{"kind": "none"}})) as kvasir:
+        try:
+            async with asyncio.timeout(0.3):
+                await serve(kvasir, ChatHandler(kvasir))
+        except TimeoutError:
+            print("it waits")
+
+asyncio.run(main())
+print([name for name in (*{LIBRARIES}, "cryptography.fernet") if name in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert (done.stdout.split("\n"), done.stderr) == (["it waits", "[]", ""], "")
 
 
 class Failing(FakeMessenger):
@@ -43,14 +70,49 @@ class Failing(FakeMessenger):
 
     def __init__(self, name: str, *faults: Exception) -> None:
         super().__init__(name=name)
-        self.todo, self.runs, self.stands = list(faults), 0, asyncio.Event()
+        self.todo, self.runs, self.stands, self.ended = list(faults), 0, asyncio.Event(), 0
 
     async def run(self, intake: Intake) -> None:
         self.runs += 1
         if self.todo:
             raise self.todo.pop(0)
         self.stands.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stands.clear()
+            self.ended += 1
+
+
+Opened = dict[str, FakeMessenger | Exception | None]
+
+
+@asynccontextmanager
+async def serving(front: Front, monkeypatch: pytest.MonkeyPatch, opened: Opened) -> AsyncIterator[Kvasir]:
+    """The service with platforms of these names; what stands for each is opened where its connection is on."""
+
+    def open_platform(name: str, _kvasir: Kvasir) -> FakeMessenger | None:
+        found = opened[name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(registry, "load", lambda _, name: lambda kvasir: open_platform(name, kvasir))
+    kvasir = connected(front.kvasir, front.house.settings, list(opened))
+    service = asyncio.create_task(runner.serve(kvasir, ChatHandler(kvasir)))
+    try:
+        yield kvasir
+    finally:
+        service.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await service
+
+
+async def until(kvasir: Kvasir, name: str, right: Callable[[Connection], object]) -> Connection:
+    async with asyncio.timeout(10):
+        while not right(found := await kvasir.connections.get(name)):
+            await asyncio.sleep(0.01)
+    return found
 
 
 async def test_one_that_fails_is_started_again_alone_and_one_that_is_refused_is_not(
@@ -58,23 +120,123 @@ async def test_one_that_fails_is_started_again_alone_and_one_that_is_refused_is_
 ) -> None:
     """Fault 88."""
     caplog.set_level(logging.INFO)
-    shaky = Failing("shaky", ConnectionError("reset"), OSError("no route"))
+    shaky = Failing("shaky", ConnectionError("reset of https://example.org/bot123:SECRET"), OSError("no route"))
     revoked, well = Failing("revoked", Refused("token_revoked")), Failing("well")
-    opened = {"shaky": shaky, "revoked": revoked, "well": well, "off": None}
-    monkeypatch.setattr(runner, "_FIRST_WAIT", 0.01)
-    monkeypatch.setattr(registry, "names", lambda _: list(opened))
-    monkeypatch.setattr(registry, "load", lambda _, name: lambda _: opened[name])
-    service = asyncio.create_task(runner.serve(front.kvasir, ChatHandler(front.kvasir)))
-    async with asyncio.timeout(10):
+    opened: Opened = {"shaky": shaky, "revoked": revoked, "well": well, "off": None, "broken": RuntimeError("bad")}
+    async with serving(front, monkeypatch, opened) as kvasir, asyncio.timeout(10):
         await shaky.stands.wait()
         await well.stands.wait()
-    service.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await service
+        refused = await until(kvasir, "revoked", lambda it: it.state == "refused")
+        assert [one.error for one in refused.reports] == ["token_revoked"]
+        lively = await until(kvasir, "shaky", lambda it: it.state == "connected")
+        assert [one.error for one in lively.reports] == ["OSError"]  # and nothing that its text may hold
+        assert (await until(kvasir, "broken", lambda it: it.state == "refused")).reports[0].error == "RuntimeError"
     assert (shaky.runs, revoked.runs, well.runs) == (3, 1, 1)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len([line for line in errors if "revoked will not have us" in line]) == 1
     assert len([line for line in errors if "shaky stopped" in line]) == 2
+
+
+async def test_a_connection_that_is_changed_is_taken_up_alone(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Failing("one"), Failing("other")
+    async with serving(front, monkeypatch, {"one": one, "other": other}) as kvasir, asyncio.timeout(10):
+        await one.stands.wait()
+        await other.stands.wait()
+        await kvasir.connections.change("one", "user:1", {}, enabled=False)
+        off = await until(kvasir, "one", lambda it: [report.state for report in it.reports] == ["stopped"])
+        assert (off.state, off.enabled, one.stands.is_set()) == ("off", False, False)
+        await kvasir.connections.change("one", "user:1", {}, enabled=True)
+        await one.stands.wait()
+        await kvasir.connections.restart("one", "user:1")
+        while one.runs < 3:
+            await asyncio.sleep(0.01)
+        await one.stands.wait()
+        assert (one.runs, one.ended, other.runs, other.ended) == (3, 2, 1, 0)
+        await until(kvasir, "one", lambda it: it.state == "connected")
+    assert [report.state for report in (await kvasir.connections.get("one")).reports] == ["stopped"]  # the last word
+
+
+async def test_a_dead_process_is_known_by_its_silence(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    kvasir = connected(front.kvasir, front.house.settings, ["one"])
+    long_ago = now() - timedelta(minutes=3)
+    said = {"state": "connected", "since": long_ago.isoformat(), "at": long_ago.isoformat(), "error": ""}
+    async with kvasir.db.session() as session:
+        session.add(ConnectionRow(platform="one", status={"old:1": said}))
+    assert (await kvasir.connections.get("one")).state == "silent"
+    async with serving(front, monkeypatch, {"one": Failing("one")}) as kvasir:
+        living = await until(kvasir, "one", lambda it: it.state == "connected")
+        assert "old:1" not in [report.process for report in living.reports]
+
+
+# ---------------------------------------------------------------- the outbox
+HERE = Place("fake", "W", "C")
+
+
+async def posted(kvasir: Kvasir, posting_id: str) -> Posting:
+    async with asyncio.timeout(10):
+        while (found := await kvasir.outbox.get(posting_id)).state in ("waiting", "sending"):
+            await asyncio.sleep(0.01)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "says", "times"),
+    [
+        (None, "sent", "", 1),
+        (Limited(0.01), "sent", "", 1),
+        (Refused("not_in_channel"), "failed", "did not take the message: not_in_channel", 0),
+        (Unreachable("timeout"), "failed", "did not say whether", 0),
+        (RuntimeError("a bug"), "failed", "did not say whether", 0),
+    ],
+)
+async def test_a_message_is_posted_or_says_why_not(
+    front: Front, monkeypatch: pytest.MonkeyPatch, fault: Exception | None, state: str, says: str, times: int
+) -> None:
+    platform = FakeMessenger(faults=[fault] if fault else [])
+    async with serving(front, monkeypatch, {"fake": platform}) as kvasir:
+        found = await posted(kvasir, await kvasir.outbox.add(HERE, "Hello!", "test"))
+    assert found.state == state
+    assert says in found.error
+    assert platform.posted == [(HERE, "Hello!")] * times
+
+
+async def test_two_processes_post_once_and_one_that_is_not_connected_leaves_it(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, away = FakeMessenger(), FakeMessenger(connected=False)
+    async with serving(front, monkeypatch, {"fake": away}) as kvasir:
+        ids = [await kvasir.outbox.add(HERE, f"Message {number}", "test") for number in range(5)]
+        await asyncio.sleep(0.1)
+        assert {(await kvasir.outbox.get(one)).state for one in ids} == {"waiting"}
+        async with serving(front, monkeypatch, {"fake": platform}), serving(front, monkeypatch, {"fake": platform}):
+            assert {(await posted(kvasir, one)).state for one in ids} == {"sent"}
+    assert sorted(text for _, text in platform.posted) == [f"Message {number}" for number in range(5)]
+    assert away.posted == []
+
+
+async def test_what_a_killed_sender_left_is_not_posted_twice(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    kvasir = connected(front.kvasir, front.house.settings, ["fake"])
+    left = await kvasir.outbox.add(HERE, "Half sent", "test")
+    claimed = await kvasir.outbox.claim("fake")
+    assert claimed is not None
+    async with kvasir.db.session() as session:
+        await session.execute(update(OutboxRow).values(lease_until=now() - timedelta(seconds=1)))
+    platform = FakeMessenger()
+    async with serving(front, monkeypatch, {"fake": platform}) as kvasir:
+        after = await posted(kvasir, await kvasir.outbox.add(HERE, "Next", "test"))
+        found = await kvasir.outbox.get(left)
+    assert (found.state, after.state, [text for _, text in platform.posted]) == ("failed", "sent", ["Next"])
+    assert "look in the channel" in found.error
+    await kvasir.outbox.sent(claimed)  # its lease is another's: nothing is written over
+    assert (await kvasir.outbox.get(left)).state == "failed"
+
+
+async def test_a_test_message_that_nobody_fetched_is_given_up(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    kvasir = connected(front.kvasir, front.house.settings, ["fake"])
+    monkeypatch.setattr(outbox_module, "_TEST_WAITS", timedelta(0))
+    found = await kvasir.outbox.get(await kvasir.outbox.add(HERE, "Hello?", "test"))
+    assert (found.state, await kvasir.outbox.claim("fake"), await kvasir.outbox.waiting()) == ("failed", None, set())
+    assert "No process runs fake" in found.error
 
 
 async def test_two_processes_on_one_folder_leave_each_others_questions_alone(tmp_path: Path) -> None:

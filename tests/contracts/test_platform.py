@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from types import SimpleNamespace
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 import pytest
@@ -22,9 +21,8 @@ from sqlalchemy import delete
 from bots import runner
 from bots.errors import Refused
 from bots.handler import ChatHandler
-from core.app import Kvasir
 from core.db.tables import PostRow
-from tests.bots.conftest import Front
+from tests.bots.conftest import Front, connected
 from tests.contracts.platform_worlds import (
     AnswerWorld,
     ChatWorld,
@@ -548,8 +546,7 @@ async def serving(front: Front, worlds: list[ChatWorld]) -> AsyncIterator[None]:
     """The service `bots` with all these platforms on; it is stopped at the end."""
     settings = front.house.settings
     sections = {world.name: getattr(world.kvasir().settings, world.name) for world in worlds}
-    values = {**vars(worlds[0].kvasir()), "settings": settings.model_copy(update=sections)}
-    kvasir = cast(Kvasir, SimpleNamespace(**values))
+    kvasir = connected(worlds[0].kvasir(), settings.model_copy(update=sections))
     service = asyncio.create_task(runner.serve(kvasir, ChatHandler(kvasir)))
     try:
         yield

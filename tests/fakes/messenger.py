@@ -49,6 +49,9 @@ class FakeMessenger:
     files: dict[str, bytes] = field(default_factory=dict)
     called: list[tuple[str, Sequence[str]]] = field(default_factory=list)
 
+    posted: list[tuple[Place, str]] = field(default_factory=list)
+    connected: bool = True
+
     async def run(self, intake: Intake) -> None:
         await asyncio.Event().wait()
 
@@ -66,6 +69,10 @@ class FakeMessenger:
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
         await self.meet("call")
         self.called.append((text, people))
+
+    async def post(self, place: Place, text: str) -> None:
+        await self.meet("post")
+        self.posted.append((place, text))
 
     def answers(self, message_id: str) -> list[str]:
         """What people see as the answer to a message, top down."""
