@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +12,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from admin.api import answers, conversations, documents, health, jobs, kbs, me, schedules
+from admin.api import (
+    answers,
+    audit,
+    conversations,
+    documents,
+    health,
+    jobs,
+    kbs,
+    me,
+    oidc,
+    own,
+    people,
+    persons,
+    records,
+    schedules,
+    statistics,
+)
 from admin.api.v1 import completions, embeddings, models
 from admin.audited import audited
 from admin.auth import Gate
@@ -28,6 +44,23 @@ from core.texts import tell
 
 API = "/api/v1"
 OPENAI = "/v1"
+ROUTERS: Final = (
+    me.router,
+    kbs.router,
+    documents.router,
+    jobs.router,
+    conversations.router,
+    answers.router,
+    schedules.router,
+    audit.router,
+    own.router,
+    people.router,
+    people.open_router,
+    statistics.router,
+    records.router,
+    persons.router,
+)
+"""Everything below `API`."""
 
 
 def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
@@ -47,8 +80,9 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.state.conversations = Rate(kvasir.settings.web.questions_per_minute)
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
-    for noun in (me, kbs, documents, jobs, conversations, answers, schedules):
-        app.include_router(noun.router, prefix=API, dependencies=[Depends(audited, scope="function")])
+    for router in ROUTERS:
+        app.include_router(router, prefix=API, dependencies=[Depends(audited, scope="function")])
+    app.include_router(oidc.router)
     for part in (models, completions, embeddings):
         app.include_router(part.router, prefix=OPENAI)
     add_pages(app)

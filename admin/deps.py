@@ -63,6 +63,12 @@ class Caller:
         """As `kbs`, in a fraction of the time; for queries over what belongs to them."""
         return [kb.name for kb in await self.kvasir.knowledge.names() if self.may(action, kb)]
 
+    async def seen_kbs(self, action: Action) -> tuple[str, ...] | None:
+        """Knowledge bases with whose answers they may do it, by name; None: with all, also of those that are gone."""
+        if self.kvasir.accounts.may(self.identity, action, private=True):
+            return None
+        return tuple(await self.kb_names(action))
+
     async def kb(self, name: str, action: Action) -> KnowledgeBase:
         """Raises NotFound where the caller may neither read nor ask it, NotAllowed where they may not do `action`."""
         unknown = NotFound(tell("no_such_kb", name=name))

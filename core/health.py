@@ -129,7 +129,7 @@ async def _queue(kvasir: Kvasir) -> Sequence[Part]:
     says = [tell("part_queue_busy", running=running, queued=queued) if running or queued else tell("part_queue_idle")]
     if broken:
         state, says = "warn", [*says, tell("part_queue_failed", failed=broken)]
-    if queued and not running and now() - oldest > _STUCK_AFTER:
+    if oldest is not None and not running and now() - oldest > _STUCK_AFTER:
         state, says = "bad", [tell("part_queue_stuck", queued=queued)]
     return [Part("queue", tell("part_queue"), state, " ".join(says))]
 

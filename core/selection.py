@@ -37,6 +37,10 @@ class Selection:
         assert self.until is not None  # noqa: S101 - as above
         return self.until - self.since
 
+    def within(self, since: datetime, until: datetime) -> Selection:
+        """The same in another time."""
+        return replace(self, since=since, until=until)
+
     def with_before(self) -> Selection:
         """As long again before it, too."""
         assert self.since is not None  # noqa: S101 - as above
