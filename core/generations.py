@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import String, cast, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, now
+from core.db.tables import DocumentRow, EvaluationRunRow, EvaluationSetRow, GenerationRow, KnowledgeBaseRow, now
 from core.errors import Conflict, NotFound
 from core.indexes import Indexes
 from core.knowledge import generation_of, kb_row
@@ -42,6 +43,17 @@ class Figures:
     chunks: int
     words: int
     """Search words, of all chunks together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an evaluation set said of an index."""
+
+    set_id: str
+    name: str
+    figures: Mapping[str, float]
+    """Those of `kvasir eval`."""
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,8 @@ class Index:
     switched_at: datetime | None
     kept_until: datetime | None
     """Of a former one."""
+    measured: Sequence[Measured] = ()
+    """The last figures of each evaluation set."""
 
 
 class Generations:
@@ -92,11 +106,21 @@ class Generations:
                     select(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.state.in_(_LISTED))
                 )
             )
+            measured = await _measured(session, base.id, [row.id for row in rows])
         rows.sort(key=lambda row: row.created_at, reverse=True)
         rows.sort(key=lambda row: _LISTED.index(row.state))
-        return [await self._index(kb, row) for row in rows]
+        return [await self._index(kb, row, measured.get(row.id, ())) for row in rows]
 
-    async def _index(self, kb: str, row: GenerationRow) -> Index:
+    async def states(self) -> Mapping[str, frozenset[str]]:
+        """Which states the indexes of each knowledge base have, by its id."""
+        found: dict[str, set[str]] = {}
+        async with self._db.read() as session:
+            query = select(GenerationRow.kb_id, GenerationRow.state).where(GenerationRow.state.in_(_LISTED)).distinct()
+            for kb_id, state in await session.execute(query):
+                found.setdefault(kb_id, set()).add(state)
+        return {kb_id: frozenset(states) for kb_id, states in found.items()}
+
+    async def _index(self, kb: str, row: GenerationRow, measured: Sequence[Measured]) -> Index:
         held = await self._store.documents(generation_of(row))
         figures = dict(row.figures)
         return Index(
@@ -117,6 +141,7 @@ class Generations:
             created_at=row.created_at,
             switched_at=row.switched_at,
             kept_until=row.switched_at + KEPT if row.state == "former" and row.switched_at else None,
+            measured=measured,
         )
 
     async def find(self, kb: str, generation_id: str) -> Generation:
@@ -264,6 +289,38 @@ class Generations:
             if row is None or row.kb_id != base.id or row.state not in _LISTED:
                 raise NotFound(tell("no_such_index"))
             return row
+
+
+async def _measured(session: AsyncSession, kb_id: str, ids: Sequence[str]) -> Mapping[str, Sequence[Measured]]:
+    """The newest complete run of each evaluation set with each of these indexes."""
+    newest = (
+        select(
+            EvaluationRunRow.set_id, EvaluationRunRow.generation_id, func.max(EvaluationRunRow.created_at).label("at")
+        )
+        .join(EvaluationSetRow, EvaluationSetRow.id == EvaluationRunRow.set_id)
+        .where(
+            EvaluationSetRow.kb_id == kb_id,
+            EvaluationRunRow.generation_id.in_(ids),
+            cast(EvaluationRunRow.results, String) != "{}",
+        )
+        .group_by(EvaluationRunRow.set_id, EvaluationRunRow.generation_id)
+        .subquery()
+    )
+    rows = await session.execute(
+        select(EvaluationRunRow, EvaluationSetRow.name)
+        .join(
+            newest,
+            (newest.c.set_id == EvaluationRunRow.set_id)
+            & (newest.c.generation_id == EvaluationRunRow.generation_id)
+            & (newest.c.at == EvaluationRunRow.created_at),
+        )
+        .join(EvaluationSetRow, EvaluationSetRow.id == EvaluationRunRow.set_id)
+        .order_by(EvaluationSetRow.name)
+    )
+    found: dict[str, list[Measured]] = {}
+    for run, name in rows:
+        found.setdefault(run.generation_id, []).append(Measured(run.set_id, name, dict(run.results), run.created_at))
+    return found
 
 
 def _figures(found: Mapping[str, int] | None) -> Figures | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, case, delete, func, select
+from sqlalchemy import ColumnElement, case, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,7 +18,14 @@ from core.blobs import Blobs, Original
 from core.db.curated import documents_changed
 from core.db.direct import Statement
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow
+from core.db.tables import (
+    DocumentRow,
+    EvaluationSetRow,
+    GenerationRow,
+    KnowledgeBaseRow,
+    ScheduleRow,
+    SourceRow,
+)
 from core.errors import Conflict, NotFound, UserError
 from core.kb_settings import FIELDS, PARTS, check_sizes, checked
 from core.ports import VectorStore
@@ -236,6 +243,10 @@ class Knowledge:
             if key is not None
         ]
 
+    async def part_names(self, kind: str) -> Sequence[str]:
+        """What can be named as `engine`, `embedder` or `reranker` of a knowledge base."""
+        return await self._parts(kind) if self._parts is not None else ()
+
     # ------------------------------------------------------------ documents
     async def documents(
         self, kb: str, *, status: str | None = None, text: str | None = None, limit: int = 100, offset: int = 0
@@ -355,6 +366,8 @@ async def delete_rows(session: AsyncSession, row: KnowledgeBaseRow) -> Sequence[
         generation_of(item)
         for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == row.id))
     ]
+    targets = [select(table.id).where(table.kb_id == row.id) for table in (SourceRow, EvaluationSetRow)]
+    await session.execute(delete(ScheduleRow).where(or_(*(ScheduleRow.target.in_(ids) for ids in targets))))
     await session.execute(delete(DocumentRow).where(DocumentRow.kb_id == row.id))
     await session.execute(delete(GenerationRow).where(GenerationRow.kb_id == row.id))
     await session.delete(row)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from core.errors import KvasirError
 from core.jobs import Job, Jobs
 from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
 
+logger = logging.getLogger(__name__)
+
+_MOST_SETS: Final = 10
 _TOLD_SECONDS: Final = 1.0
 KINDS: Final = ("reindex", "switch")
 
@@ -29,11 +34,25 @@ async def run(kvasir: Kvasir, job: Job) -> str:
             give_up = bool(job.payload.get("give_up", False))
             await kvasir.generations.switch(kb, str(job.payload["generation"]), give_up=give_up, on_documents=follow)
         elif job.payload.get("beside"):
-            await kvasir.generations.build(kb, follow)
+            await _measure(kvasir, kb, await kvasir.generations.build(kb, follow))
             return tell("index_waits", kb=kb)
         else:
             await kvasir.indexes.reindex(kb, follow)
     return tell("index_switched", kb=kb)
+
+
+async def _measure(kvasir: Kvasir, kb: str, generation_id: str) -> None:
+    """Ask what is in the evaluation sets of both indexes, so that they can be compared; where that can be done."""
+    live = await kvasir.knowledge.live([kb])
+    generations = [*(one.generation for one in live), await kvasir.generations.find(kb, generation_id)]
+    sets, _ = await kvasir.evaluations.sets(kb, limit=_MOST_SETS)
+    for one in sets:
+        for generation in generations if one.questions else ():
+            try:
+                await kvasir.evaluations.measure(kb, one.id, generation=generation)
+            except KvasirError as error:
+                logger.warning("%s: the set «%s» could not be measured: %s", kb, one.name, error)
+                return
 
 
 async def current(jobs: Jobs, kb: str) -> Job | None:
