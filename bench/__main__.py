@@ -7,7 +7,19 @@ import os
 import sys
 import time
 
-NAMES = ("framework", "ingestion", "search", "start", "lag", "question", "chat", "memory", "kill", "kill_chat")
+NAMES = (
+    "framework",
+    "ingestion",
+    "search",
+    "start",
+    "lag",
+    "question",
+    "chat",
+    "memory",
+    "kill",
+    "kill_chat",
+    "curated",
+)
 
 
 def main() -> None:

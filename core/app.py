@@ -5,164 +5,68 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import core.db.migrate
-from core import registry, reindex, scheduled
+from core import modellog, registry, reindex, scheduled
 from core.accounts import Accounts
 from core.answer import Answers
 from core.audit import Audit
 from core.blobs import Blobs
+from core.bulk import Bulk
 from core.channels import Channels
+from core.chunks import Chunks
 from core.completion import Completions
 from core.connections import Connections
 from core.conversation import Conversations
 from core.curated import Curated
 from core.curated_match import CuratedMatch
 from core.db.session import Database
-from core.embedders.cache import CachedEmbedder
-from core.errors import ConfigError, EmbedderUnavailable, KvasirError
+from core.documents import Documents
+from core.embedding import Embedders, EmbedderSlot, EmbedderState
+from core.errors import ConfigError, KvasirError
 from core.evaluations import Evaluations
 from core.feedback import Feedback
 from core.generations import Generations
 from core.grants import Grants
 from core.indexes import Indexes
 from core.ingest import Ingest
-from core.jobs import Job, Jobs
+from core.jobs import Job, Jobs, run_job
 from core.knowledge import Knowledge
 from core.leases import Leases
 from core.loaders import media_type
-from core.outbox import Outbox
+from core.models import Models
 from core.oidc import Oidc
+from core.opening import Adapters, Opener, open_added_embedder, open_embedder
+from core.outbox import Outbox
 from core.parse.pool import ParserPool
 from core.people import People
 from core.persons import Persons
-from core.ports import Embedder, Engine, Reranker, VectorStore
+from core.ports import Embedder, VectorStore
 from core.records import Records
 from core.retrieve import Retriever
+from core.running import Engines, Rerankers
 from core.scheduler import Scheduler
 from core.schedules import Schedules
+from core.sections import KINDS
 from core.settings import Settings
+from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.statistics import Statistics
 from core.temporary import TemporaryBases
 from core.texts import system_language, tell
 from core.vault import Vault
+from core.versions import Versions
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE_SECONDS = 15.0
+
 Progress = Callable[[str, float], None]
 WhenEmbedder = Literal["wait", "background", "if_ready"]
-
-
-@dataclass(slots=True)
-class EmbedderState:
-    """How far the embedder is; `reason` says in one sentence why it is not there."""
-
-    ready: bool = False
-    stage: str = ""
-    progress: float = 0.0
-    reason: str = ""
-
-
-class EmbedderSlot:
-    """Holds the embedder from when it is there; it may come later, while everything else works already."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.state = EmbedderState()
-        self.embedder: Embedder | None = None
-
-    def current(self) -> Embedder | None:
-        return self.embedder
-
-    def named(self, name: str | None) -> Embedder | None:
-        return None if name == "" else self.embedder
-
-    async def ready(self, name: str | None) -> Embedder | None:
-        return self.named(name)
-
-    def maker(self, fingerprint: str) -> Embedder | None:
-        one = self.embedder
-        return one if one is not None and one.info.fingerprint == fingerprint else None
-
-    async def open(self, progress: Progress | None = None, *, fetch: bool = True) -> None:
-        """Load it, fetching and building it first where need be; a failure is kept in `state`."""
-        wanted = self._settings.embedder
-        if wanted.kind == "none":
-            self.state.reason = tell("embedder_off")
-            return
-
-        def follow(stage: str, done: float) -> None:
-            self.state.stage, self.state.progress = stage, done
-            if progress:
-                progress(stage, done)
-
-        settings = self._settings.model_copy(
-            update={"embedder": wanted.model_copy(update={"fetch": wanted.fetch and fetch})}
-        )
-        open_embedder = registry.load("kvasir.embedders", wanted.kind)
-        try:
-            embedder: Embedder = await open_embedder(settings, follow)
-        except EmbedderUnavailable as error:
-            self.state.reason = str(error) if fetch else tell("embedder_not_fetched")
-            if fetch:
-                logger.warning("no embedder: %s", error)
-            return
-        self.use(CachedEmbedder(embedder, settings.data_dir / "embeddings.db") if wanted.cache else embedder)
-
-    def use(self, embedder: Embedder) -> None:
-        self.embedder, self.state.ready, self.state.reason = embedder, True, ""
-
-    async def close(self) -> None:
-        if self.embedder is not None:
-            await self.embedder.close()
-
-
-class Engines:
-    """The engines by name, opened when first asked for."""
-
-    def __init__(self, settings: Settings, slot: EmbedderSlot) -> None:
-        self._settings = settings
-        self._slot = slot
-        self._open: dict[str, Engine] = {}
-        self._lock = asyncio.Lock()
-
-    async def get(self, name: str) -> Engine:
-        async with self._lock:
-            if name not in self._open:
-                open_engine = registry.load("kvasir.engines", name)
-                self._open[name] = await open_engine(self._settings, embedder=self._slot.current)
-            return self._open[name]
-
-    async def close(self) -> None:
-        for engine in self._open.values():
-            await engine.close()
-
-
-class Rerankers:
-    """The rerankers by name, opened when first asked for."""
-
-    def __init__(self, settings: Settings, slot: EmbedderSlot) -> None:
-        self._settings = settings
-        self._slot = slot
-        self._open: dict[str, Reranker] = {}
-        self._lock = asyncio.Lock()
-
-    async def get(self, name: str) -> Reranker:
-        """Raises ConfigError where there is none of that name."""
-        async with self._lock:
-            if name not in self._open:
-                open_reranker = registry.load("kvasir.rerankers", name)
-                self._open[name] = await open_reranker(self._settings, embedder=self._slot.current)
-            return self._open[name]
-
-    async def close(self) -> None:
-        for reranker in self._open.values():
-            await reranker.close()
 
 
 @dataclass(frozen=True)
@@ -178,6 +82,10 @@ class Kvasir:
     indexes: Indexes
     generations: Generations
     ingest: Ingest
+    documents: Documents
+    bulk: Bulk
+    versions: Versions
+    chunks: Chunks
     retriever: Retriever
     answers: Answers
     completions: Completions
@@ -200,8 +108,11 @@ class Kvasir:
     leases: Leases
     schedules: Schedules
     scheduler: Scheduler
+    adapters: Adapters
+    models: Models
     engines: Engines
-    embedder: EmbedderSlot
+    rerankers: Rerankers
+    embedder: Embedders
 
     @classmethod
     @asynccontextmanager
@@ -223,7 +134,8 @@ class Kvasir:
             await core.db.migrate.upgrade(db)
             store: VectorStore = await registry.load("kvasir.stores", settings.store.kind)(settings)
             stack.push_async_callback(store.close)
-            slot = EmbedderSlot(settings)
+            stack.enter_context(modellog.listening())
+            slot = EmbedderSlot(settings, open_embedder)
             kvasir = await _build(stack, settings, db, store, slot)
             if isinstance(embedder, str):
                 stack.push_async_callback(slot.close)
@@ -231,6 +143,10 @@ class Kvasir:
             else:
                 slot.use(embedder)
             yield kvasir
+
+    def with_settings(self, settings: Settings) -> Kvasir:
+        """The same parts under other settings, for what reads those of a platform."""
+        return replace(self, settings=settings)
 
     @property
     def embedder_state(self) -> EmbedderState:
@@ -258,6 +174,12 @@ class Kvasir:
                 raise ConfigError(f"This version knows no job of kind «{job.kind}».")
         return None
 
+    async def at_once(self, job: Job) -> None:
+        """Do a job that this process has claimed; one that takes long is left to the queue."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_AT_ONCE_SECONDS):
+                await run_job(self.jobs, job, self.run_job)
+
     async def retry_job(self, job_id: str) -> None:
         """Queue a failed or cancelled job once more, with the documents it left unfinished."""
         await self.jobs.retry(job_id)
@@ -282,28 +204,33 @@ async def _build(
     blobs = Blobs(settings.data_dir / "blobs")
     stack.callback(blobs.close)
     jobs = Jobs(db)
-    knowledge = Knowledge(db, store, blobs, settings.splitter, _part_names)
+    adapters = Adapters()
+    vault = Vault(settings.data_dir, settings.secret_key)
+    models = Models(db, vault, settings, adapters.names)
+    await models.refresh()
+    embedders = Embedders(settings, models, slot, open_added_embedder)
+    stack.push_async_callback(embedders.close)
+    knowledge = Knowledge(db, store, blobs, settings.splitter, partial(_part_names, models))
     words = system_language() if settings.language == "auto" else settings.language
     parser = ParserPool(settings.ingest, words)
     stack.push_async_callback(parser.close)
-    engines = Engines(settings, slot)
+    opener = Opener(embedders.current)
+    engines = Engines(models, opener.engine)
     stack.push_async_callback(engines.close)
-    rerankers = Rerankers(settings, slot)
+    rerankers = Rerankers(models, opener.reranker)
     stack.push_async_callback(rerankers.close)
     if settings.retrieval.reranker:
         await rerankers.get(settings.retrieval.reranker)  # one that cannot be had is told at the start
-    indexes = Indexes(db, store, blobs, parser, slot, SPLITTER_VERSION)
-    retriever = Retriever(store, slot.current, knowledge.live, settings.retrieval, rerankers.get)
+    indexes = Indexes(db, store, blobs, parser, embedders, SPLITTER_VERSION)
+    retriever = Retriever(store, embedders.current, knowledge.live, settings.retrieval, rerankers.get)
     conversations = Conversations(db)
     temporary = TemporaryBases(db, store, settings.splitter)
     records = Records(db, temporary.delete)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
-    match = CuratedMatch(db, slot.current)
     leases = Leases(db)
-    vault = Vault(settings.data_dir, settings.secret_key)
     schedules = Schedules(db, jobs, leases, scheduled.KINDS)
-    answers = Answers(db, retriever, engines.get, settings, match)
+    answers = Answers(db, retriever, engines.get, settings, CuratedMatch(db), models.house)
     stack.push_async_callback(answers.close)
     ingest = Ingest(db, store, blobs, jobs, knowledge, indexes, parser, settings.ingest, media_type)
     return Kvasir(
@@ -316,20 +243,24 @@ async def _build(
         indexes=indexes,
         generations=Generations(db, store, indexes),
         ingest=ingest,
+        documents=Documents(db, knowledge, settings.ingest),
+        bulk=Bulk(db, store, jobs, knowledge, settings.ingest),
+        versions=Versions(db, blobs, jobs, settings.ingest, media_type),
+        chunks=Chunks(db, store, jobs, embedders, token_counter),
         retriever=retriever,
         answers=answers,
-        completions=Completions(engines.get, lambda: registry.names("kvasir.engines"), settings.answer),
+        completions=Completions(engines.get, partial(models.names, "engine"), settings.answer),
         conversations=conversations,
         feedback=Feedback(db),
         statistics=Statistics(db),
         records=records,
         persons=Persons(db, records, blobs, temporary.delete),
         evaluations=Evaluations(db, answers, knowledge, jobs),
-        curated=Curated(db, ingest, jobs, knowledge, match.remember),
+        curated=Curated(db, ingest, jobs, knowledge),
         accounts=accounts,
         people=People(db, accounts),
         oidc=Oidc(db, settings.oidc),
-        channels=Channels(db, settings.channels, lambda: registry.names("kvasir.engines")),
+        channels=Channels(db, settings.channels, partial(models.names, "engine")),
         connections=Connections(db, vault, settings, _platforms, partial(registry.load, "kvasir.checks")),
         outbox=Outbox(db),
         vault=vault,
@@ -338,8 +269,11 @@ async def _build(
         leases=leases,
         schedules=schedules,
         scheduler=Scheduler(schedules, leases),
+        adapters=adapters,
+        models=models,
         engines=engines,
-        embedder=slot,
+        rerankers=rerankers,
+        embedder=embedders,
     )
 
 
@@ -348,18 +282,22 @@ def _platforms() -> list[str]:
     return [name for name in registry.names("kvasir.platforms") if name != "terminal"]
 
 
-async def _part_names(kind: str) -> list[str]:
+async def _part_names(models: Models, kind: str) -> list[str]:
     """Names of the engines, embedders or rerankers there are."""
-    return registry.names(f"kvasir.{kind}s")
+    return [name for one in KINDS if one == kind for name in models.names(one)]
 
 
 async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbedder, progress: Progress | None) -> None:
-    slot = kvasir.embedder
+    slot = kvasir.embedder.slot
     if when == "wait":
         await slot.open(progress)
-        return
-    await slot.open(fetch=False)
+    else:
+        await slot.open(fetch=False)
     if when == "if_ready":
+        return
+    following = asyncio.create_task(_keep_open(kvasir), name="models")
+    stack.push_async_callback(_end, following)
+    if when == "wait":
         return
 
     async def later() -> None:
@@ -376,6 +314,20 @@ async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbed
 
     task = asyncio.create_task(later(), name="embedder")
     stack.push_async_callback(_end, task)
+
+
+async def _keep_open(kvasir: Kvasir) -> None:
+    """Hear of changes of models, and have those that were added open; one that fails is tried again."""
+
+    async def open_added() -> None:
+        await kvasir.engines.open_added()
+        if await kvasir.embedder.open_added():
+            await kvasir.add_vectors()
+
+    try:
+        await kvasir.models.watch(open_added)
+    except Exception:
+        logger.exception("changes of models are not heard of any more")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -97,20 +97,11 @@ class Rewritten:
 class Curated:
     """Writes, changes and checks curated answers; `CuratedMatch` finds them when a question comes."""
 
-    def __init__(
-        self,
-        db: Database,
-        ingest: Ingest,
-        jobs: Jobs,
-        knowledge: Knowledge,
-        remember: Callable[[Sequence[str]], Awaitable[None]],
-    ) -> None:
+    def __init__(self, db: Database, ingest: Ingest, jobs: Jobs, knowledge: Knowledge) -> None:
         self._db = db
         self._ingest = ingest
         self._jobs = jobs
         self._knowledge = knowledge
-        self._remember = remember
-        """Has the questions embedded, so that whoever asks the first does not wait for it."""
 
     # ------------------------------------------------------------ reading
     async def list(
@@ -284,7 +275,6 @@ class Curated:
             await session.execute(
                 update(CuratedRow).where(CuratedRow.id == row.id).values(document_id=document.id, updated_at=now())
             )
-        await self._remember([row.question, *row.paraphrases])
 
     async def _work(self, job: Job) -> None:
         try:

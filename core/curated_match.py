@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -13,9 +13,7 @@ from sqlalchemy import select
 
 from core.db.session import Database
 from core.db.tables import CuratedRow, DocumentRow, KnowledgeBaseRow, now
-from core.errors import EmbedderUnavailable
-from core.ports import Embedder
-from core.sameness import Asked, normalised
+from core.sameness import Asked, normalised, same
 from core.types import Locator, Passage
 
 logger = logging.getLogger(__name__)
@@ -25,6 +23,8 @@ GIVEN: Final = ("active", "review")
 _MOST_SOURCES: Final = 20
 _PAGE: Final = 500
 _EMBED_SECONDS: Final = 10.0
+_MOST_OPEN: Final = 8
+"""Questions that are compared word by word with an embedder."""
 
 
 class Version(NamedTuple):
@@ -72,15 +72,15 @@ class _Base:
 
     version: Version
     exact: Mapping[str, Given]
-    asked: Sequence[tuple[Asked, Given]]
+    asked: Mapping[tuple[object, ...], Sequence[tuple[Asked, Given]]]
+    """By what must be equal, `Asked.marks`."""
 
 
 class CuratedMatch:
     """The curated answers of each knowledge base that was asked, as they were when they last changed."""
 
-    def __init__(self, db: Database, embedder: Callable[[], Embedder | None]) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._embedder = embedder
         self._bases: dict[str, _Base] = {}
 
     async def find(self, question: str, versions: Mapping[str, Version]) -> Given | None:
@@ -94,18 +94,13 @@ class CuratedMatch:
             found = base.exact.get(normal)
             if found is not None and not _is_over(found, moment):
                 return found
+        asked = Asked(question)
+        if not asked.is_comparable:
+            return None
+        for base in there:
+            if (found := _alike(asked, base, moment)) is not None:
+                return found
         return None
-
-    async def remember(self, questions: Sequence[str]) -> None:
-        """Have questions embedded, so that the embedder's cache knows them when they are compared."""
-        embedder = self._embedder()
-        if embedder is None:
-            return
-        try:
-            async with asyncio.timeout(_EMBED_SECONDS):
-                await embedder.embed_documents(questions)
-        except (EmbedderUnavailable, TimeoutError) as error:
-            logger.warning("the questions of a curated answer are not embedded yet: %s", error or "too slow")
 
     async def _base(self, kb: str, version: Version) -> _Base:
         known = self._bases.get(kb)
@@ -129,15 +124,28 @@ class CuratedMatch:
                     DocumentRow.id.in_(wanted[start : start + _PAGE]), DocumentRow.status != "deleting"
                 )
                 documents |= {key: Rest(key, name, title) for key, name, title in await session.execute(page)}
-        exact: dict[str, Given] = {}
-        asked: list[tuple[Asked, Given]] = []
-        for row in rows:
-            rests_on = tuple(documents[key] for key, *_ in row.rests_on if key in documents)
-            given = Given(row.id, kb, row.text, row.document_id or "", row.state == "review", row.expires_at, rests_on)
-            for text in (row.question, *row.paraphrases):
-                exact.setdefault(normalised(text), given)  # of two answers to one question the newer is given
-                asked.append((Asked(text), given))
-        return _Base(version, exact, asked)
+        return await asyncio.to_thread(_base, kb, version, rows, documents)
+
+
+def _base(kb: str, version: Version, rows: Sequence[CuratedRow], documents: Mapping[str, Rest]) -> _Base:
+    exact: dict[str, Given] = {}
+    asked: dict[tuple[object, ...], list[tuple[Asked, Given]]] = {}
+    for row in rows:
+        rests_on = tuple(documents[key] for key, *_ in row.rests_on if key in documents)
+        given = Given(row.id, kb, row.text, row.document_id or "", row.state == "review", row.expires_at, rests_on)
+        for text in (row.question, *row.paraphrases):
+            one = Asked(text)
+            exact.setdefault(one.normal, given)  # of two answers to one question the newer is given
+            if one.is_comparable:
+                asked.setdefault(one.marks, []).append((one, given))
+    return _Base(version, exact, asked)
+
+
+def _alike(asked: Asked, base: _Base, moment: datetime) -> Given | None:
+    """The one answer to a question that is the same in other words; None also where there are two."""
+    near = base.asked.get(asked.marks, ())
+    found = {given.id: given for other, given in near if not _is_over(given, moment) and same(asked, other)}
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _is_over(given: Given, moment: datetime) -> bool:

@@ -73,9 +73,7 @@ def open_api(open_site: OpenSite) -> OpenApi:
                 retriever = cast("Retriever", search)
                 kvasir = replace(
                     kvasir,
-                    answers=Answers(
-                        kvasir.db, retriever, engines, kvasir.settings, CuratedMatch(kvasir.db, lambda: None)
-                    ),
+                    answers=Answers(kvasir.db, retriever, engines, kvasir.settings, CuratedMatch(kvasir.db)),
                     completions=Completions(engines, lambda: ["fake"], kvasir.settings.answer),
                 )
             for name in ("handbook", "canteen"):

@@ -39,7 +39,7 @@ async def answers(tmp_path: Path) -> AsyncIterator[Answers]:
         async def engines(_name: str) -> Engine:
             return ExtractiveEngine(2)
 
-        made = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db, lambda: None))
+        made = Answers(db, retriever, engines, load(data_dir=tmp_path), CuratedMatch(db))
         yield made
         await made.close()
     await db.close()
@@ -60,7 +60,11 @@ async def test_a_file_is_measured_through_the_parts_that_answer(answers: Answers
         {"question": "Which enzyme splits lactose?", "answers": [], "document": ""},
     )
     steps: list[tuple[int, int]] = []
-    found = await evaluate(answers, file, "both", progress=lambda done, total: steps.append((done, total)))
+
+    async def told(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    found = await evaluate(answers, file, "both", progress=told)
     assert list(found) == KEYS
     times = found.pop("ms_p50"), found.pop("ms_p95")
     assert found == {

@@ -34,10 +34,13 @@ class FakeSearch:
     def __init__(self, passages: Sequence[Passage] = (LEAVE, PARKING), evidence: float = 0.9) -> None:
         self.found = Retrieved(tuple(passages), evidence, {"leave": 2.0}, True)
         self.asked: list[tuple[str, tuple[str, ...], int]] = []
+        self.how: dict[str, Any] = {}
+        """How it was last asked to search."""
         self.error: Exception | None = None
 
-    async def retrieve(self, question: str, kbs: Sequence[str], *, limit: int, **_: Any) -> Retrieved:
+    async def retrieve(self, question: str, kbs: Sequence[str], *, limit: int, **how: Any) -> Retrieved:
         self.asked.append((question, tuple(kbs), limit))
+        self.how = how
         if self.error:
             raise self.error
         return self.found
@@ -57,7 +60,7 @@ class House:
                 raise EngineUnavailable("The engine «gone» is not there.")
             return self.current
 
-        self.answers = Answers(db, cast(Retriever, self.search), engines, settings, CuratedMatch(db, lambda: None))
+        self.answers = Answers(db, cast(Retriever, self.search), engines, settings, CuratedMatch(db))
 
     def replace_engine(self, engine: E) -> E:
         """Let another engine answer from now on."""
