@@ -145,11 +145,14 @@ class Answers:
         engines: Callable[[str], Awaitable[Engine]],
         settings: Settings,
         curated: CuratedMatch,
+        house: Callable[[], Settings] | None = None,
     ) -> None:
+        """`house` gives the settings with the engine and the reranker that the console has chosen."""
         self._db = db
         self._retriever = retriever
         self._engines = engines
         self._settings = settings
+        self._house = house or (lambda: settings)
         self._curated = curated
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -197,6 +200,23 @@ class Answers:
         await self._keep(record)
         yield self._finished(record)
 
+    async def plan(self, kb: str) -> AnswerPlan:
+        """How a question to this knowledge base alone is answered, where nothing is chosen with it. Raises NotFound."""
+        (found,) = await self._db.fetch(options.wanted(kb))
+        if found.first is None:
+            raise await no_such_kb(self._db, kb)
+        return options.plan(Question("", (kb,), ""), [found.first], self._settings)
+
+    def instructions(self, plan: AnswerPlan, language: Language) -> str:
+        """What a language model is told, its `{names}` not filled in. Raises ConfigError."""
+        if plan.instructions is not None:
+            return plan.instructions
+        own = self._settings.answer.prompt_file
+        try:
+            return own.read_text("utf-8") if own else _own_instructions(language)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(say("prompt_unreadable", language, file=own)) from error
+
     async def recorded(self, answer_id: str) -> Finished | None:
         """The recorded answer as the event that ended it; None where there is none, or it is not complete."""
         (found,) = await self._db.fetch(_RECORDED(answer=answer_id))
@@ -236,7 +256,7 @@ class Answers:
                 if wanted.first.curated:
                     record.versions[kb] = Version(wanted.first.curated, wanted.first.curated_at)
                 bases.append(wanted.first)
-        plan = options.plan(question, bases, self._settings)
+        plan = options.plan(question, bases, self._house())
         if not turns:
             return plan, ()
         own = turns_from(found[-1].rows) if question.conversation_id else ()
@@ -336,19 +356,10 @@ class Answers:
         if not engine.info.is_language_model:
             return quoting(asked, passages)
         room = Room(engine.info.context_size, self._sampling(engine).max_tokens, engine.count_tokens)
-        prompt = build(asked, passages, self._instructions(record, plan), room)
+        prompt = build(asked, passages, self.instructions(plan, record.language), room)
         if not prompt.passages:
             raise EngineUnavailable(say("engine_context", record.language, model=record.model))
         return prompt
-
-    def _instructions(self, record: Record, plan: AnswerPlan) -> str:
-        if plan.instructions is not None:
-            return plan.instructions
-        own = self._settings.answer.prompt_file
-        try:
-            return own.read_text("utf-8") if own else _own_instructions(record.language)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(say("prompt_unreadable", record.language, file=own)) from error
 
     def _sampling(self, engine: Engine) -> Sampling:
         longest = min(self._settings.answer.max_tokens, engine.info.context_size // 2)

@@ -37,15 +37,15 @@ class Completions:
         names: Callable[[], Sequence[str]],
         settings: AnswerSettings,
     ) -> None:
+        """`names` of all engines, the one that writes answers first."""
         self._engines = engines
         self._names = names
         self._settings = settings
 
     async def models(self) -> list[Engine]:
         """Those that can be asked as things are set; the one that writes answers first."""
-        chosen = self._settings.engine
         found = []
-        for name in sorted(self._names(), key=lambda name: (name != chosen, name)):
+        for name in self._names():
             try:
                 engine = await self._engines(name)
             except KvasirError:  # not set up; whoever asks for it by name hears that it is not there

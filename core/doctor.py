@@ -24,8 +24,6 @@ _ENOUGH_FREE = 500 << 20
 _TIMEOUT = 30.0
 
 
-
-
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """The findings one by one; nothing is changed but that the database is made or brought up to date."""
     yield Finding("Python", sys.version_info >= (3, 11), sys.version.split()[0])
@@ -71,7 +69,7 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     yield Finding(tell("doctor_embedder"), state.ready or not wanted, says)
     for kb in await kvasir.knowledge.list():
         yield await _knowledge_base(kvasir, kb.name, kb.documents, kb.chunks)
-    name = kvasir.settings.answer.engine
+    name = kvasir.models.default("engine")
     try:
         trouble = await (await kvasir.engines.get(name)).health()
     except KvasirError as error:

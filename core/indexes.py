@@ -95,11 +95,11 @@ class Indexes:
                     stale.state = "retired"
             generation, profile = generation_of(row), dict(row.profile)
         await self._store.ensure_generation(generation)
-        return generation, self._spec(generation, profile)
+        return generation, await self._spec(generation, profile)
 
-    def _spec(self, generation: Generation, profile: Mapping[str, Any]) -> SplitterSpec:
+    async def _spec(self, generation: Generation, profile: Mapping[str, Any]) -> SplitterSpec:
         """How the documents of an index are split."""
-        embedder = self._embedders.maker(generation.embedder)
+        embedder = await self._embedders.maker(generation.embedder)
         vocabulary = embedder.info.vocabulary if embedder and generation.dimension else ""
         return SplitterSpec(profile["chunk_size"], profile["chunk_overlap"], profile["title_enhance"], vocabulary)
 
@@ -202,7 +202,7 @@ class Indexes:
         if tidy and (surplus := indexed.keys() - wanted):
             await self._store.delete(generation, sorted(surplus))
         missing = [row for row in rows if indexed.get(row.id) != _hash_of(row, changes) and row.id not in unreadable]
-        return generation, self._spec(generation, profile), missing, len(rows), changes
+        return generation, await self._spec(generation, profile), missing, len(rows), changes
 
     async def _rebuild(
         self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow], changes: Changes
@@ -287,7 +287,7 @@ class Indexes:
         if generation.dimension == 0:
             on_chunks(sum(len(result.chunks) for result in results))
             return [None] * len(results)
-        embedder = self._embedders.maker(generation.embedder)
+        embedder = await self._embedders.maker(generation.embedder)
         if embedder is None:
             raise EmbedderUnavailable(tell("other_embedder"))
         texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]

@@ -37,6 +37,8 @@ class EmbedderInfo:
     """Unicode scripts the model knows, by name: `Latin`, `Han`, …; `*` for all."""
     weight: float
     """Weight of its scores in fusion for a query in a script it knows, 0..1."""
+    background: float = 0.0
+    """Cosine of texts that have nothing to do with each other; what is above it counts as evidence."""
     vocabulary: str = ""
     """Path of a WordPiece `vocab.txt` or `tokenizer.json`, for counting as the model does; empty: estimate."""
 
@@ -63,8 +65,8 @@ class KnownEmbedders(Protocol):
     async def ready(self, name: str | None) -> Embedder | None:
         """The same, waited for where it has a name of its own. Raises EmbedderUnavailable where that cannot be had."""
 
-    def maker(self, fingerprint: str) -> Embedder | None:
-        """The one whose vectors an index holds (`Generation.embedder`), where it is ready."""
+    async def maker(self, fingerprint: str) -> Embedder | None:
+        """The one whose vectors an index holds (`Generation.embedder`); None where it is not there any more."""
 
 
 class VectorStore(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -20,6 +21,11 @@ def load(group: str, name: str) -> Any:
         kind = group.removeprefix("kvasir.").rstrip("s")
         raise ConfigError(f"There is no {kind} named «{name}»; there are: {', '.join(names(group)) or 'none'}.")
     return _import(found[0])
+
+
+def beside(group: str, name: str, attribute: str, otherwise: Any = None) -> Any:
+    """What the module of that object has under the name `attribute`. Raises as `load` does."""
+    return getattr(sys.modules[load(group, name).__module__], attribute, otherwise)
 
 
 def _import(point: EntryPoint) -> Any:

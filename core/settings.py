@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from core.errors import ConfigError
+from core.types import Role
 
 PREFIX = "KVASIR_"
 CONFIG_VARIABLE = "KVASIR_CONFIG_FILE"
@@ -447,6 +448,27 @@ class BackupSettings(Section):
     ] = None
 
 
+class OidcSettings(Section):
+    issuer: Annotated[
+        str, Field(description="Address of an OpenID Connect provider; with `client_id` people log in through it.")
+    ] = ""
+    client_id: Annotated[str, Field(description="Kvasir's id at the provider.")] = ""
+    client_secret: Annotated[SecretStr | None, Field(description="Its secret; empty for a public client.")] = None
+    label: Annotated[str, Field(description="What the login button says; empty: «Single sign-on».")] = ""
+    scopes: Annotated[list[str], Field(description="Scopes that are asked for.")] = ["openid", "profile", "email"]
+    name_claim: Annotated[str, Field(description="Claim that names a new account.")] = "preferred_username"
+    create: Annotated[bool, Field(description="Give people an account when they first log in.")] = True
+    role: Annotated[Role, Field(description="Role of a new account.")] = Role.VIEWER
+    domains: Annotated[
+        list[str], Field(description="Mail domains that are let in, with a verified address; empty: all.")
+    ] = []
+    groups_claim: Annotated[str, Field(description="Claim with the person's groups.")] = "groups"
+    roles: Annotated[
+        dict[str, Role],
+        Field(description="Role by group; set anew with each login. Owners stay owners."),
+    ] = {}
+
+
 class LogSettings(Section):
     level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="How much is logged.")] = "INFO"
     format: Annotated[Literal["text", "json"], Field(description="Lines for people, or one JSON object a line.")] = (
@@ -493,6 +515,7 @@ class Settings(BaseSettings):
     scripted: ScriptedSettings = ScriptedSettings()
     sources: SourcesSettings = SourcesSettings()
     backup: BackupSettings = BackupSettings()
+    oidc: OidcSettings = OidcSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -48,6 +48,12 @@ def is_ready(settings: Settings) -> bool:
     return standing_model(_target(settings), settings.embedder.model_dir) is not None
 
 
+def memory(settings: Settings) -> int:
+    """Bytes of the model's weights; 0 until it was built."""
+    graph = _target(settings) / GRAPH
+    return graph.stat().st_size if graph.is_file() else 0
+
+
 class BuiltinEmbedder:
     """Embeds documents on a few threads, and questions on one of their own."""
 

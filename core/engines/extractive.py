@@ -31,7 +31,7 @@ def _no_embedder() -> Embedder | None:
 
 
 async def open_engine(
-    settings: Settings, *, embedder: Callable[[], Embedder | None] = _no_embedder
+    settings: Settings, *, embedder: Callable[[], Embedder | None] = _no_embedder, **_: object
 ) -> ExtractiveEngine:
     """The engine of the settings; `embedder` gives the embedder of the moment, None while there is none."""
     return ExtractiveEngine(settings.answer.sentences, embedder)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from core.engines.openai_quirks import PROVIDERS, Quirks, adapted, provider_of, request_body
+from core.engines.openai_quirks import PRESETS, PROVIDERS, Quirks, adapted, provider_of, request_body
 from core.engines.openai_stream import EventReader, NotOurDialect, Piece, ThoughtFilter, clipped
 from core.errors import ConfigError, EngineUnavailable
 from core.ports import EngineInfo
@@ -23,6 +23,9 @@ from core.types import Language, Prompt, Sampling
 
 logger = logging.getLogger(__name__)
 
+__all__ = ["CHOICES", "PRESETS", "OpenAIEngine", "open_engine"]
+
+CHOICES: Final = {"provider": ("auto", *PROVIDERS)}
 ATTEMPTS: Final = 3
 LONGEST_WAIT: Final = 20.0
 """Seconds a server may tell us to wait before we say that it is busy."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from core.sections import Preset
 from core.types import Sampling, Turn
 
 
@@ -48,6 +49,29 @@ PROVIDERS: Final[dict[str, Quirks]] = {
     "tabbyapi": Quirks(),
     "llama-server": Quirks(),
 }
+
+
+def _preset(name: str, title: str, url: str, *models: str, needs_key: bool = True, **values: Any) -> Preset:
+    return Preset(name, title, {"base_url": url, "provider": name, **values}, needs_key, models)
+
+
+PRESETS: Final[tuple[Preset, ...]] = (
+    _preset("openai", "OpenAI", "https://api.openai.com/v1", context_size=128_000),
+    _preset("azure", "Azure OpenAI", "https://YOUR-RESOURCE.openai.azure.com/openai/v1", context_size=128_000),
+    _preset(
+        "dashscope", "DashScope / 通义千问", "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        "qwen-plus", "qwen-max", context_size=32_000,
+    ),
+    _preset("zhipu", "Zhipu / 智谱 GLM", "https://open.bigmodel.cn/api/paas/v4", "glm-4-plus", context_size=128_000),
+    _preset("deepseek", "DeepSeek", "https://api.deepseek.com/v1", "deepseek-chat", context_size=64_000),
+    _preset("moonshot", "Moonshot / Kimi", "https://api.moonshot.cn/v1", context_size=128_000),
+    _preset("ollama", "Ollama", "http://127.0.0.1:11434/v1", "qwen3", "llama3.2", needs_key=False),
+    _preset("vllm", "vLLM", "http://127.0.0.1:8000/v1", needs_key=False),
+    _preset("tabbyapi", "TabbyAPI", "http://127.0.0.1:5000/v1"),
+    _preset("llama-server", "llama.cpp (llama-server)", "http://127.0.0.1:8080/v1", needs_key=False),
+    _preset("generic", "OpenAI-compatible", "", needs_key=False),
+)  # fmt: skip
+"""In the order of a list to choose from; what is written large in an address is to be filled in."""
 
 _HOSTS: Final[tuple[tuple[str, str], ...]] = (
     ("api.openai.com", "openai"),

@@ -6,12 +6,12 @@ import asyncio
 import random
 import re
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from itertools import islice
 from typing import Final
 
 from core.errors import EngineUnavailable
-from core.ports import Embedder, EngineInfo
+from core.ports import EngineInfo
 from core.prompt import filled
 from core.settings import ScriptedSettings, Settings
 from core.texts import say
@@ -23,11 +23,7 @@ _BREATH: Final = 32
 """Tokens after which an engine that never waits lets others work."""
 
 
-async def open_engine(
-    settings: Settings,
-    *,
-    embedder: Callable[[], Embedder | None] | None = None,  # noqa: ARG001  every engine is offered it
-) -> ScriptedEngine:
+async def open_engine(settings: Settings, **_: object) -> ScriptedEngine:
     return ScriptedEngine(settings.scripted)
 
 

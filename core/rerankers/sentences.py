@@ -33,6 +33,7 @@ async def open_reranker(
     settings: Settings,  # noqa: ARG001 - every reranker is opened so
     *,
     embedder: Callable[[], Embedder | None] = _no_embedder,
+    **_: object,
 ) -> SentenceReranker:
     return SentenceReranker(embedder)
 

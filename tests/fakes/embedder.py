@@ -109,6 +109,6 @@ class OneEmbedder:
     async def ready(self, name: str | None) -> Embedder | None:
         return self.named(name)
 
-    def maker(self, fingerprint: str) -> Embedder | None:
+    async def maker(self, fingerprint: str) -> Embedder | None:
         one = self._current()
         return one if one is not None and one.info.fingerprint == fingerprint else None

@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from core.blobs import Blobs
+from core.bulk import Bulk
+from core.chunks import Chunks
 from core.db.session import Database
+from core.documents import Documents
 from core.grants import Grants
 from core.indexes import Indexes
 from core.ingest import Incoming, Ingest, Outcome, Ticket
@@ -18,10 +21,12 @@ from core.loaders import media_type
 from core.ports import Embedder, ParseResult, ParseTask, VectorStore
 from core.retrieve import Retriever
 from core.settings import IngestSettings, Settings, load
+from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION
 from core.stores.local import open_store
 from core.temporary import TemporaryBases
 from core.types import Generation
+from core.versions import Versions
 from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder, OneEmbedder
 from tests.fakes.parser import InProcessParser
@@ -57,6 +62,11 @@ class Library:
         self.indexes = Indexes(db, store, self.blobs, self.parser, OneEmbedder(lambda: self.embedder), VERSION)
         self.retriever = Retriever(store, lambda: self.embedder, self.knowledge.live, settings.retrieval)
         self.ingest = self.with_limits()
+        self.documents = Documents(db, self.knowledge, settings.ingest)
+        self.bulk = Bulk(db, store, self.jobs, self.knowledge, settings.ingest)
+        self.versions = Versions(db, self.blobs, self.jobs, settings.ingest, media_type)
+        embedders = OneEmbedder(lambda: self.embedder)
+        self.chunks = Chunks(db, store, self.jobs, embedders, token_counter)
 
     def with_limits(self, **limits: int) -> Ingest:
         """Ingestion under other limits than the settings'."""
@@ -81,6 +91,10 @@ class Library:
             await self.indexes.reindex(str(job.payload["kb"]))
         else:
             await self.ingest.run(job)
+
+    async def do(self, job: Job) -> None:
+        """Work a claimed job off."""
+        await run_job(self.jobs, job, self.work)
 
     async def work_off(self) -> int:
         """Do all queued jobs; gives their number."""
