@@ -26,6 +26,8 @@ Mode = Literal["mention", "auto", "off"]
 
 Digest = Literal["off", "daily", "weekly"]
 
+Origin = Literal["channel", "workspace", "platform", "settings"]
+
 LONGEST_INSTRUCTIONS: Final = 8000
 _MOST_PEOPLE: Final = 50
 _LONGEST_NAME: Final = 255
@@ -75,6 +77,14 @@ class SetPlace:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What holds in a place for one field, and where it was set."""
+
+    value: Any
+    origin: Origin
+
+
 FIELDS: Final = (
     "kbs", "engine", "instructions", "mode", "language", "feedback", "follow_ups", "managers", "helpers", "askers",
     "digest",
@@ -116,6 +126,46 @@ class Channels:
             self._cache[key] = (time.monotonic() + _CACHE_SECONDS, found)
         return found
 
+    async def explain(self, place: Place) -> Mapping[str, Holding]:
+        """What holds in a place for each field, and where that was set."""
+        (there,) = await self._db.fetch(_OF_PLACE(on=place.platform, within=place.workspace, at=place.channel))
+        found = {field: Holding(getattr(self._default, field), "settings") for field in FIELDS}
+        for one in sorted(there.rows, key=_narrowness):
+            origin: Origin = "channel" if one.channel else "workspace" if one.workspace else "platform"
+            found |= {field: Holding(value, origin) for field, value in values_of(one).items()}
+        return found
+
+    async def change_all(
+        self, places: Sequence[Place], by: str, *, within: bool = False, **values: Any
+    ) -> Sequence[Place]:
+        """As `change`, in several places; gives those that were changed.
+
+        `within`: the narrower places inside them say nothing of their own about these fields any more.
+        """
+        for place in places:
+            await self.change(place, by, **values)
+        changed = list(places)
+        if within:
+            for place in places:
+                changed += await self._set_back_within(place, by, list(values))
+        return changed
+
+    async def _set_back_within(self, place: Place, by: str, fields: Sequence[str]) -> Sequence[Place]:
+        narrower = [ChannelRow.platform == place.platform, or_(ChannelRow.workspace != "", ChannelRow.channel != "")]
+        if place.workspace:
+            narrower += [ChannelRow.workspace == place.workspace, ChannelRow.channel != ""]
+        if place.channel:
+            return ()
+        async with self._db.session() as session:
+            rows = (await session.scalars(select(ChannelRow).where(*narrower))).all()
+            said = [row for row in rows if any(getattr(row, field) is not None for field in fields)]
+            for row in said:
+                for field in fields:
+                    setattr(row, field, None)
+                row.updated_by = by
+        self._forget()
+        return [Place(row.platform, row.workspace, row.channel) for row in said]
+
     async def change(self, place: Place, by: str, *, name: str | None = None, **values: Any) -> None:
         """Set `values`, which are fields of `ChannelSettings`; None sets one back. `name`: what people call the place.
 
@@ -154,7 +204,11 @@ class Channels:
             rows = (await session.scalars(select(ChannelRow).order_by(*order))).all()
         return [
             SetPlace(
-                Place(row.platform, row.workspace, row.channel), row.name, _set(row), row.updated_by, row.updated_at
+                Place(row.platform, row.workspace, row.channel),
+                row.name,
+                values_of(row),
+                row.updated_by,
+                row.updated_at,
             )
             for row in rows
         ]
@@ -162,14 +216,18 @@ class Channels:
     async def _read(self, place: Place) -> ChannelSettings:
         (there,) = await self._db.fetch(_OF_PLACE(on=place.platform, within=place.workspace, at=place.channel))
         found = self._default
-        for one in sorted(there.rows, key=lambda one: (bool(one.channel), bool(one.workspace))):
-            values = _set(one)
+        for one in sorted(there.rows, key=_narrowness):
+            values = values_of(one)
             found = replace(found, **values, is_set=found.is_set or bool(values))
         return found
 
     def _forget(self) -> None:
         self._writes += 1
         self._cache.clear()
+
+
+def _narrowness(row: AnyRow) -> tuple[bool, bool]:
+    return bool(row.channel), bool(row.workspace)
 
 
 async def _check_kbs(session: AsyncSession, names: Sequence[str]) -> None:
@@ -206,7 +264,7 @@ def _kept(field: str, value: Any, engines: Sequence[str]) -> Any:
     return _people(value) or None
 
 
-def _set(row: ChannelRow | AnyRow) -> dict[str, Any]:
+def values_of(row: ChannelRow | AnyRow) -> dict[str, Any]:
     """What a row says, in the types of `ChannelSettings`."""
     found = {field: getattr(row, field) for field in FIELDS}
     return {
