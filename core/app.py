@@ -45,6 +45,7 @@ from core.outbox import Outbox
 from core.parse.pool import ParserPool
 from core.people import People
 from core.persons import Persons
+from core.places import Places
 from core.ports import Embedder, VectorStore
 from core.records import Records
 from core.retrieve import Retriever
@@ -102,6 +103,7 @@ class Kvasir:
     channels: Channels
     connections: Connections
     outbox: Outbox
+    places: Places
     vault: Vault
     audit: Audit
     jobs: Jobs
@@ -263,6 +265,7 @@ async def _build(
         channels=Channels(db, settings.channels, partial(models.names, "engine")),
         connections=Connections(db, vault, settings, _platforms, partial(registry.load, "kvasir.checks")),
         outbox=Outbox(db),
+        places=Places(db),
         vault=vault,
         audit=Audit(db),
         jobs=jobs,
