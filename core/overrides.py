@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from hashlib import blake2b
@@ -25,6 +25,8 @@ _FOUND_SHARE: Final = 0.8
 """Share of a text's words that must still stand, run by run, for it to be the same text."""
 _LEAST_RUN: Final = 4
 """Fewer words in a row are chance."""
+_LEAST_SHARED: Final = 3
+"""Characters that two chunks share at least; fewer are chance."""
 _UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff"
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _WORDLESS: Final = re.compile(r"[\W_]*")
@@ -87,6 +89,13 @@ class _Slot:
     touched: list[str] = field(default_factory=list)
     added: list[Override] = field(default_factory=list)
     """Chunks to come behind it."""
+    known: dict[tuple[str, int], set[tuple[str, ...]]] = field(default_factory=dict)
+
+    def marks(self, long: int) -> set[tuple[str, ...]]:
+        """`_marks` of its text, found once."""
+        if (self.text, long) not in self.known:
+            self.known[self.text, long] = _marks(_words(self.text)[0], long)
+        return self.known[self.text, long]
 
 
 def _change_exactly(slots: Sequence[_Slot], one: Override) -> bool:
@@ -138,41 +147,81 @@ class _Stretch:
 
 
 def _stretches(slots: Sequence[_Slot], one: Override) -> list[_Stretch]:
-    """Where most of the text stands: in the chunk that has the most of it, and in its neighbours; else nowhere."""
+    """Where most of the text stands: in the chunk that has the longest run of it, and on from there; else nowhere."""
     words, _ = _words(one.original)
-    if not words:
+    best = _longest(slots, words, one.place or 0)
+    if best is None:
         return []
-    found = {stretch.number: stretch for stretch in _runs(slots, words)}
-    if not found:
-        return []
-    near = one.place or 0
-    best = max(found.values(), key=lambda stretch: (len(stretch.words), -abs(stretch.number - near))).number
-    first = last = best
-    while first - 1 in found:
-        first -= 1
-    while last + 1 in found:
-        last += 1
-    group = [found[number] for number in range(first, last + 1)]
+    group = [best]
+    while (more := _next(slots, words, group[-1], 1)) is not None:
+        group.append(more)
+    while (more := _next(slots, words, group[0], -1)) is not None:
+        group.insert(0, more)
     covered = {word for stretch in group for word in stretch.words}
     return group if len(covered) >= _FOUND_SHARE * len(words) else []
 
 
-def _runs(slots: Sequence[_Slot], words: Sequence[str]) -> Iterator[_Stretch]:
-    """The longest run of the words in each chunk that has one."""
+def _longest(slots: Sequence[_Slot], words: Sequence[str], near: int) -> _Stretch | None:
+    """The longest run of the words in any chunk; of several, that in the nearest one."""
     least = min(_LEAST_RUN, len(words))
-    marks = _marks(words, least)
+    marks = _marks(words, least) if words else set()
+    best: _Stretch | None = None
     for number, slot in enumerate(slots):
         if slot.is_replaced or not slot.text:
             continue
-        here, spans = _words(slot.text)
-        if marks.isdisjoint(_marks(here, least)):
+        if marks.isdisjoint(slot.marks(least)):
             continue
+        here, spans = _words(slot.text)
         run = SequenceMatcher(None, words, here, autojunk=False).find_longest_match()
-        if run.size >= least:
-            end = spans[run.b + run.size - 1][1]
-            while end < len(slot.text) and not slot.text[end].isspace() and _WORDLESS.fullmatch(slot.text[end]):
-                end += 1  # the full stop belongs to its sentence
-            yield _Stretch(number, spans[run.b][0], end, range(run.a, run.a + run.size))
+        found = _Stretch(number, *_span(slot.text, spans, run.b, run.size), range(run.a, run.a + run.size))
+        if best is None or (run.size, -abs(number - near)) > (len(best.words), -abs(best.number - near)):
+            best = found
+    return best
+
+
+def _next(slots: Sequence[_Slot], words: Sequence[str], edge: _Stretch, step: int) -> _Stretch | None:
+    """The stretch in the neighbouring chunk where the text goes on, forwards or backwards, or is said once more.
+
+    The whole neighbour belongs to the text then, or the text ends in it: anything else is chance.
+    """
+    number = edge.number + step
+    if not 0 <= number < len(slots) or slots[number].is_replaced or not _reaches(slots[edge.number].text, edge, step):
+        return None
+    here, spans = _words(slots[number].text)
+    if step < 0:
+        here, words = here[::-1], words[::-1]
+    reached = edge.words.stop if step > 0 else len(words) - edge.words.start
+    for start in range(reached, max(-1, reached - len(here)), -1):
+        size = _equal(words[start:], here)
+        if size and size in (len(here), len(words) - start):
+            first = 0 if step > 0 else len(here) - size
+            begin = start if step > 0 else len(words) - start - size
+            return _Stretch(number, *_span(slots[number].text, spans, first, size), range(begin, begin + size))
+    return None
+
+
+def _reaches(text: str, stretch: _Stretch, step: int) -> bool:
+    """Whether no word stands between the stretch and the end of its chunk on that side."""
+    rest = text[stretch.end :] if step > 0 else text[: stretch.start]
+    return _WORDLESS.fullmatch(rest) is not None
+
+
+def _equal(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    size = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        size += 1
+    return size
+
+
+def _span(text: str, spans: Sequence[tuple[int, int]], first: int, size: int) -> tuple[int, int]:
+    """From where to where so many words stand, with the mark that ends their sentence."""
+    end = spans[first + size - 1][1]
+    while end < len(text) and not text[end].isspace() and _WORDLESS.fullmatch(text[end]):
+        end += 1
+    return spans[first][0], end
 
 
 def _marks(words: Sequence[str], long: int) -> set[tuple[str, ...]]:
@@ -224,19 +273,15 @@ def _remade(origin: Chunk, text: str, number: int) -> Chunk:
 
 def shared_start(before: str, text: str) -> int:
     """How many characters at the beginning of `text` repeat the end of `before`, as neighbouring chunks do."""
-    for size in _ends(before, text):
-        if before.endswith(text[:size]):
+    end = before[-1:]
+    at = text.rfind(end, 0, len(before)) if end else -1
+    while at >= 0:
+        size = at + 1
+        first = before[-size - 1 : -size]
+        if size >= _LEAST_SHARED and before.endswith(text[:size]) and not (first.isascii() and first.isalnum()):
             return size
+        at = text.rfind(end, 0, at)
     return 0
-
-
-def _ends(before: str, text: str) -> Iterator[int]:
-    """Lengths that may be shared, the longest first: where the last word of `before` ends in `text`."""
-    tail = before[-12:]
-    at = text.rfind(tail, 0, len(before))
-    while tail and at >= 0:
-        yield at + len(tail)
-        at = text.rfind(tail, 0, at + len(tail) - 1)
 
 
 def _plain(text: str) -> str:
