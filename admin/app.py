@@ -15,8 +15,11 @@ from starlette.responses import Response
 from admin.api import (
     answers,
     audit,
+    channels,
+    connections,
     conversations,
     documents,
+    evaluations,
     health,
     jobs,
     kbs,
@@ -25,6 +28,7 @@ from admin.api import (
     own,
     people,
     persons,
+    playground,
     records,
     schedules,
     statistics,
@@ -52,6 +56,8 @@ ROUTERS: Final = (
     conversations.router,
     answers.router,
     schedules.router,
+    connections.router,
+    channels.router,
     audit.router,
     own.router,
     people.router,
@@ -59,6 +65,8 @@ ROUTERS: Final = (
     statistics.router,
     records.router,
     persons.router,
+    playground.router,
+    evaluations.router,
 )
 """Everything below `API`."""
 

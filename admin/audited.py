@@ -21,11 +21,13 @@ NO_CHANGES: Final = frozenset(
     {
         "answers.rate",
         "answers.withdraw",
+        "connections.check_connection",
         "conversations.ask",
         "conversations.change_conversation",
         "conversations.create_conversation",
         "conversations.delete_conversation",
         "me.log_out",
+        "playground.ask",
     }
 )
 """Routes (module and function) that people use when they ask; what comes of them is kept anyway."""

@@ -126,6 +126,10 @@ class Channels:
             self._cache[key] = (time.monotonic() + _CACHE_SECONDS, found)
         return found
 
+    def engines(self) -> Sequence[str]:
+        """Those that a place may have."""
+        return self._engines()
+
     async def explain(self, place: Place) -> Mapping[str, Holding]:
         """What holds in a place for each field, and where that was set."""
         (there,) = await self._db.fetch(_OF_PLACE(on=place.platform, within=place.workspace, at=place.channel))

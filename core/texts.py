@@ -287,6 +287,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "“{kb}”的新索引已构建完成，等待切换。",
     ),
     "index_switched": ("«{kb}» answers from its new index.", "“{kb}”已改用新索引回答。"),
+    "index_busy": (
+        "An index of «{kb}» is being built or switched already; wait for it, or cancel it.",
+        "“{kb}”的索引正在构建或切换，请等待完成或先取消。",
+    ),
     "no_such_index": ("There is no such index any more.", "该索引已不存在。"),
     "index_not_waiting": (
         "This index is not complete yet, or in use already.",
@@ -910,6 +914,9 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "“{person}” 不是有效的人员标识；请给出不含空格的标识。",
     ),
     "channel_many_people": ("At most {most} people can be named.", "最多可指定 {most} 人。"),
+    "channel_one_name": ("Only one place at a time can be named.", "一次只能为一个位置命名。"),
+    "channel_bad_value": ("The value for «{name}» is of the wrong kind.", "“{name}”的值类型不对。"),
+    "no_manifest": ("This platform takes no manifest.", "该平台不需要清单文件。"),
     "channel_bad_place": (
         "«{place}» is no place; say PLATFORM, PLATFORM:WORKSPACE or PLATFORM:WORKSPACE:CHANNEL, e.g. slack:T1:C9.",
         "“{place}” 不是有效的位置；请写 平台、平台:工作区 或 平台:工作区:频道，例如 slack:T1:C9。",

@@ -44,10 +44,14 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(tell("slack_check_install"), complete, says)
 
 
+def manifest() -> str:
+    """What Slack makes an app of, as JSON: the entry point of `kvasir.manifests`."""
+    return files("bots.slack").joinpath("manifest.json").read_text("utf-8")
+
+
 def scopes_wanted() -> frozenset[str]:
     """The rights that the manifest asks for."""
-    manifest = json.loads(files("bots.slack").joinpath("manifest.json").read_text("utf-8"))
-    return frozenset(manifest["oauth_config"]["scopes"]["bot"])
+    return frozenset(json.loads(manifest())["oauth_config"]["scopes"]["bot"])
 
 
 async def _bot(slack: SlackSettings, token: str) -> AsyncIterator[Finding]:
