@@ -224,7 +224,7 @@ async def _build(
     if settings.retrieval.reranker:
         await rerankers.get(settings.retrieval.reranker)  # one that cannot be had is told at the start
     indexes = Indexes(db, store, blobs, parser, embedders, SPLITTER_VERSION)
-    retriever = Retriever(store, embedders.current, knowledge.live, settings.retrieval, rerankers.get)
+    retriever = Retriever(store, embedders.current, knowledge.live, settings.retrieval, rerankers.get, embedders.maker)
     conversations = Conversations(db)
     temporary = TemporaryBases(db, store, settings.splitter)
     records = Records(db, temporary.delete)

@@ -39,6 +39,8 @@ class Found:
     keyword: float
     """BM25 as a share of the most that this question could get, 0..1."""
     score: float = 0.0
+    space: str = ""
+    """Fingerprint of the embedder whose space its vector is in; cosines of different spaces are not compared."""
 
 
 @lru_cache(maxsize=4096)
@@ -113,7 +115,7 @@ def _legs(found: Sequence[Found], dense_weight: float, depth: int) -> list[float
     """What the two legs give each hit."""
     best = max([one.keyword for one in found], default=0.0) or 1.0
     lexical = [one.keyword / best for one in found]
-    near = _relative_similarities(found, depth) if dense_weight > 0 else [None] * len(found)
+    near = _similarities(found, depth) if dense_weight > 0 else [None] * len(found)
     rest = 1 - dense_weight
     return [
         _LEGS * (words if vector is None else rest * words + dense_weight * vector)
@@ -127,6 +129,19 @@ def _cosine(one: Found) -> float:
 
 def _score(one: Found) -> float:
     return one.score
+
+
+def _similarities(found: Sequence[Found], depth: int) -> list[float | None]:
+    """As `_relative_similarities`, in each space for itself."""
+    spaces = {one.space for one in found if one.hit.vector_score is not None}
+    if len(spaces) < 2:
+        return _relative_similarities(found, depth)
+    near: list[float | None] = [None] * len(found)
+    for space in spaces:
+        places = [place for place, one in enumerate(found) if one.space == space]
+        for place, value in zip(places, _relative_similarities([found[p] for p in places], depth), strict=True):
+            near[place] = value
+    return near
 
 
 def _relative_similarities(found: Sequence[Found], depth: int) -> list[float | None]:

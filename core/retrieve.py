@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from core.analyzer import query_tokens
 from core.errors import EmbedderUnavailable, StoreUnavailable, Unavailable
@@ -36,6 +36,10 @@ _MAX_TOKENS: Final = 128
 """Distinct tokens of a question that are searched for; a pasted log has thousands."""
 _REMEMBERED: Final = 256
 """Questions whose vectors are kept: an answer asks more than once for the same."""
+_MOST_MADE: Final = 10_000
+
+_Spaces: TypeAlias = "Mapping[str, tuple[Embedder, Vector]]"
+"""By fingerprint: an embedder, and the question's vector in its space."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,17 @@ class Retriever:
         live: Callable[[Sequence[str]], Awaitable[Sequence[LiveKb]]],
         settings: RetrievalSettings,
         rerankers: Callable[[str], Awaitable[Reranker]] | None = None,
+        maker: Callable[[str], Awaitable[Embedder | None]] | None = None,
     ) -> None:
+        """`embedder` gives the house's, `maker` whichever other one has made an index."""
         self._store = store
         self._embedder = embedder
         self._live = live
         self._settings = settings
         self._rerankers = rerankers
+        self._maker = maker
+        self._made: dict[str, str] = {}
+        """By knowledge base: whose vectors its index last held, so that embedding need not wait to be told."""
         self._vectors: OrderedDict[tuple[str, str], Vector] = OrderedDict()
 
     async def retrieve(
@@ -104,45 +113,83 @@ class Retriever:
         ConfigError where there is no such reranker.
         """
         asked = query_tokens(question)[:_MAX_TOKENS]
-        embedder = None if mode == "keyword" else self._embedder()
-        live, vector = await self._prepared(kbs, generation, embedder, question)
-        if mode == "vector" and vector is None:
+        live, spaces = await self._prepared(kbs, generation, question, by_words=mode == "keyword")
+        if mode == "vector" and not spaces:
             raise EmbedderUnavailable(tell("no_vectors"))
         depth = max(self._settings.candidates, limit)
-        searches = [self._search(one.generation, embedder, vector, asked, depth, filter) for one in live]
+        searches = [self._search(one.generation, spaces, asked, depth, filter) for one in live]
         results = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
         statistics = _merged(asked, results)
         found = _found(asked, live, results, statistics)
-        known = known_share(embedder.info.scripts, question) if embedder and vector is not None else 0.0
-        weight = 1.0 if mode == "vector" else self._dense_weight(embedder, known, dense_weight)
+        known = max((known_share(one.info.scripts, question) for one, _ in spaces.values()), default=0.0)
+        weight = 1.0 if mode == "vector" else self._dense_weight(spaces, known, dense_weight)
         ranked = by_similarity(found) if mode == "vector" else fuse(found, statistics.terms, weight, depth)
         sorting = await self._reranker(reranker) if mode == "hybrid" else None
         passages = [_passage(one) for one in ranked[: max(limit, _RERANKED) if sorting else limit]]
         if sorting is not None:
             passages = await self._reranked(sorting, question, passages)
         found_passages = tuple(passages[:limit])
-        used = vector is not None
+        used = bool(spaces)
         if not judged or not ranked:
             return Retrieved(found_passages, 0.0, statistics.terms, used, dense_weight=weight)
-        closest = await self._closest_sentence(embedder, vector, ranked) if known else 0.0
+        closest = await self._closest_sentence(spaces, ranked) if known else 0.0
         signals = _signals(question, ranked, statistics, closest)
         return Retrieved(
             found_passages, judge(signals, known), statistics.terms, used, signals, known, dense_weight=weight
         )
 
     async def _prepared(
-        self, kbs: Sequence[str], generation: Generation | None, embedder: Embedder | None, question: str
-    ) -> tuple[Sequence[LiveKb], Vector | None]:
-        """The knowledge bases, and the question's vector where one of them can use it; both are got at once."""
-        embedding = asyncio.create_task(self._embedded(embedder, question)) if embedder else None
+        self, kbs: Sequence[str], generation: Generation | None, question: str, *, by_words: bool
+    ) -> tuple[Sequence[LiveKb], _Spaces]:
+        """The knowledge bases, and the question's vector in the space of each of their indexes that has vectors.
+
+        Both are got at once; the question is embedded once in each space.
+        """
+        asking: dict[str, asyncio.Task[tuple[Embedder, Vector] | None]] = {}
+
+        def ask(fingerprint: str) -> None:
+            if fingerprint and fingerprint not in asking and not by_words:
+                asking[fingerprint] = asyncio.create_task(self._asked(fingerprint, question))
+
+        house = self._embedder()
+        otherwise = house.info.fingerprint if house else ""
+        for kb in kbs:
+            ask(generation.embedder if generation else self._made.get(kb, otherwise))
         try:
             live = [LiveKb(kbs[0], generation, 0)] if generation else await self._live(kbs)
-            if embedding is None or not any(_made_by(embedder, one.generation) for one in live):
-                return live, None
-            return live, await embedding
+            if by_words:
+                return live, {}
+            for one in live:
+                self._made[one.name] = one.generation.embedder if one.generation.dimension else ""
+                ask(self._made[one.name])
+            wanted = {one.generation.embedder for one in live if one.generation.dimension}
+            found = {fingerprint: await asking[fingerprint] for fingerprint in wanted if fingerprint}
+            return live, {fingerprint: space for fingerprint, space in found.items() if space is not None}
         finally:
-            if embedding is not None:
-                embedding.cancel()
+            if len(self._made) > _MOST_MADE:
+                self._made.clear()
+            for task in asking.values():
+                task.cancel()
+
+    async def _asked(self, fingerprint: str, question: str) -> tuple[Embedder, Vector] | None:
+        """The embedder of that fingerprint with the question's vector; None where either cannot be had."""
+        embedder = self._embedder()
+        if embedder is None or embedder.info.fingerprint != fingerprint:
+            embedder = await self._other(fingerprint)
+        if embedder is None:
+            return None
+        vector = await self._embedded(embedder, question)
+        return None if vector is None else (embedder, vector)
+
+    async def _other(self, fingerprint: str) -> Embedder | None:
+        if self._maker is None:
+            return None
+        try:
+            async with asyncio.timeout(_EMBED_SECONDS):
+                return await self._maker(fingerprint)
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("searching by keywords alone, the embedder cannot be had: %s", error or "too slow")
+            return None
 
     async def _embedded(self, embedder: Embedder, question: str) -> Vector | None:
         """The question's vector; None, with a warning, when the embedder fails: search goes on with keywords."""
@@ -164,26 +211,24 @@ class Retriever:
     async def _search(
         self,
         generation: Generation,
-        embedder: Embedder | None,
-        vector: Vector | None,
+        spaces: _Spaces,
         asked: Sequence[str],
         depth: int,
         filter: Filter | None,
     ) -> SearchResult:
-        fits = _made_by(embedder, generation)
+        space = spaces.get(generation.embedder) if generation.dimension else None
+        vector = space[1] if space else None
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                return await self._store.search(
-                    generation, vector=vector if fits else None, tokens=asked, limit=depth, filter=filter
-                )
+                return await self._store.search(generation, vector=vector, tokens=asked, limit=depth, filter=filter)
         except TimeoutError as error:
             raise StoreUnavailable(tell("search_slow")) from error
 
-    def _dense_weight(self, embedder: Embedder | None, known: float, chosen: float | None) -> float:
-        if embedder is None or not known:
+    def _dense_weight(self, spaces: _Spaces, known: float, chosen: float | None) -> float:
+        if not known:
             return 0.0
         weight = self._settings.dense_weight if chosen is None else chosen
-        return embedder.info.weight * known if weight is None else weight
+        return min(one.info.weight for one, _ in spaces.values()) * known if weight is None else weight
 
     async def _reranker(self, chosen: str | None) -> Reranker | None:
         name = self._settings.reranker if chosen is None else chosen
@@ -199,20 +244,25 @@ class Retriever:
             logger.warning("the passages were not reranked: %s", error or "too slow")
             return passages
 
-    async def _closest_sentence(
-        self, embedder: Embedder | None, vector: Vector | None, ranked: Sequence[Found]
-    ) -> float:
+    async def _closest_sentence(self, spaces: _Spaces, ranked: Sequence[Found]) -> float:
         """Highest similarity between the question and a sentence of the first passages; 0 where it cannot be had."""
-        if embedder is None or vector is None:
-            return 0.0
-        texts = list(dict.fromkeys(text for one in ranked[:_CLOSE_PASSAGES] for text in _sentences(one.hit.chunk.text)))
-        try:
-            async with asyncio.timeout(_EMBED_SECONDS):
-                rows = await embedder.embed_documents(texts[:_CLOSE_SENTENCES])
-        except (EmbedderUnavailable, TimeoutError) as error:
-            logger.warning("the evidence is weighed without sentences: %s", error or "too slow")
-            return 0.0
-        return float((rows @ vector).max(initial=0.0))
+        groups: dict[str, dict[str, None]] = {}
+        for one in ranked[:_CLOSE_PASSAGES]:
+            groups.setdefault(one.space, {}).update(dict.fromkeys(_sentences(one.hit.chunk.text)))
+        closest = 0.0
+        for fingerprint, texts in groups.items():
+            if fingerprint not in spaces:
+                continue
+            embedder, vector = spaces[fingerprint]
+            try:
+                async with asyncio.timeout(_EMBED_SECONDS):
+                    rows = await embedder.embed_documents(list(texts)[:_CLOSE_SENTENCES])
+            except (EmbedderUnavailable, TimeoutError) as error:
+                logger.warning("the evidence is weighed without sentences: %s", error or "too slow")
+                continue
+            background = embedder.info.background
+            closest = max(closest, (float((rows @ vector).max(initial=0.0)) - background) / (1 - background))
+        return closest
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +287,11 @@ def _found(
     for one, result in zip(live, results, strict=True):
         terms = together.terms if len(results) == 1 else _merged(asked, [result]).terms
         shares = keyword_shares([hit.keyword_score for hit in result.hits], terms)
-        found += [Found(one.name, hit, share) for hit, share in zip(result.hits, shares, strict=True)]
+        found += [
+            Found(one.name, hit, share, space=one.generation.embedder)
+            for hit, share in zip(result.hits, shares, strict=True)
+        ]
     return found
-
-
-def _made_by(embedder: Embedder | None, generation: Generation) -> bool:
-    return embedder is not None and generation.dimension > 0 and generation.embedder == embedder.info.fingerprint
 
 
 def _sentences(text: str) -> list[str]:
