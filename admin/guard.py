@@ -30,6 +30,7 @@ Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 UPLOAD_PATH: Final = re.compile(r"/api/v1/kbs/[^/]+/documents")
+IMPORT_PATH: Final = re.compile(r"/api/v1/evaluation-sets/[^/]+/import")
 LANGUAGE_COOKIE: Final = "kvasir_language"
 """What was chosen on a page, for what the server says itself: en or zh."""
 _DATA: Final = ("/api/", OPENAI_FOLDER)
@@ -75,7 +76,7 @@ class Policy:
     body: Limits
     upload: Limits
     messages: Limits
-    """Of programs: whole conversations, and many texts to embed."""
+    """Of programs: whole conversations, and many texts to embed; and of evaluation sets that are brought in."""
     language: Language
     """For those who name none of ours."""
 
@@ -141,7 +142,7 @@ class Guard:
                 await problem(500, tell("internal_error", id=request_id))(scope, receive, reply)
 
     def _limits(self, scope: Scope) -> Limits:
-        if scope["path"].startswith(OPENAI_FOLDER):
+        if scope["path"].startswith(OPENAI_FOLDER) or IMPORT_PATH.fullmatch(scope["path"]):
             return self._policy.messages
         is_upload = scope["method"] == "POST" and UPLOAD_PATH.fullmatch(scope["path"])
         return self._policy.upload if is_upload else self._policy.body

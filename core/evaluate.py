@@ -20,6 +20,9 @@ from core.types import AnswerOptions, AnswerPlan, Considered, Finished, Passage,
 if TYPE_CHECKING:
     from core.answer import Answers
 
+Progress: TypeAlias = Callable[[int, int], Awaitable[None]]
+"""Told how many questions are done, and of how many."""
+
 _DEEPEST: Final = 10
 
 Problem: TypeAlias = Literal["", "missed", "refused", "words", "answered"]
@@ -57,7 +60,7 @@ async def evaluate(
     kb: str,
     *,
     engine: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """`n` lines measured: recall and mrr over those with a document, `answer_contains` over those with answers too,
     `refused` and the times of the answers over all.
@@ -65,12 +68,7 @@ async def evaluate(
     Raises UserError where the file or a line of it cannot be used.
     """
     lines = read_lines(file)
-
-    async def told(done: int, total: int) -> None:
-        if progress:
-            progress(done, total)
-
-    outcomes = [one async for one in measured(answers, lines, kb, AnswerOptions(engine=engine), told)]
+    outcomes = [one async for one in measured(answers, lines, kb, AnswerOptions(engine=engine), progress)]
     return summed_up(lines, outcomes)
 
 
@@ -79,7 +77,7 @@ async def measured(
     lines: Sequence[Line],
     kb: str,
     options: AnswerOptions,
-    progress: Callable[[int, int], Awaitable[None]] | None = None,
+    progress: Progress | None = None,
 ) -> AsyncIterator[Outcome]:
     """What becomes of each line, one after the other; nothing of it is recorded."""
     for done, line in enumerate(lines):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 from sqlalchemy.exc import IntegrityError
@@ -24,7 +24,7 @@ from core.db.tables import (
     now,
 )
 from core.errors import Conflict, NotFound, UserError
-from core.evaluate import Line, Outcome, measured, summed_up
+from core.evaluate import Line, Outcome, Progress, measured, summed_up
 from core.jobs import Job, Jobs
 from core.knowledge import Knowledge, generation_of, kb_row
 from core.texts import tell
@@ -43,10 +43,6 @@ _LONGEST_SAID: Final = 2000
 _LONGEST_NAME: Final = 100
 _TELL_SECONDS: Final = 0.5
 """Between two words about how far it is."""
-
-Progress = Callable[[int, int], Awaitable[None]]
-"""Told how many questions are done, and of how many."""
-Show = Literal["all", "problems", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +151,14 @@ class Evaluations:
         async with self._db.read() as session:
             return await _get(session, EvaluationSetRow.id == set_id)
 
-    async def named(self, kb: str, name: str) -> EvaluationSet:
-        """Raises NotFound with the names there are."""
+    async def named(self, kb: str, name: str, *, create: bool = False) -> EvaluationSet:
+        """Raises NotFound with the names there are; with `create`, it is made instead."""
         found, _ = await self.sets(kb, limit=1000)
         for one in found:
             if one.name == name:
                 return one
+        if create:
+            return await self.create(kb, name)
         there = ", ".join(f"«{one.name}»" for one in found)
         raise NotFound(
             tell("no_eval_set_named", kb=kb, name=name, there=there) if found else tell("no_eval_sets", kb=kb)
@@ -356,6 +354,20 @@ class Evaluations:
             replace(one, before=was.problem, rank_before=was.rank) if (was := before.get(one.id)) else one
             for one in outcomes
         ]
+
+    async def kb_of_run(self, run_id: str) -> str:
+        """The knowledge base whose set was run. Raises NotFound."""
+        query = (
+            select(KnowledgeBaseRow.name)
+            .join(EvaluationSetRow, EvaluationSetRow.kb_id == KnowledgeBaseRow.id)
+            .join(EvaluationRunRow, EvaluationRunRow.set_id == EvaluationSetRow.id)
+            .where(EvaluationRunRow.id == run_id)
+        )
+        async with self._db.read() as session:
+            name = await session.scalar(query)
+        if name is None:
+            raise NotFound(tell("no_eval_run"))
+        return name
 
     async def delete_run(self, run_id: str) -> None:
         """Forget it; one that is under way is stopped. Raises NotFound."""

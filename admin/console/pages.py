@@ -28,7 +28,7 @@ PAGES: Final = (
     Page("bases", "library", "knowledge", Action.WRITE),
     Page("library", "document", "knowledge", Action.WRITE),
     Page("sources", "refresh", "knowledge", Action.WRITE),
-    Page("playground", "search", "knowledge", Action.WRITE),
+    Page("playground", "search", "knowledge", Action.REVIEW),
     Page("models", "chip", "operation", Action.MANAGE),
     Page("channels", "plug", "operation", Action.MANAGE),
     Page("work", "clock", "operation", Action.MANAGE),

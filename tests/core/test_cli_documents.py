@@ -171,6 +171,18 @@ def test_an_evaluation_measures_what_it_says(stocked: Commands, tmp_path: Path) 
     assert "cannot be read" in stocked.fails("eval", tmp_path / "absent.jsonl", "--kb", "kb")
 
 
+def test_an_evaluation_set_is_filled_from_a_file_and_run_by_its_name(stocked: Commands, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text(json.dumps({"question": "Where do visitors park?", "document": "yard/parking.md"}))
+    assert "no evaluation sets" in stocked.fails("eval", "--kb", "kb", "--set", "Everyday")
+    first = stocked.json("eval", file, "--kb", "kb", "--set", "Everyday")
+    again = stocked.json("eval", "--kb", "kb", "--set", "Everyday")
+    assert list(first) == list(again)
+    assert (first["n"], again["n"], again["recall@1"]) == (1, 1, 1.0)
+    assert "«Everyday»" in stocked.fails("eval", "--kb", "kb", "--set", "Other")
+    stocked("eval", "--kb", "kb", status=2)
+
+
 # ---------------------------------------------------------------- kb
 def test_a_knowledge_base_from_first_to_last(kvasir: Commands, papers: Path) -> None:
     made = kvasir.json("kb", "create", "kb", "--description", "Ours", "--chunk-size", "100", "--chunk-overlap", "10")
