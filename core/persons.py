@@ -47,7 +47,7 @@ class KnownPerson:
     name: str
     """The account's name, where there is one."""
     answers: int
-    last_at: datetime | None
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

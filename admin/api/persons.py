@@ -32,7 +32,7 @@ class PersonOut(Out):
     key: str
     name: str
     answers: int
-    last_at: datetime | None
+    last_at: datetime
 
 
 class PersonsOut(Out):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from core import registry
-from core.cli import ask, channels, config, data, documents, evaluation, people, up, work
+from core.cli import ask, channels, config, data, documents, evaluation, people, persons, up, work
 from core.cli.common import GLOBALS
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ app.add_typer(documents.doc, name="doc")
 app.command("eval")(evaluation.evaluate)
 app.add_typer(people.user, name="user")
 app.add_typer(people.key, name="key")
+app.add_typer(persons.person, name="person")
 app.add_typer(channels.channel, name="channel")
 app.add_typer(work.feedback, name="feedback")
 app.add_typer(work.job, name="job")
