@@ -47,7 +47,7 @@ class Place:
         async def engines(_name: str) -> Engine:
             return ExtractiveEngine(2)
 
-        match = CuratedMatch(library.db, lambda: None)
+        match = CuratedMatch(library.db)
         self.answers = Answers(library.db, library.retriever, engines, library.settings, match)
         self.sets = Evaluations(library.db, self.answers, library.knowledge, library.jobs)
 
