@@ -20,6 +20,8 @@ from admin.api import (
     conversations,
     documents,
     evaluations,
+    generations,
+    grants,
     health,
     jobs,
     kbs,

@@ -22,7 +22,12 @@ from core.settings import WebSettings
 from core.texts import tell
 from core.types import Person, Role
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/login", "/setup", "/api/v1/login", "/api/v1/setup"})
+OPEN_PATHS: Final = frozenset(
+    {
+        *("/healthz", "/readyz", "/login", "/setup", "/login/oidc", "/login/oidc/callback"),
+        *("/api/v1/login", "/api/v1/setup", "/api/v1/invitations/accept"),
+    }
+)
 """What needs no login; beside it only what lies below `OPEN_FOLDER`."""
 OPEN_FOLDER: Final = "/static/"
 

@@ -39,6 +39,11 @@ class Login(Given):
     next: Annotated[str | None, Field(max_length=2000)] = None
 
 
+class Ways(Out):
+    provider: str | None
+    """What the button of the identity provider says; None where there is none."""
+
+
 class Next(Out):
     next: str
 

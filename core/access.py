@@ -88,3 +88,8 @@ def may(
     if person.everywhere or _RANK[person.role] >= _RANK[Role.ADMIN]:
         return True
     return edits or (action is not Action.WRITE and (granted or not private))
+
+
+def may_govern(who: Person, role: Role) -> bool:
+    """Whether `who` may give, change or take away a `role`: nobody reaches above their own."""
+    return who == OPERATOR or (_RANK[who.role] >= _RANK[Role.ADMIN] and _RANK[who.role] >= _RANK[role])

@@ -123,23 +123,23 @@ class Accounts:
     # ------------------------------------------------------------ users
     async def create(self, name: str, password: str, role: Role) -> User:
         """Raises UserError where the name or password will not do, Conflict where the name is taken."""
-        name = _good_name(name)
-        password_hash = await self._hashed(name, password)
+        name = good_name(name)
+        password_hash = await self.hashed(name, password)
         row = UserRow(name=name, password_hash=password_hash, role=role.value, disabled=False)
         try:
             async with self._db.session() as session:
                 session.add(row)
         except IntegrityError as error:
             raise Conflict(tell("user_exists", name=name)) from error
-        return _user(row)
+        return user_of(row)
 
     async def list(self) -> Sequence[User]:
         async with self._db.read() as session:
-            return [_user(row) for row in await session.scalars(select(UserRow).order_by(UserRow.name))]
+            return [user_of(row) for row in await session.scalars(select(UserRow).order_by(UserRow.name))]
 
     async def get(self, name: str) -> User:
         async with self._db.read() as session:
-            return _user(await _by_name(session, name))
+            return user_of(await by_name(session, name))
 
     async def any_user(self) -> bool:
         async with self._db.read() as session:
@@ -147,34 +147,34 @@ class Accounts:
 
     async def set_password(self, name: str, password: str) -> None:
         """The old password and all logins made with it end at once."""
-        password_hash = await self._hashed(normal_name(name), password)
+        password_hash = await self.hashed(normal_name(name), password)
         async with self._db.session() as session:
-            row = await _by_name(session, name)
+            row = await by_name(session, name)
             row.password_hash = password_hash
             await session.execute(delete(SessionRow).where(SessionRow.user_id == row.id))
 
     async def set_role(self, name: str, role: Role) -> User:
         async with self._db.session() as session:
-            row = await _by_name(session, name)
+            row = await by_name(session, name)
             if role is not Role.OWNER:
-                await _keep_an_owner(session, row)
+                await keep_an_owner(session, row)
             row.role = role.value
-            return _user(row)
+            return user_of(row)
 
     async def disable(self, name: str) -> User:
         """The user's logins end at once, and the API keys count for nothing."""
         async with self._db.session() as session:
-            row = await _by_name(session, name)
-            await _keep_an_owner(session, row)
+            row = await by_name(session, name)
+            await keep_an_owner(session, row)
             row.disabled = True
             await session.execute(delete(SessionRow).where(SessionRow.user_id == row.id))
-            return _user(row)
+            return user_of(row)
 
     async def enable(self, name: str) -> User:
         async with self._db.session() as session:
-            row = await _by_name(session, name)
+            row = await by_name(session, name)
             row.disabled = False
-            return _user(row)
+            return user_of(row)
 
     # ------------------------------------------------------------ the first administrator
     async def setup_token(self) -> str | None:
@@ -184,33 +184,33 @@ class Accounts:
             await session.execute(delete(OneTimeTokenRow).where(OneTimeTokenRow.purpose == _SETUP))
             if await _any_user(session):
                 return None
-            session.add(OneTimeTokenRow(token_hash=_digest(token), purpose=_SETUP))
+            session.add(OneTimeTokenRow(token_hash=digest(token), purpose=_SETUP))
         return token
 
     async def set_up(self, token: str, name: str, password: str) -> User:
         """Create the owner, once. Raises NotAllowed where the token is not, or no longer, good."""
         await self._check_setup(token)
-        name = _good_name(name)
-        password_hash = await self._hashed(name, password)
+        name = good_name(name)
+        password_hash = await self.hashed(name, password)
         used = (
             update(OneTimeTokenRow)
             .where(
-                OneTimeTokenRow.token_hash == _digest(token),
+                OneTimeTokenRow.token_hash == digest(token),
                 OneTimeTokenRow.purpose == _SETUP,
                 OneTimeTokenRow.used_at.is_(None),
             )
             .values(used_at=self._clock())
         )
         async with self._db.session() as session:
-            if await _touched(session, used) != 1 or await _any_user(session):
+            if await touched(session, used) != 1 or await _any_user(session):
                 raise NotAllowed(tell("setup_link_used"))
             row = UserRow(name=name, password_hash=password_hash, role=Role.OWNER.value, disabled=False)
             session.add(row)
-        return _user(row)
+        return user_of(row)
 
     async def _check_setup(self, token: str) -> None:
         async with self._db.read() as session:
-            row = await session.get(OneTimeTokenRow, _digest(token))
+            row = await session.get(OneTimeTokenRow, digest(token))
             if row is None or row.purpose != _SETUP or row.used_at is not None or await _any_user(session):
                 raise NotAllowed(tell("setup_link_used"))
 
@@ -228,13 +228,15 @@ class Accounts:
             raise LoginNeeded(tell("login_refused"))
         await self._backoff.forgive(name, address)
         renewed = await self._passwords.hash(password) if self._passwords.is_outdated(row.password_hash) else None
-        return await self._open(row.id, row.password_hash, renewed, user_agent)
+        return await self._open(row.id, row.password_hash, renewed, user_agent, address)
 
-    async def open_session(self, user: User, *, user_agent: str = "") -> NewLogin:
+    async def open_session(self, user: User, *, user_agent: str = "", address: str = "") -> NewLogin:
         """A login for somebody whose identity is proven otherwise."""
-        return await self._open(user.id, None, None, user_agent)
+        return await self._open(user.id, None, None, user_agent, address)
 
-    async def _open(self, user_id: str, proven: str | None, renewed: str | None, user_agent: str) -> NewLogin:
+    async def _open(
+        self, user_id: str, proven: str | None, renewed: str | None, user_agent: str, address: str
+    ) -> NewLogin:
         """Refuses where the password hash is no longer the `proven` one: it was changed while it was being checked."""
         token = secrets.token_urlsafe(32)
         at = self._clock()
@@ -245,11 +247,13 @@ class Accounts:
             if row is None or row.disabled or proven not in (None, row.password_hash):
                 raise LoginNeeded(tell("login_refused"))
             row.password_hash = renewed or row.password_hash
-            login = SessionRow(token_hash=_digest(token), user_id=user_id, user_agent=user_agent[:255])
+            login = SessionRow(
+                token_hash=digest(token), user_id=user_id, user_agent=user_agent[:255], address=address[:64]
+            )
             login.created_at = login.seen_at = at
             login.expires_at = expires_at
             session.add(login)
-            return NewLogin(token, _user(row), expires_at)
+            return NewLogin(token, user_of(row), expires_at)
 
     async def by_session(self, token: str) -> Identity | None:
         """Whose login the token is; None where it is unknown, ended, idle for too long, or the user is disabled."""
@@ -258,7 +262,7 @@ class Accounts:
             select(SessionRow, UserRow)
             .join(UserRow, UserRow.id == SessionRow.user_id)
             .where(
-                SessionRow.token_hash == _digest(token),
+                SessionRow.token_hash == digest(token),
                 SessionRow.expires_at > at,
                 SessionRow.seen_at > at - timedelta(hours=self._web.session_idle_hours),
                 UserRow.disabled.is_(False),
@@ -271,10 +275,10 @@ class Accounts:
         login, user = pair
         if at - login.seen_at > _SEEN_EVERY:
             self._note(update(SessionRow).where(SessionRow.token_hash == login.token_hash).values(seen_at=at))
-        return Identity(_user(user).person)
+        return Identity(user_of(user).person)
 
     async def logout(self, token: str) -> None:
-        await self._execute(delete(SessionRow).where(SessionRow.token_hash == _digest(token)))
+        await self._execute(delete(SessionRow).where(SessionRow.token_hash == digest(token)))
 
     # ------------------------------------------------------------ API keys
     async def create_key(
@@ -286,12 +290,12 @@ class Accounts:
             raise UserError(tell("key_needs_scope"))
         token = KEY_PREFIX + secrets.token_urlsafe(32)
         async with self._db.session() as session:
-            owner = await _by_name(session, user)
+            owner = await by_name(session, user)
             row = ApiKeyRow(
                 user_id=owner.id,
                 name=name.strip()[:100],
                 prefix=token[:11],
-                token_hash=_digest(token),
+                token_hash=digest(token),
                 scopes=sorted(scope.value for scope in chosen),
                 expires_at=expires_at,
             )
@@ -330,7 +334,7 @@ class Accounts:
                 select(ApiKeyRow, UserRow)
                 .join(UserRow, UserRow.id == ApiKeyRow.user_id)
                 .where(
-                    ApiKeyRow.token_hash == _digest(token),
+                    ApiKeyRow.token_hash == digest(token),
                     ApiKeyRow.revoked_at.is_(None),
                     (ApiKeyRow.expires_at.is_(None)) | (ApiKeyRow.expires_at > at),
                     UserRow.disabled.is_(False),
@@ -342,10 +346,10 @@ class Accounts:
         key, user = pair
         if key.used_at is None or at - key.used_at > _SEEN_EVERY:
             self._note(update(ApiKeyRow).where(ApiKeyRow.id == key.id).values(used_at=at))
-        return Identity(_user(user).person, frozenset(Scope(scope) for scope in key.scopes))
+        return Identity(user_of(user).person, frozenset(Scope(scope) for scope in key.scopes))
 
     # ------------------------------------------------------------ inside
-    async def _hashed(self, name: str, password: str) -> str:
+    async def hashed(self, name: str, password: str) -> str:
         check_password(name, password)
         return await self._passwords.hash(password)
 
@@ -365,7 +369,7 @@ class Accounts:
     async def _execute(self, statement: Update | Delete) -> int:
         """How many rows it touched."""
         async with self._db.session() as session:
-            return await _touched(session, statement)
+            return await touched(session, statement)
 
 
 def normal_name(name: str) -> str:
@@ -374,14 +378,14 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().lower()
 
 
-def _good_name(name: str) -> str:
+def good_name(name: str) -> str:
     name = normal_name(name)
     if not 1 <= len(name) <= 100 or not all(char.isalnum() or char in "._-@+" for char in name):
         raise UserError(tell("bad_user_name"))
     return name
 
 
-async def _by_name(session: AsyncSession, name: str) -> UserRow:
+async def by_name(session: AsyncSession, name: str) -> UserRow:
     row = await session.scalar(select(UserRow).where(UserRow.name == normal_name(name)).with_for_update())
     if row is None:
         raise NotFound(tell("no_user", name=name))
@@ -392,7 +396,7 @@ async def _any_user(session: AsyncSession) -> bool:
     return await session.scalar(select(UserRow.id).limit(1)) is not None
 
 
-async def _keep_an_owner(session: AsyncSession, row: UserRow) -> None:
+async def keep_an_owner(session: AsyncSession, row: UserRow) -> None:
     """Raises Conflict where `row` is the only owner left who can log in."""
     if row.role != Role.OWNER.value or row.disabled:
         return
@@ -403,15 +407,15 @@ async def _keep_an_owner(session: AsyncSession, row: UserRow) -> None:
         raise Conflict(tell("last_owner", name=row.name))
 
 
-async def _touched(session: AsyncSession, statement: Update | Delete) -> int:
+async def touched(session: AsyncSession, statement: Update | Delete) -> int:
     return cast("CursorResult[Any]", await session.execute(statement)).rowcount
 
 
-def _digest(token: str) -> str:
+def digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-def _user(row: UserRow) -> User:
+def user_of(row: UserRow) -> User:
     return User(row.id, row.name, Role(row.role), row.disabled, row.created_at, row.everywhere)
 
 

@@ -30,6 +30,7 @@ from core.embedding import Embedders, EmbedderSlot, EmbedderState
 from core.errors import ConfigError, KvasirError
 from core.evaluations import Evaluations
 from core.feedback import Feedback
+from core.gaps import Gaps
 from core.generations import Generations
 from core.grants import Grants
 from core.indexes import Indexes
@@ -38,6 +39,7 @@ from core.jobs import Job, Jobs, run_job
 from core.knowledge import Knowledge
 from core.leases import Leases
 from core.loaders import media_type
+from core.loaders.kinds import SUFFIXES
 from core.models import Models
 from core.oidc import Oidc
 from core.opening import Adapters, Opener, open_added_embedder, open_embedder
@@ -49,12 +51,14 @@ from core.places import Places
 from core.ports import Embedder, VectorStore
 from core.records import Records
 from core.retrieve import Retriever
+from core.reviews import Reviews
 from core.running import Engines, Rerankers
 from core.scheduler import Scheduler
 from core.schedules import Schedules
 from core.sections import KINDS
 from core.settings import Settings
 from core.splitters.counting import token_counter
+from core.sources.register import Sources
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.statistics import Statistics
 from core.temporary import TemporaryBases
@@ -96,6 +100,8 @@ class Kvasir:
     records: Records
     persons: Persons
     curated: Curated
+    reviews: Reviews
+    gaps: Gaps
     evaluations: Evaluations
     accounts: Accounts
     people: People
@@ -110,6 +116,7 @@ class Kvasir:
     leases: Leases
     schedules: Schedules
     scheduler: Scheduler
+    sources: Sources
     adapters: Adapters
     models: Models
     engines: Engines
@@ -259,6 +266,8 @@ async def _build(
         persons=Persons(db, records, blobs, temporary.delete),
         evaluations=Evaluations(db, answers, knowledge, jobs),
         curated=Curated(db, ingest, jobs, knowledge),
+        reviews=Reviews(db),
+        gaps=Gaps(db, embedders.current),
         accounts=accounts,
         people=People(db, accounts),
         oidc=Oidc(db, settings.oidc),
@@ -272,6 +281,7 @@ async def _build(
         leases=leases,
         schedules=schedules,
         scheduler=Scheduler(schedules, leases),
+        sources=Sources(db, jobs, knowledge, schedules, vault, settings, SUFFIXES),
         adapters=adapters,
         models=models,
         engines=engines,

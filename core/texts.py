@@ -291,6 +291,12 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "An index of «{kb}» is being built or switched already; wait for it, or cancel it.",
         "“{kb}”的索引正在构建或切换，请等待完成或先取消。",
     ),
+    "import_too_many": ("The file holds more than {most} documents.", "该文件包含的文档超过 {most} 份。"),
+    "import_too_large": ("The file holds more than {most} MB of originals.", "该文件包含的原件超过 {most} MB。"),
+    "restore_secrets": (
+        "{count} tokens or keys were encrypted with a key that is not here; enter them again in the console.",
+        "有 {count} 个令牌或密钥是用别处的密钥加密的，请在控制台重新输入。",
+    ),
     "no_such_index": ("There is no such index any more.", "该索引已不存在。"),
     "index_not_waiting": (
         "This index is not complete yet, or in use already.",
@@ -1375,6 +1381,27 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "This answer was written by a person; a document it rests on has changed since, and it is to be checked.",
         "此回答由人工撰写；其依据的文档后来有变动，回答正待复核。",
     ),
+    "no_such_review": (
+        "There is no such answer to review; it may have been deleted.",
+        "没有这条待审核的回答，可能已被删除。",
+    ),
+    "review_bad_assignee": (
+        "It can only be given to an active account that may review.",
+        "只能分配给有审核权限的有效账号。",
+    ),
+    "review_bad_state": ("A review is new, working or solved.", "审核状态只能是 new、working 或 solved。"),
+    "review_bad_label": ("There is no such label.", "没有这个标签。"),
+    "review_bad_cure": ("There is no such cure.", "没有这种处理方式。"),
+    "review_note_long": ("A note has at most {most} characters.", "备注最多 {most} 个字符。"),
+    "review_no_kb": (
+        "None of the knowledge bases it was asked of is there any more, or you may not ask them.",
+        "当时提问的知识库已不存在，或者您没有提问权限。",
+    ),
+    "review_nowhere": (
+        "It was not asked on a chat platform, so there is no thread to post in.",
+        "该问题不是在聊天平台上提出的，没有可回复的会话。",
+    ),
+    "review_empty_document": ("Give the document a name and some text.", "请填写文档名称和内容。"),
     "curated_question_long": ("A question has at most {most} characters.", "问题最多 {most} 个字符。"),
     "curated_paraphrases": ("At most {most} paraphrases are kept.", "最多保存 {most} 种其他问法。"),
     "curated_past": ("The date of expiry has passed already; choose a later one.", "到期日期已过，请选择更晚的日期。"),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from admin.auth import clear_session, is_guest, local_path, session_token, set_session
 from admin.deps import CallerDep, KvasirDep
-from admin.schemas import EmbedderOut, EngineOut, Login, Me, Next, SetUp
+from admin.schemas import EmbedderOut, EngineOut, Login, Me, Next, SetUp, Ways
 from core.access import Action
 from core.accounts import NewLogin
 from core.app import Kvasir
@@ -25,6 +25,13 @@ async def set_up(given: SetUp, request: Request, response: Response, kvasir: Kva
     login = await kvasir.accounts.open_session(user, user_agent=request.headers.get("user-agent", ""))
     await _begin(login, request, response, kvasir)
     return Next(next="/")
+
+
+@router.get("/login")
+async def ways_to_log_in(kvasir: KvasirDep) -> Ways:
+    """Open, as the login page is."""
+    label = kvasir.settings.oidc.label or tell("oidc_label")
+    return Ways(provider=label if kvasir.oidc.is_on else None)
 
 
 @router.post("/login")
@@ -70,7 +77,7 @@ async def me(caller: CallerDep, kvasir: KvasirDep) -> Me:
 
 async def _engine(kvasir: Kvasir) -> tuple[EngineOut, str]:
     """The engine, and what is wrong with it."""
-    name = kvasir.settings.answer.engine
+    name = kvasir.models.default("engine")
     try:
         info = (await kvasir.engines.get(name)).info
     except KvasirError as error:

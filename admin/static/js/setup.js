@@ -5,6 +5,8 @@ import { openDoor } from "./door.js";
 import { t } from "./i18n.js";
 
 const SHORTEST = 10;
+const query = new URLSearchParams(location.search);
+const invitation = query.get("invitation");
 
 /** The server's rules, told while somebody types; the server has the last word. @type {[string, () => boolean][]} */
 const RULES = [
@@ -22,18 +24,23 @@ function showRules() {
   byId("rules").replaceChildren(...RULES.map(([key, met]) => el("li", { "data-met": met() }, icon(met() ? "check" : "dot"), t(key, { n: SHORTEST }))));
 }
 
-openDoor("set_up", async () => {
+openDoor(invitation ? "accept_invitation" : "set_up", async () => {
   const name = byId("name").value.trim();
   const password = byId("password").value;
   if (!name) throw new Error(t("name_needed"));
   const broken = RULES.find(([, met]) => !met());
   if (broken) throw new Error(t(broken[0], { n: SHORTEST }));
   if (byId("again").value !== password) throw new Error(t("passwords_differ"));
-  await call("POST", "/setup", { token: new URLSearchParams(location.search).get("token") ?? "", name, password });
+  if (invitation) await call("POST", "/invitations/accept", { token: invitation, name, password });
+  else await call("POST", "/setup", { token: query.get("token") ?? "", name, password });
   location.replace("/");
 });
 showRules();
-if (!new URLSearchParams(location.search).get("token")) {
+if (invitation) {
+  for (const [key, text] of [["set_up", "accept_invitation"], ["setup_lead", "accept_lead"], ["create_administrator", "accept_invitation"]]) {
+    /** @type {HTMLElement} */ (document.querySelector(`[data-t="${key}"]`)).textContent = t(text);
+  }
+} else if (!query.get("token")) {
   byId("error").textContent = t("link_needed");
   byId("error").hidden = false;
 }
