@@ -338,7 +338,7 @@ class Ingest:
                 group = _group(job, rows, changes)
                 await self._parse(group, target, changes)
                 if not pace.is_quick:
-                    await self._mark(group.rows, "split")
+                    await self._mark(group, "split")
                 await groups.put(group)
             await groups.put(None)
 
@@ -400,7 +400,7 @@ class Ingest:
             vectors = await self._indexes.embed(generation, [result for *_, result in good], on_chunks)
             if await self._is_live(kb_name, generation):
                 if good and not pace.is_quick:
-                    await self._mark([row for row, *_ in good], "embedded")
+                    await self._mark(group, "embedded")
                 indexed = [
                     IndexedDocument(
                         row.id,
@@ -458,9 +458,10 @@ class Ingest:
             await self.reconcile(kb_name)
         return True
 
-    async def _mark(self, rows: Sequence[documents.Waiting], stage: str) -> None:
+    async def _mark(self, group: _Group, stage: str) -> None:
+        ids = [row.id for row, result in zip(group.rows, group.results, strict=True) if not result.error]
         async with self._db.session() as session:
-            await documents.mark(session, [row.id for row in rows], status="working", stage=stage)
+            await documents.mark(session, group.job_id, ids, status="working", stage=stage)
 
     async def give_up(self, job: Job, reason: str) -> None:
         """The job's unfinished documents end as failed, with the reason of the job."""

@@ -128,11 +128,13 @@ async def _update(session: AsyncSession, statement: Update, parameters: Sequence
     await (await session.connection()).execute(statement, [dict(row) for row in parameters])
 
 
-async def mark(session: AsyncSession, ids: Sequence[str], **values: Any) -> None:
-    """Set the same values on all of them that are not at their end."""
+async def mark(session: AsyncSession, job_id: str, ids: Sequence[str], **values: Any) -> None:
+    """Set the same values on all of them that still wait for this job."""
     c = _DOCUMENTS.c
     await session.execute(
-        update(_DOCUMENTS).where(c.id.in_(ids), c.status.in_(_UNFINISHED)).values(updated_at=now(), **values)
+        update(_DOCUMENTS)
+        .where(c.id.in_(ids), c.job_id == job_id, c.status.in_(_UNFINISHED))
+        .values(updated_at=now(), **values)
     )
 
 
