@@ -57,8 +57,8 @@ from core.scheduler import Scheduler
 from core.schedules import Schedules
 from core.sections import KINDS
 from core.settings import Settings
-from core.splitters.counting import token_counter
 from core.sources.register import Sources
+from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.statistics import Statistics
 from core.temporary import TemporaryBases

@@ -176,6 +176,7 @@ class Jobs:
         *,
         state: str | None = None,
         kind: str | None = None,
+        target: str | None = None,
         kbs: Collection[str] | None = None,
         limit: int = 50,
         offset: int = 0,
@@ -186,6 +187,8 @@ class Jobs:
             where.append(JobRow.state == state)
         if kind:
             where.append(JobRow.kind == kind)
+        if target is not None:
+            where.append(JobRow.payload["target"].as_string() == target)
         async with self._db.read() as session:
             total = await session.scalar(select(func.count()).select_from(JobRow).where(*where)) or 0
             rows = await session.scalars(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from core import backups, curated, digests, evaluations, retention
 from core.errors import UserError
 from core.jobs import Job
+from core.sources import sync
 from core.texts import CATALOGUE, tell
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ async def _evaluation_sets(kvasir: Kvasir) -> Sequence[Target]:
     return [Target(one.id, one.name, one.kb) for one in await kvasir.evaluations.every()]
 
 
+async def _sources(kvasir: Kvasir) -> Sequence[Target]:
+    return [Target(*found) for found in await kvasir.sources.names()]
+
+
 KINDS: Final[Mapping[str, Kind]] = {
+    "sync": Kind(sync.run, targets=_sources),
     "retention": Kind(
         retention.run,
         (Field("days", 365, least=1, most=retention.LONGEST_DAYS), Field("platform", "*", "text", most=32)),
