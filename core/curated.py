@@ -14,7 +14,7 @@ from core.db.curated import CHANGED, GONE
 from core.db.session import Database
 from core.db.tables import AnswerRow, CuratedRow, DocumentRow, KnowledgeBaseRow, new_id, now
 from core.errors import Conflict, KvasirError, NotFound, UserError
-from core.ingest import Incoming, Ingest
+from core.ingest import Incoming, Ingest, clean_name
 from core.jobs import Job, Jobs, run_job
 from core.knowledge import Knowledge, kb_row
 from core.outbound import visible
@@ -254,26 +254,32 @@ class Curated:
                         marked += 1
 
     # ------------------------------------------------------------ its document
-    async def _write_document(self, row: CuratedRow, kb: str, by: str) -> None:
-        name = f"{FOLDER}/{row.id}.md"
-        parts = [f"# {row.question[:_LONGEST_TITLE]}", row.text]
-        if row.paraphrases:
-            parts.append("\n".join(f"- {one}" for one in row.paraphrases))
-        parts.append(tell("curated_by", name=visible(by), day=f"{now():%Y-%m-%d}"))
-        written = ("\n\n".join(parts) + "\n").encode()
+    async def write(self, kb: str, name: str, text: str, *, source: str = "upload", by: str = "") -> str:
+        """Bring a text in as a document, in the place of one of that name; gives its id once it is searched.
+
+        Raises KvasirError with the reason where it cannot be indexed.
+        """
+        data = text.encode()
 
         async def incoming() -> AsyncIterator[Incoming]:
-            yield Incoming(name, lambda: written, source=FOLDER)
+            yield Incoming(name, lambda: data, source=source)
 
-        ticket = await self._ingest.submit(kb, incoming(), claimed=True)
+        ticket = await self._ingest.submit(kb, incoming(), claimed=True, by=by)
         await run_job(self._jobs, ticket.job, self._work)
         for outcome in [*ticket.refused, *await self._ingest.outcomes(ticket.job.id)]:
             if outcome.status == "failed":
                 raise KvasirError(outcome.reason or tell("curated_empty"))
-        document = await self._knowledge.find_document(kb, name)
+        return (await self._knowledge.find_document(kb, clean_name(name))).id
+
+    async def _write_document(self, row: CuratedRow, kb: str, by: str) -> None:
+        parts = [f"# {row.question[:_LONGEST_TITLE]}", row.text]
+        if row.paraphrases:
+            parts.append("\n".join(f"- {one}" for one in row.paraphrases))
+        parts.append(tell("curated_by", name=visible(by), day=f"{now():%Y-%m-%d}"))
+        document = await self.write(kb, f"{FOLDER}/{row.id}.md", "\n\n".join(parts) + "\n", source=FOLDER, by=by)
         async with self._db.session() as session:
             await session.execute(
-                update(CuratedRow).where(CuratedRow.id == row.id).values(document_id=document.id, updated_at=now())
+                update(CuratedRow).where(CuratedRow.id == row.id).values(document_id=document, updated_at=now())
             )
 
     async def _work(self, job: Job) -> None:

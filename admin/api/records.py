@@ -175,12 +175,12 @@ def _whole(whole: Whole, language: Language) -> WholeOut:
         place=PlaceOut.model_validate(whole.place),
         channel=whole.channel,
         created_at=whole.created_at,
-        entries=[_entry(entry, language) for entry in whole.entries],
+        entries=[entry_out(entry, language) for entry in whole.entries],
         hidden=whole.hidden,
     )
 
 
-def _entry(entry: Entry, language: Language) -> EntryOut:
+def entry_out(entry: Entry, language: Language) -> EntryOut:
     passages = [
         PassageOut(
             **source_out(source, language).model_dump(),
