@@ -128,6 +128,13 @@ class Pool(Generic[P]):
             await self._opened(running)
         return running
 
+    def begin(self, name: str) -> None:
+        """Begin to open it, again where that failed; how that goes, its state tells. Raises as `Models.usable`."""
+        running = self.of(self.models.usable(self.kind, name))
+        if running.part is None and running.opening is None:
+            running.failure = None
+            self._start(running)
+
     def of(self, model: Model) -> Running[P]:
         """Where it stands, opened or not; one that was changed since takes the place of the former."""
         running = self._running.get(model.name)
@@ -216,18 +223,21 @@ class Pool(Generic[P]):
     async def _opened(self, running: Running[P]) -> P:
         if running.part is not None:
             return running.part
-        if running.opening is None:
-            if running.failure is not None and time.monotonic() < running.retry_at:
-                raise running.failure
-            running.opening = asyncio.create_task(self._open(running), name=f"open-{running.model.name}")
-            running.opening.add_done_callback(_looked_at)
-        opening, task = running.opening, asyncio.current_task()
+        if running.opening is None and running.failure is not None and time.monotonic() < running.retry_at:
+            raise running.failure
+        opening, task = running.opening or self._start(running), asyncio.current_task()
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             if opening.cancelled() and task is not None and not task.cancelling():
                 raise Unavailable(tell("model_changed", name=running.model.name)) from None
             raise
+
+    def _start(self, running: Running[P]) -> asyncio.Task[P]:
+        running.state = "loading"
+        running.opening = asyncio.create_task(self._open(running), name=f"open-{running.model.name}")
+        running.opening.add_done_callback(_looked_at)
+        return running.opening
 
     async def _open(self, running: Running[P]) -> P:
         model = running.model

@@ -1,0 +1,275 @@
+"""What people do with models: look how they are, load and unload, choose, and try them out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from core import sections
+from core.errors import ConfigError, KvasirError, NotFound
+from core.modellog import Line
+from core.models import Model
+from core.ports import Embedder, Engine, Reranker
+from core.running import Pool, Standing
+from core.sections import Kind
+from core.texts import spoken, tell
+from core.types import Locator, Passage, Prompt, Sampling, Turn
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+
+_TEST_SECONDS: Final = 60.0
+_TEST_TOKENS: Final = 200
+_LONGEST_REPLY: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Tended:
+    """A model with how it is doing in this process."""
+
+    model: Model
+    standing: Standing
+    shown: Mapping[str, Any]
+    """What is set, without secrets."""
+    runs: str
+    """What it runs, as it is called there; empty: nothing that has a name."""
+    where: str
+    """The server it is on; empty: here."""
+    memory: int
+    """Bytes of its weights; 0 for what runs elsewhere or needs none."""
+    parallel: int
+    """Answers written at a time; 0: as many as come."""
+    dimension: int
+    """Of an embedder that is open."""
+    used_by: Sequence[str]
+    """Knowledge bases and channels that name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How a trial went."""
+
+    ok: bool
+    error: str = ""
+    """What is wrong, in one sentence."""
+    first_ms: float | None = None
+    """Until the first piece of an engine's answer."""
+    total_ms: float = 0.0
+    text: str = ""
+    """The beginning of what an engine said."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Of an embedder: `dimension`, `near` and `far` (cosines of a like and of an unlike text)."""
+
+
+async def look(kvasir: Kvasir, kind: Kind | None = None) -> list[Tended]:
+    """All models there are, the house's first of each kind."""
+    used = await kvasir.models.used_by()
+    found = kvasir.models.all(kind)
+    order = {name: place for place, name in enumerate(sections.KINDS)}
+    found.sort(key=lambda model: (order[model.kind], not model.is_default, not model.is_added, model.name))
+    return await asyncio.to_thread(lambda: [_tended(kvasir, model, used) for model in found])
+
+
+async def look_at(kvasir: Kvasir, kind: Kind, name: str) -> Tended:
+    """One of them. Raises NotFound."""
+    model = kvasir.models.find(kind, name)
+    used = await kvasir.models.used_by()
+    return await asyncio.to_thread(_tended, kvasir, model, used)
+
+
+def log_of(kvasir: Kvasir, kind: Kind, name: str) -> Sequence[Line]:
+    """Its last lines, the oldest first. Raises NotFound."""
+    kvasir.models.find(kind, name)
+    return _pool(kvasir, kind).log(name)
+
+
+async def load(kvasir: Kvasir, kind: Kind, name: str) -> None:
+    """Switch it on, and begin to open it here; how far it is, `look_at` tells. Raises NotFound."""
+    if kvasir.models.find(kind, name).is_added:
+        await kvasir.models.enable(name, True)
+    _begin(kvasir, kind, name)
+
+
+async def unload(kvasir: Kvasir, kind: Kind, name: str) -> None:
+    """Close it when its last answer has ended; one that was added is switched off. Raises NotFound, Conflict."""
+    if kvasir.models.find(kind, name).is_added:
+        await kvasir.models.enable(name, False)
+    _pool(kvasir, kind).drop(name)
+
+
+async def use(kvasir: Kvasir, kind: Kind, name: str, *, unload_former: bool = False) -> None:
+    """Make it the house's as soon as it is open here; what answers already ends on the former one.
+
+    Raises what opening it raises, and nothing is changed then.
+    """
+    former = kvasir.models.default(kind)
+    await opened(kvasir, kind, name)
+    await kvasir.models.use(kind, name)
+    if unload_former and former and former != name:
+        try:
+            await unload(kvasir, kind, former)
+        except NotFound:
+            return
+
+
+async def opened(kvasir: Kvasir, kind: Kind, name: str) -> Engine | Embedder | Reranker:
+    """It, open. Raises NotFound where there is none, Unavailable or ConfigError where it cannot be opened."""
+    model = kvasir.models.find(kind, name)
+    if not model.enabled:
+        await kvasir.models.enable(name, True)
+    match kind:
+        case "engine":
+            return await kvasir.engines.get(name)
+        case "reranker":
+            return await kvasir.rerankers.get(name)
+    embedder = await kvasir.embedder.ready(name)
+    if embedder is None:
+        raise ConfigError(tell("no_such_embedder", name=name, names=", ".join(kvasir.models.names("embedder"))))
+    return embedder
+
+
+async def test(kvasir: Kvasir, kind: Kind, name: str) -> Tried:
+    """A real question, or real texts, put to it. Raises NotFound alone: all else is told."""
+    model = kvasir.models.find(kind, name)
+    if not model.enabled:
+        return await test_trial(kvasir, model)
+    begun = time.perf_counter()
+    try:
+        part = await opened(kvasir, kind, name)
+    except KvasirError as error:
+        return Tried(False, str(error), total_ms=_since(begun))
+    return await _try(kind, part)
+
+
+async def test_trial(kvasir: Kvasir, model: Model) -> Tried:
+    """The same with a model that is not kept (`Models.trial`); it is closed afterwards."""
+    begun = time.perf_counter()
+    try:
+        settings = kvasir.models.settings_for(model)
+        part = await _pool(kvasir, model.kind).open_part(model, settings, lambda _stage, _done: None)
+    except KvasirError as error:
+        return Tried(False, str(error), total_ms=_since(begun))
+    try:
+        return await _try(model.kind, part)
+    finally:
+        await part.close()
+
+
+# ---------------------------------------------------------------- parts
+def _tended(kvasir: Kvasir, model: Model, used: Mapping[tuple[Kind, str], Sequence[str]]) -> Tended:
+    try:
+        settings = kvasir.models.settings_for(model)
+    except KvasirError as error:  # its key cannot be read; that is what it shows
+        standing = Standing("failed", reason=str(error))
+        return Tended(model, standing, dict(model.values), "", "", 0, 0, 0, used.get((model.kind, model.name), ()))
+    shown = kvasir.models.shown(model)
+    standing, dimension = _standing(kvasir, model)
+    return Tended(
+        model=model,
+        standing=standing,
+        shown=shown,
+        runs=_runs(kvasir, model, shown),
+        where=sections.origin_of(shown).partition("://")[2],
+        memory=kvasir.adapters.memory(model, settings),
+        parallel=int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0),
+        dimension=dimension,
+        used_by=used.get((model.kind, model.name), ()),
+    )
+
+
+def _standing(kvasir: Kvasir, model: Model) -> tuple[Standing, int]:
+    """How it is doing, and an embedder's dimension; the settings' embedder has a place of its own."""
+    pool = _pool(kvasir, model.kind)
+    if model.kind == "embedder" and not model.is_added:
+        slot = kvasir.embedder.slot
+        if slot.embedder is not None:
+            return Standing("ready"), slot.embedder.info.dimension
+        return Standing("failed" if slot.state.reason else "loading", slot.state.stage, slot.state.progress,
+                        slot.state.reason), 0  # fmt: skip
+    dimension = 0
+    if model.kind == "embedder" and (embedder := kvasir.embedder.named(model.name)) is not None:
+        dimension = embedder.info.dimension
+    return pool.standing(model), dimension
+
+
+def _runs(kvasir: Kvasir, model: Model, shown: Mapping[str, Any]) -> str:
+    if named := shown.get("model"):
+        return str(named)
+    if model.kind == "embedder" and (embedder := kvasir.embedder.named(model.name)) is not None:
+        return embedder.info.name
+    return ""
+
+
+def _pool(kvasir: Kvasir, kind: Kind) -> Pool[Any]:
+    match kind:
+        case "engine":
+            return kvasir.engines.pool
+        case "reranker":
+            return kvasir.rerankers.pool
+    return kvasir.embedder.pool
+
+
+def _begin(kvasir: Kvasir, kind: Kind, name: str) -> None:
+    if kind == "embedder" and not kvasir.models.find(kind, name).is_added:
+        return  # it opens at the start, and stays
+    _pool(kvasir, kind).begin(name)
+
+
+async def _try(kind: Kind, part: Any) -> Tried:
+    begun = time.perf_counter()
+    try:
+        async with asyncio.timeout(_TEST_SECONDS):
+            if kind == "embedder":
+                return await _try_embedder(part)
+            return await (_try_reranker(part) if kind == "reranker" else _try_engine(part))
+    except TimeoutError:
+        return Tried(False, tell("model_slow_test", seconds=f"{_TEST_SECONDS:g}"), total_ms=_since(begun))
+    except KvasirError as error:
+        return Tried(False, str(error), total_ms=_since(begun))
+
+
+async def _try_engine(engine: Engine) -> Tried:
+    question, passage = tell("model_test_question"), _passage(tell("model_test_passage"))
+    turns = (Turn("user", f"{passage.text}\n\n{question}"),)
+    prompt = Prompt(turns, question, (passage,), spoken())
+    begun, first, text = time.perf_counter(), None, ""
+    stream: Any = engine.stream(prompt, Sampling(max_tokens=_TEST_TOKENS))
+    async with aclosing(stream) as pieces:
+        async for piece in pieces:
+            first = _since(begun) if first is None else first
+            text += piece
+            if len(text) > _LONGEST_REPLY:
+                break
+    if not text.strip():
+        return Tried(False, tell("model_empty_test"), first, _since(begun))
+    return Tried(True, "", first, _since(begun), text.strip()[:_LONGEST_REPLY])
+
+
+async def _try_embedder(embedder: Embedder) -> Tried:
+    begun = time.perf_counter()
+    query = await embedder.embed_query(tell("model_test_question"))
+    rows = await embedder.embed_documents([tell("model_test_passage"), "A B C 1 2 3"])
+    near, far = (round(float(value), 3) for value in np.asarray(rows) @ np.asarray(query))
+    details = {"dimension": embedder.info.dimension, "near": near, "far": far}
+    return Tried(True, total_ms=_since(begun), details=details)
+
+
+async def _try_reranker(reranker: Reranker) -> Tried:
+    begun = time.perf_counter()
+    passages = [_passage("A B C 1 2 3"), _passage(tell("model_test_passage"))]
+    ranked = await reranker.rerank(tell("model_test_question"), passages)
+    return Tried(True, total_ms=_since(begun), text=ranked[0].text)
+
+
+def _passage(text: str) -> Passage:
+    return Passage("", "", "kvasir.md", "Kvasir", 0, text, (), Locator(), 1.0)
+
+
+def _since(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000, 1)
