@@ -25,7 +25,9 @@ from core.channels import Channels
 from core.db import migrate
 from core.db.session import Database
 from core.feedback import Feedback
+from core.grants import Grants
 from core.knowledge import Knowledge
+from core.temporary import TemporaryBases
 from core.types import Capabilities, Mention, Place, Prompt, Sampling
 from tests.fakes.engine import FakeEngine
 from tests.fakes.house import House, furnished
@@ -115,6 +117,8 @@ def chat(house: House) -> Intake:
         conversations=house.conversations,
         feedback=Feedback(db),
         knowledge=Knowledge(db, absent, absent, settings.splitter),
+        grants=Grants(db),
+        temporary=TemporaryBases(db, absent, settings.splitter),
         accounts=Accounts(db, settings),
         channels=Channels(db, settings.channels),
         db=db,
