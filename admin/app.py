@@ -15,7 +15,9 @@ from starlette.responses import Response
 from admin.api import (
     answers,
     audit,
+    bulk,
     channels,
+    chunks,
     connections,
     conversations,
     curated,
@@ -36,6 +38,7 @@ from admin.api import (
     reviews,
     schedules,
     statistics,
+    versions,
 )
 from admin.api.v1 import completions, embeddings, models
 from admin.audited import audited
@@ -55,7 +58,12 @@ OPENAI = "/v1"
 ROUTERS: Final = (
     me.router,
     kbs.router,
+    grants.router,
+    generations.router,
     documents.router,
+    bulk.router,
+    chunks.router,
+    versions.router,
     jobs.router,
     conversations.router,
     answers.router,

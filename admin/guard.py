@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
-UPLOAD_PATH: Final = re.compile(r"/api/v1/kbs/[^/]+/documents")
+UPLOAD_PATH: Final = re.compile(r"/api/v1/kbs/(?:[^/]+/documents|import)")
 IMPORT_PATH: Final = re.compile(r"/api/v1/evaluation-sets/[^/]+/import")
 LANGUAGE_COOKIE: Final = "kvasir_language"
 """What was chosen on a page, for what the server says itself: en or zh."""

@@ -79,28 +79,6 @@ class Me(Out):
 
 
 # ---------------------------------------------------------------- knowledge bases and documents
-class NewKb(Given):
-    name: Annotated[str, Field(max_length=200)]
-    description: Annotated[Text, Field(max_length=2000)] = ""
-    private: bool = False
-    chunk_size: int | None = None
-    chunk_overlap: int | None = None
-    title_enhance: bool | None = None
-
-
-class KbOut(Out):
-    name: str
-    description: str
-    private: bool
-    documents: int
-    chunks: int
-    vectors: bool
-
-
-class Kbs(Out):
-    items: Sequence[KbOut]
-
-
 class DocumentOut(Out):
     id: str
     name: str
@@ -115,8 +93,28 @@ class DocumentOut(Out):
     updated_at: datetime
 
 
+class ListedOut(DocumentOut):
+    kb: str
+    source: str
+    """upload, folder, curated, or the address it came from."""
+    source_id: str | None
+    """The source that looks after it."""
+    by: str
+    """Who put its newest bytes in; empty where that is not known."""
+    is_live: bool
+    """Whether it is searched, perhaps in a former version."""
+    copies: int
+    """Other documents of the knowledge base with the same bytes."""
+    versions: int
+    """Former versions that are kept."""
+    changes: int
+    """What people changed in its chunks."""
+    changes_lost: int
+    """Changes whose chunk was not found when it was last read."""
+
+
 class Documents(Out):
-    items: Sequence[DocumentOut]
+    items: Sequence[ListedOut]
     total: int
 
 

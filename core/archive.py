@@ -1,4 +1,4 @@
-"""Backup and restore of everything, and export and import of one knowledge base; one zip file each, no pickle.
+"""Backup and restore of everything; one zip file, no pickle.
 
 A backup holds every table as JSON lines, so that it can be restored into another kind of database, and the originals
 of all documents; indexes are built again from these, or copied where the store can.
@@ -7,8 +7,6 @@ of all documents; indexes are built again from these, or copied where the store 
 from __future__ import annotations
 
 import asyncio
-import functools
-import hashlib
 import json
 import os
 import shutil
@@ -16,12 +14,13 @@ import sqlite3
 import tempfile
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from sqlalchemy import JSON, Boolean, delete, func, insert, select, update
 from sqlalchemy import Table as SqlTable
@@ -31,21 +30,34 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import core.db.migrate
 from core.blobs import Blobs
 from core.db.session import Database
-from core.db.tables import DocumentRow, GenerationRow, JobRow, KnowledgeBaseRow, Table, UtcDateTime, new_id, now
+from core.db.tables import (
+    DocumentRow,
+    DocumentVersionRow,
+    GenerationRow,
+    JobRow,
+    KnowledgeBaseRow,
+    Table,
+    UtcDateTime,
+    new_id,
+    now,
+)
 from core.errors import ConfigError, Conflict, KvasirError, StorageFull, UserError
-from core.ingest import Incoming, Outcome
-from core.jobs import run_job
-from core.knowledge import checked_kb_name, kb_row
 from core.settings import Settings
 from core.texts import tell
+from core.vault import Vault
 
 if TYPE_CHECKING:
     from core.app import Kvasir
 
-_FORMAT = 1
-_LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures", "platform_state"})
-"""Tables that no backup needs: logins are made anew, here and with the platforms."""
+FORMAT: Final = 1
+_LARGEST_MANIFEST: Final = 256 << 20
+_LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures", "platform_state", "leases", "outbox"})
+"""Tables that no backup needs: logins are made anew, here and with the platforms; what waited to be posted was."""
 _PAGE = 500
+_DAMAGE = (
+    KeyError, TypeError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, StatementError
+)  # fmt: skip
+"""RuntimeError: parts that are encrypted, or packed in a way that is not known here."""
 _STORE_FILE = "index.db"
 
 
@@ -69,6 +81,7 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
             counts[table.name] = len(lines)
         for content, live in await session.execute(select(DocumentRow.content_hash, DocumentRow.live_hash)):
             hashes |= {item for item in (content, live) if item}
+        hashes |= set(await session.scalars(select(DocumentVersionRow.content_hash)))
     with closing(Blobs(kvasir.settings.data_dir / "blobs")) as blobs:
         for content_hash in sorted(hashes):
             await asyncio.to_thread(_write_original, archive, blobs, content_hash)
@@ -78,7 +91,7 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
             await copy(Path(folder, "store"))
             await asyncio.to_thread(archive.write, Path(folder, "store"), f"store/{kvasir.settings.store.kind}")
     manifest = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "kvasir": version("kvasir"),
         "revision": core.db.migrate.newest_revision(),
         "store": kvasir.settings.store.kind if copy else "",
@@ -88,13 +101,20 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
     return counts["documents"]
 
 
-async def restore(settings: Settings, file: Path) -> int:
-    """Bring a backup into an empty place; gives the number of documents. Raises Conflict where it is not empty.
+@dataclass(frozen=True, slots=True)
+class Restored:
+    documents: int
+    secrets_lost: int
+    """Tokens and keys that were encrypted with a key that is not here; they must be entered again."""
+
+
+async def restore(settings: Settings, file: Path) -> Restored:
+    """Bring a backup into an empty place. Raises Conflict where it is not empty.
 
     Stopped before its end, it leaves no rows, and can be run again.
     """
-    with _opened(file) as archive:
-        manifest = _manifest(archive, file)
+    with opened(file) as archive:
+        manifest = manifest_of(archive, file)
         if "rows" not in manifest:
             raise UserError(tell("backup_is_export", file=file))
         _make_folder(settings.data_dir)
@@ -103,16 +123,18 @@ async def restore(settings: Settings, file: Path) -> int:
             try:
                 await core.db.migrate.upgrade(db)
                 await _refuse_unless_empty(db)
-                count = await _restore_everything(db, archive, settings, has_store=store_file is not None)
+                restored = await _restore_everything(db, archive, settings, has_store=store_file is not None)
             finally:
                 await db.close()
             if store_file is not None:  # last: were it missing, its documents would come in again
                 store_file.rename(settings.data_dir / _STORE_FILE)
-    return count
+    return restored
 
 
-async def _restore_everything(db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool) -> int:
-    with closing(Blobs(settings.data_dir / "blobs")) as blobs, _damage_told():
+async def _restore_everything(
+    db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool
+) -> Restored:
+    with closing(Blobs(settings.data_dir / "blobs")) as blobs, damage_told():
         for name in archive.namelist():
             if name.startswith("originals/"):
                 await asyncio.to_thread(_restore_original, archive, name, blobs)
@@ -121,7 +143,25 @@ async def _restore_everything(db: Database, archive: zipfile.ZipFile, settings: 
                 await _restore_rows(session, table, archive)
             if not has_store:
                 await _index_again(session)
-            return await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
+            count = await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
+            return Restored(count, await _forget_secrets(session, Vault(settings.data_dir, settings.secret_key)))
+
+
+async def _forget_secrets(session: AsyncSession, vault: Vault) -> int:
+    """Empty what cannot be read here: the key of the other place is no part of a backup; gives how many."""
+    lost = 0
+    for table in _tables():
+        if "secrets" not in table.columns:
+            continue
+        (key,) = table.primary_key.columns
+        kept = await session.execute(select(key, table.columns["secrets"]).where(table.columns["secrets"] != ""))
+        for row, secrets in kept.all():
+            try:
+                vault.decrypt(secrets)
+            except ConfigError:
+                await session.execute(update(table).where(key == row).values(secrets=""))
+                lost += 1
+    return lost
 
 
 async def _refuse_unless_empty(db: Database) -> None:
@@ -169,7 +209,7 @@ def _store_file(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Se
             path.unlink(missing_ok=True)
     partial = target.with_name(f"{_STORE_FILE}.partial")
     try:
-        with _damage_told(), archive.open("store/local") as source, partial.open("wb") as copy:
+        with damage_told(), archive.open("store/local") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy)
         yield partial
     except OSError as error:
@@ -213,83 +253,6 @@ async def _index_again(session: AsyncSession) -> None:
         )
 
 
-# ---------------------------------------------------------------- one knowledge base
-async def export_kb(kvasir: Kvasir, name: str, file: Path) -> int:
-    """Write a knowledge base's settings and originals into `file`; gives the number of documents."""
-    async with kvasir.db.read() as session:
-        base = await kb_row(session, name)
-        rows = list(
-            await session.scalars(
-                select(DocumentRow)
-                .where(DocumentRow.kb_id == base.id, DocumentRow.status != "deleting")
-                .order_by(DocumentRow.name)
-            )
-        )
-    with closing(Blobs(kvasir.settings.data_dir / "blobs")) as blobs:
-        return await _write_export(base, rows, blobs, file)
-
-
-async def _write_export(base: KnowledgeBaseRow, rows: Sequence[DocumentRow], blobs: Blobs, file: Path) -> int:
-    there = [row for row in rows if await asyncio.to_thread(blobs.has, row.content_hash)]
-    manifest = {
-        "format": _FORMAT,
-        "kvasir": version("kvasir"),
-        "kb": {key: getattr(base, key) for key in _KB_SETTINGS} | {"name": base.name},
-        "documents": [{"name": row.name, "hash": row.content_hash, "source": row.source} for row in there],
-    }
-    with _new_archive(file) as archive:
-        for content_hash in sorted({row.content_hash for row in there}):
-            await asyncio.to_thread(_write_original, archive, blobs, content_hash)
-        archive.writestr("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
-    return len(there)
-
-
-_KB_SETTINGS: dict[str, type] = {
-    "description": str, "private": bool, "chunk_size": int, "chunk_overlap": int, "title_enhance": bool,
-}  # fmt: skip
-
-
-async def import_kb(kvasir: Kvasir, file: Path, name: str | None) -> tuple[str, list[Outcome]]:
-    """Make a knowledge base of what `export_kb` wrote; gives its name and the outcome of each document."""
-    with _opened(file) as archive:
-        manifest = _manifest(archive, file)
-        if not isinstance(manifest.get("kb"), dict) or not isinstance(manifest.get("documents"), list):
-            raise UserError(tell("not_an_export", file=file))
-        given = {key: manifest["kb"][key] for key in _KB_SETTINGS if key in manifest["kb"]}
-        if any(type(value) is not _KB_SETTINGS[key] for key, value in given.items()):
-            raise UserError(tell("not_an_export", file=file))
-        with _damage_told():
-            listed = [_listed(document) for document in manifest["documents"]]
-            await asyncio.to_thread(_check_originals, archive, listed)
-        made = await kvasir.knowledge.create(checked_kb_name(name or str(manifest["kb"].get("name", ""))), **given)
-
-        async def incoming() -> AsyncIterator[Incoming]:
-            for document, content_hash, source in listed:
-                part = archive.getinfo(f"originals/{content_hash}")  # its size is known before it is unpacked
-                yield Incoming(document, functools.partial(archive.read, part), source, part.file_size)
-
-        try:
-            ticket = await kvasir.ingest.submit(made.name, incoming(), claimed=True)
-        except BaseException:
-            await asyncio.shield(kvasir.knowledge.delete(made.name))
-            raise
-    await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
-    return made.name, [*ticket.refused, *ticket.unchanged, *await kvasir.ingest.outcomes(ticket.job.id)]
-
-
-def _listed(document: Any) -> tuple[str, str, str]:
-    """(name, content hash, source) as the manifest has them."""
-    return str(document["name"]), str(document["hash"]), str(document.get("source", ""))
-
-
-def _check_originals(archive: zipfile.ZipFile, listed: Sequence[tuple[str, str, str]]) -> None:
-    """Before anything is made: every original is there and what it says it is."""
-    for name, content_hash, _ in listed:
-        with archive.open(f"originals/{content_hash}") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != content_hash:  # type: ignore[arg-type]
-                raise KvasirError(tell("backup_part_damaged", name=name))
-
-
 # ---------------------------------------------------------------- shared
 def _tables() -> Iterator[SqlTable]:
     """In an order that foreign keys allow."""
@@ -298,20 +261,24 @@ def _tables() -> Iterator[SqlTable]:
 
 @contextmanager
 def _new_archive(file: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip file that only its owner can read, and that stands under its name only when it is complete.
+    """A zip file as `new_file` makes it."""
+    with new_file(file) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+        yield archive
 
-    Raises Conflict where the name is taken.
+
+@contextmanager
+def new_file(file: Path) -> Iterator[BinaryIO]:
+    """A file that only its owner can read, and that stands under its name only when it is complete.
+
+    Raises Conflict where the name is taken, UserError where it cannot be written.
     """
     if file.exists():
         raise Conflict(tell("file_exists", file=file))
     partial = file.with_name(f".{file.name}.partial")
     try:
         try:
-            with (
-                open(partial, "wb", opener=_private) as target,
-                zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive,
-            ):
-                yield archive
+            with open(partial, "wb", opener=_private) as target:
+                yield target
             partial.rename(file)
         finally:
             partial.unlink(missing_ok=True)
@@ -323,31 +290,34 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _opened(file: Path) -> zipfile.ZipFile:
+def opened(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except FileNotFoundError as error:
         raise UserError(tell("no_such_file", file=file)) from error
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(tell("not_a_backup", file=file)) from error
+        raise UserError(tell("not_a_backup", file=file.name)) from error
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def damage_told() -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, StatementError) as error:
+    except _DAMAGE as error:
         raise UserError(tell("backup_part_damaged", name=str(error)[:80])) from error
 
 
-def _manifest(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
+def manifest_of(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(archive.read("manifest.json"))
-    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(tell("not_a_backup", file=file)) from error
+        part = archive.getinfo("manifest.json")
+        if part.file_size > _LARGEST_MANIFEST:
+            raise UserError(tell("not_a_backup", file=file.name))
+        manifest = json.loads(archive.read(part))
+    except (KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted or odd parts
+        raise UserError(tell("not_a_backup", file=file.name)) from error
     if not isinstance(manifest, dict) or "format" not in manifest:
-        raise UserError(tell("not_a_backup", file=file))
-    if manifest["format"] != _FORMAT or not _is_known(manifest.get("revision")):
+        raise UserError(tell("not_a_backup", file=file.name))
+    if manifest["format"] != FORMAT or not _is_known(manifest.get("revision")):
         raise UserError(tell("backup_other_version"))
     return manifest
 

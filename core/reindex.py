@@ -55,13 +55,14 @@ async def _measure(kvasir: Kvasir, kb: str, generation_id: str) -> None:
                 return
 
 
-async def current(jobs: Jobs, kb: str) -> Job | None:
-    """The job that builds or switches an index of a knowledge base just now, or waits to."""
-    for state in ("running", "queued"):
-        for job in await jobs.list(state=state, limit=1000):
-            if job.kind in KINDS and job.payload.get("kb") == kb:
-                return job
-    return None
+async def latest(jobs: Jobs, kb: str) -> Job | None:
+    """The newest job that builds or switches an index of a knowledge base."""
+    found = [job for kind in KINDS for job in (await jobs.page(kind=kind, kbs=[kb], limit=1))[0]]
+    return max(found, key=lambda job: job.created_at, default=None)
+
+
+def is_busy(job: Job | None) -> bool:
+    return job is not None and job.state in ("queued", "running")
 
 
 @asynccontextmanager

@@ -1014,6 +1014,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "page_models": ("Models", "模型"),
     "page_channels": ("Channels", "渠道"),
     "page_work": ("Jobs and schedules", "任务与定时"),
+    "page_account": ("My account", "我的账户"),
     "page_people": ("People and keys", "用户与密钥"),
     # channels
     "channel_no_setting": (

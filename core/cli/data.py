@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.common import AsJson, fail, opened, out, plain, print_json, run, told
+from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, run, told
 from core.texts import tell
 
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kv
     async def work(settings: Settings) -> None:
         from core import archive
 
-        count = await archive.restore(settings, file)
-        told("restored", count=count, folder=settings.data_dir)
+        restored = await archive.restore(settings, file)
+        told("restored", count=restored.documents, folder=settings.data_dir)
+        if restored.secrets_lost:
+            err.print(plain(tell("restore_secrets", count=restored.secrets_lost)), style="yellow")
 
     run(work)
 

@@ -377,10 +377,10 @@ def kb_export(name: Name, file: Annotated[Path, typer.Argument(metavar="FILE", h
     """Write a knowledge base (settings and originals) into one file."""
 
     async def work(settings: Settings) -> None:
-        from core import archive
+        from core import exports
 
         async with opened(settings) as kvasir:
-            count = await archive.export_kb(kvasir, name, file)
+            count = await exports.export_kb(kvasir, name, file)
         told("documents_written", count=count, file=file)
 
     run(work)
@@ -394,10 +394,10 @@ def kb_import(
     """Bring in a knowledge base that «kvasir kb export» wrote."""
 
     async def work(settings: Settings) -> None:
-        from core import archive
+        from core import exports
 
         async with opened(settings, "wait", bar=True) as kvasir:
-            made, outcomes = await archive.import_kb(kvasir, file, name)
+            made, outcomes = await exports.import_kb(kvasir, file, name)
         failed = [outcome for outcome in outcomes if outcome.status == "failed"]
         told("kb_imported", kb=made, count=len(outcomes) - len(failed), failed=len(failed))
         for outcome in failed:

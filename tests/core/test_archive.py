@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core import archive
+from core import archive, exports
 from core.app import Kvasir
 from core.db.tables import GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, KvasirError, UserError
@@ -101,7 +101,7 @@ async def test_a_backup_comes_back_the_same_on_any_database(
     """Protection: fault 95; a backup of SQLite comes back on PostgreSQL too."""
     file, before = backed_up
     settings = on(tmp_path / "second", empty_database_url)
-    assert await archive.restore(settings, file) == len(FILES)
+    assert await archive.restore(settings, file) == archive.Restored(len(FILES), 0)
     async with opened(settings) as kvasir:
         assert before["kb"][3] == len(FILES)
         assert await looks(kvasir) == before
@@ -275,19 +275,19 @@ async def test_an_exported_knowledge_base_comes_in_elsewhere(tmp_path: Path) -> 
     file = tmp_path / "kb.zip"
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         await furnish(kvasir)
-        assert await archive.export_kb(kvasir, "kb", file) == len(FILES)
+        assert await exports.export_kb(kvasir, "kb", file) == len(FILES)
         before = await looks(kvasir)
         with pytest.raises(Conflict):
-            await archive.import_kb(kvasir, file, None)
+            await exports.import_kb(kvasir, file, None)
         with pytest.raises(UserError, match="kb import"):
             await archive.restore(load(data_dir=tmp_path / "third"), file)
     async with opened(load(data_dir=tmp_path / "second")) as kvasir:
-        name, outcomes = await archive.import_kb(kvasir, file, None)
+        name, outcomes = await exports.import_kb(kvasir, file, None)
         assert (name, {out.status for out in outcomes}) == ("kb", {"indexed"})
         after = await looks(kvasir)
         assert after["top 10"] == before["top 10"]
         assert after["kb"][:5] == before["kb"][:5]
-        renamed, _ = await archive.import_kb(kvasir, file, "again")
+        renamed, _ = await exports.import_kb(kvasir, file, "again")
         assert renamed == "again"
 
 
@@ -302,9 +302,9 @@ async def test_an_import_unpacks_nothing_that_is_too_large(tmp_path: Path) -> No
 
         ticket = await kvasir.ingest.submit("kb", incoming(), claimed=True)
         await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
-        await archive.export_kb(kvasir, "kb", file)
+        await exports.export_kb(kvasir, "kb", file)
     async with opened(load(data_dir=tmp_path / "second", ingest={"max_file_mb": 1})) as kvasir:
-        _, outcomes = await archive.import_kb(kvasir, file, None)
+        _, outcomes = await exports.import_kb(kvasir, file, None)
     assert {out.name: out.status for out in outcomes} == {"large.txt": "failed", "small.txt": "indexed"}
 
 
@@ -312,22 +312,22 @@ async def test_an_import_that_fails_leaves_no_knowledge_base(tmp_path: Path, mon
     file, damaged, foreign, forged = (tmp_path / f"{name}.zip" for name in ("kb", "damaged", "foreign", "forged"))
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         await furnish(kvasir)
-        await archive.export_kb(kvasir, "kb", file)
+        await exports.export_kb(kvasir, "kb", file)
     _copy(file, damaged, parts={"originals": b"other bytes"})
     _copy(file, foreign, manifest={"kb": None})
     _copy(file, forged, manifest={"kb": {"name": "kb", "chunk_size": "many", "private": "no"}})
     async with opened(load(data_dir=tmp_path / "second")) as kvasir:
         for broken in (damaged, foreign, forged):
             with pytest.raises(KvasirError):
-                await archive.import_kb(kvasir, broken, None)
+                await exports.import_kb(kvasir, broken, None)
         with pytest.raises(UserError, match="letters"):
-            await archive.import_kb(kvasir, file, "../kb")
+            await exports.import_kb(kvasir, file, "../kb")
 
         async def stopped(*_args: object, **_how: object) -> None:
             raise asyncio.CancelledError
 
         monkeypatch.setattr(kvasir.ingest, "submit", stopped)
         with pytest.raises(asyncio.CancelledError):
-            await archive.import_kb(kvasir, file, None)
+            await exports.import_kb(kvasir, file, None)
         async with kvasir.db.read() as session:
             assert list(await session.scalars(select(KnowledgeBaseRow))) == []
