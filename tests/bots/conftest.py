@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from core import registry
 from core.access import Action, may
-from core.app import EmbedderState, Kvasir
+from core.app import Kvasir
 from core.channels import Channels
 from core.connections import Connections
 from core.db.session import Database
+from core.embedding import EmbedderState
 from core.feedback import Feedback
 from core.outbox import Outbox
 from core.settings import Settings
@@ -66,7 +67,7 @@ def connected(
 ) -> Kvasir:
     """The Kvasir of a test as the service `bots` needs it, with these platforms to be had."""
     vault, check = Vault(settings.data_dir), partial(registry.load, "kvasir.checks")
-    parts = {
+    parts: dict[str, Any] = {
         **vars(kvasir),
         "settings": settings,
         "vault": vault,
