@@ -1201,8 +1201,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "“{url}”不是可以抓取的地址；请提供普通的 http 或 https 地址。",
     ),
     "fetch_private": (
-        "«{host}» is inside a private network; Kvasir fetches only from the public internet. Ingest a file instead.",
-        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网上的内容。请改为导入文件。",
+        (
+            "«{host}» is inside a private network; Kvasir fetches only from the public internet, and for sources from "
+            "hosts that the setting sources.private_hosts names."
+        ),
+        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网上的内容，来源还可抓取设置 sources.private_hosts 列出的主机。",
     ),
     "fetch_unknown_host": (
         "There is no host named «{host}»; check the address.",
@@ -1959,6 +1962,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "log_open": ("open", "已就绪"),
     "log_answer": ("answered in {seconds} s, {pieces} pieces", "回答完成，用时 {seconds} 秒，共 {pieces} 段"),
     # the embedder `openai`
+    "embed_not_set": (
+        "Set KVASIR_EMBEDDER__BASE_URL and KVASIR_EMBEDDER__MODEL to the address and the model of your server.",
+        "请设置 KVASIR_EMBEDDER__BASE_URL 和 KVASIR_EMBEDDER__MODEL，填写服务器地址和模型名称。",
+    ),
     "embed_no_connection": (
         "The embedding server {host} cannot be reached; check its address, and that it runs.",
         "无法连接嵌入服务器 {host}；请检查地址以及服务是否在运行。",
