@@ -121,7 +121,7 @@ class _Sync:
             rows = await session.execute(
                 select(*columns).where(DocumentRow.source_id == source_id, DocumentRow.status != "deleting")
             )
-            present = dict(rows.tuples().all())
+            present = {str(name): str(document_id) for name, document_id in rows}
         return cls(kvasir, job, found[0], found[1], present)
 
     @property
