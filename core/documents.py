@@ -13,6 +13,7 @@ from core.db.session import Database
 from core.db.tables import ChunkOverrideRow, DocumentRow, DocumentVersionRow, KnowledgeBaseRow, SourceRow
 from core.knowledge import DocumentInfo, Knowledge, document_info, kb_row
 from core.settings import IngestSettings
+from core.types import Metadata
 
 Sort: TypeAlias = Literal["name", "size", "chunks", "updated_at", "created_at", "status"]
 
@@ -54,6 +55,8 @@ class Listed:
     """Overrides of its chunks."""
     changes_lost: int
     """Those whose chunk was not found when it was last indexed."""
+    metadata: Metadata
+    """What the file says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,7 @@ async def _listed(session: AsyncSession, base: KnowledgeBaseRow, rows: Sequence[
             versions=versions.get(row.id, 0),
             changes=changes.get(row.id, (0, 0))[0],
             changes_lost=changes.get(row.id, (0, 0))[1],
+            metadata=row.meta,
         )
         for row in rows
     ]
