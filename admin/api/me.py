@@ -65,7 +65,7 @@ async def me(caller: CallerDep, kvasir: KvasirDep) -> Me:
         language=kvasir.settings.language,
         can_upload=caller.may(Action.WRITE),
         can_manage=caller.may(Action.MANAGE),
-        can_console=not is_guest(caller.identity) and caller.may(Action.REVIEW),
+        can_console=not is_guest(caller.identity),
         notice=trouble or ("" if state.ready else tell("keyword_only", reason=state.reason or state.stage)),
         embedder=EmbedderOut.model_validate(state),
         engine=engine,

@@ -33,5 +33,6 @@ PAGES: Final = (
     Page("channels", "plug", "operation", Action.MANAGE),
     Page("work", "clock", "operation", Action.MANAGE),
     Page("people", "people", "people", Action.PEOPLE),
+    Page("account", "key", "people", Action.ASK),
 )
 GROUPS: Final = tuple(dict.fromkeys(page.group for page in PAGES))

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import inspect
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -26,6 +28,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 from rich.text import Text
 
+from core.access import OPERATOR
 from core.errors import KvasirError
 from core.texts import CATALOGUE, speaking, system_language, tell
 from core.types import Language
@@ -78,7 +81,7 @@ def fail(sentence: str) -> NoReturn:
 
 def run(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     """Read the settings and do the work in an event loop; what goes wrong ends as `ending` says."""
-    with speaking(system_language()), ending():
+    with speaking(system_language()), ending(), _commanded(work):
         settings = GLOBALS.settings()
         set_up_logging(settings, quiet=True)
         with speaking(language(settings)):
@@ -162,6 +165,49 @@ class _JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+READING: Final = frozenset(
+    {
+        "ask",
+        "search",
+        "evaluate",
+        "doctor",
+        "up",
+        "list",
+        "show",
+        "export",
+        "find",
+        "check",
+        "sample",
+        "versions",
+        "backup",
+    }
+)
+"""Last words of commands that change nothing; all others are written down in the audit log."""
+_command: ContextVar[tuple[str, Mapping[str, Any]]] = ContextVar("_command", default=("", {}))
+
+
+@contextmanager
+def _commanded(work: Callable[..., object]) -> Iterator[None]:
+    """Know the command by the function that defined `work`, and what it was given by what `work` uses of it."""
+    names = work.__code__.co_freevars if inspect.isfunction(work) else ()
+    given = dict(zip(names, [cell.cell_contents for cell in work.__closure__ or ()], strict=True)) if names else {}
+    values = {name: value for name, value in given.items() if not callable(value)}
+    token = _command.set((work.__qualname__.partition(".")[0].replace("_", "."), values))
+    try:
+        yield
+    finally:
+        _command.reset(token)
+
+
+async def _write_down(kvasir: Kvasir) -> None:
+    name, given = _command.get()
+    kind, _, verb = name.rpartition(".")
+    if verb in READING or not name:
+        return
+    named = given.get("name") or given.get("kb") or ""
+    await kvasir.audit.note(OPERATOR, name, kind=kind, object=str(named), changes=given)
+
+
 @asynccontextmanager
 async def opened(
     settings: Settings, embedder: WhenEmbedder = "if_ready", *, bar: bool = False
@@ -172,12 +218,14 @@ async def opened(
     if not (bar and embedder == "wait" and err.is_terminal):
         async with Kvasir.open(settings, embedder=embedder) as kvasir:
             yield kvasir
+            await _write_down(kvasir)
         return
     with model_bar() as follow:
         context = Kvasir.open(settings, embedder=embedder, progress=follow)
         kvasir = await context.__aenter__()
     try:
         yield kvasir
+        await _write_down(kvasir)
     except BaseException:
         await context.__aexit__(*sys.exc_info())
         raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -216,3 +218,20 @@ def test_ratings_are_listed_and_exported(kvasir: Commands, tmp_path: Path) -> No
     assert (tmp_path / "ratings.csv").is_file()
     assert ".csv or .jsonl" in kvasir.fails("feedback", "export", tmp_path / "ratings.pdf")
     assert kvasir.fails("feedback", "export", "/proc/none/ratings.csv")
+
+
+# ---------------------------------------------------------------- the audit log
+def test_commands_that_change_something_are_written_down_without_secrets(kvasir: Commands) -> None:
+    kvasir("user", "add", "ann", "--role", "editor", "--password-stdin", stdin=PASSWORD)
+    kvasir("kb", "create", "hr", "--private")
+    kvasir("kb", "delete", "absent", "--yes", status=1)
+    for reading in (("user", "list"), ("kb", "show", "hr"), ("key", "list")):
+        kvasir(*reading)
+    with closing(sqlite3.connect(kvasir.data_dir / "kvasir.db")) as database:
+        rows = database.execute("SELECT person, action, object, changes FROM audit ORDER BY created_at").fetchall()
+    assert [row[:3] for row in rows] == [
+        ("terminal:operator", "user.add", "ann"),
+        ("terminal:operator", "kb.create", "hr"),
+    ]
+    assert PASSWORD not in str(rows)
+    assert json.loads(rows[0][3])["role"] == "editor"

@@ -128,6 +128,7 @@ export function tabs(parts, key = "tab") {
       node.setAttribute("aria-selected", String(chosen));
       node.setAttribute("tabindex", chosen ? "0" : "-1");
       if (chosen && focus) /** @type {HTMLElement} */ (node).focus();
+      if (chosen) requestAnimationFrame(() => node.scrollIntoView({ block: "nearest", inline: "nearest" }));
     }
     query.set({ [key]: part === parts[0] ? "" : part.name });
     body.setAttribute("aria-label", part.title);
