@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,6 +14,7 @@ from core.engines.openai_quirks import PRESETS, PROVIDERS, Quirks, adapted, prov
 from core.engines.openai_stream import EventReader, NotOurDialect, Piece, ThoughtFilter, clipped
 from core.errors import ConfigError, EngineUnavailable
 from core.ports import EngineInfo
+from core.retrying import pause, retry_after
 from core.settings import OpenAISettings, Settings
 from core.texts import say
 from core.types import Language, Prompt, Sampling
@@ -118,7 +116,7 @@ class OpenAIEngine:
                 response = await self._post(prompt, sampling, begin_by)
             except (httpx2.TransportError, httpx2.InvalidURL) as error:
                 failure: EngineUnavailable = self._broken(error, prompt.language)
-                wait = self._pause(attempt)
+                wait = pause(attempt, self._backoff)
                 if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
                     raise failure from error
             else:
@@ -130,7 +128,7 @@ class OpenAIEngine:
                     continue
                 if response.status_code not in _RETRIED or _quota_used_up(text):
                     raise failure
-                wait = _retry_after(response, self._pause(attempt))
+                wait = retry_after(response.headers.get("retry-after", ""), pause(attempt, self._backoff))
             late = asyncio.get_running_loop().time() + wait > begin_by
             if attempt == ATTEMPTS or wait > LONGEST_WAIT or late:
                 raise failure
@@ -176,9 +174,6 @@ class OpenAIEngine:
             return False
         self._quirks = better
         return True
-
-    def _pause(self, attempt: int) -> float:
-        return self._backoff * (1 << (attempt - 1)) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, no secret
 
     # ------------------------------------------------------------ the stream itself
     async def _pieces(self, response: httpx2.Response, begin_by: float, language: Language) -> AsyncIterator[Piece]:
@@ -311,18 +306,3 @@ def _quota_used_up(said: str) -> bool:
     """Waiting does not help against an empty account."""
     text = said.lower()
     return "insufficient_quota" in text or "exceeded your current quota" in text or "balance" in text
-
-
-def _retry_after(response: httpx2.Response, otherwise: float) -> float:
-    """Seconds to wait as the server asks, in seconds or as a date."""
-    value: str = response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return otherwise
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())

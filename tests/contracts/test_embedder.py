@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.embedders import openai
 from core.embedders.builtin import open_embedder
 from core.embedders.cache import CachedEmbedder
 from core.ports import Embedder
 from core.settings import EmbedderSettings, Settings
 from tests.fakes.embedder import HashEmbedder, StubEmbedder
+from tests.fakes.embedding_server import embedding_server
 from tests.fakes.model import model_dir, tiny_model
 
 __all__ = ["model_dir"]  # a fixture, found by its name here
@@ -139,6 +141,18 @@ class TestCached(MeaningContract):
         embedder = CachedEmbedder(HashEmbedder(), tmp_path / "embeddings.db")
         yield embedder
         await embedder.close()
+
+
+class TestOpenAI(MeaningContract):
+    """The real client against a server on the wire."""
+
+    @pytest.fixture
+    async def embedder(self, tmp_path: Path) -> AsyncIterator[Embedder]:
+        async with embedding_server() as server:
+            wanted = EmbedderSettings(kind="openai", base_url=server.base_url, model="m", batch=4)
+            embedder = await openai.open_embedder(Settings(data_dir=tmp_path, embedder=wanted))
+            yield embedder
+            await embedder.close()
 
 
 @pytest.fixture(scope="module")
