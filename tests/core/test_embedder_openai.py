@@ -26,10 +26,9 @@ async def server() -> AsyncIterator[EmbeddingServer]:
 
 
 async def opened(server: EmbeddingServer, **given: Any) -> Embedder:
-    given = {"base_url": server.base_url, "model": "m", "api_key": KEY, "timeout_seconds": 5} | given
-    return await open_embedder(
-        Settings(data_dir=Path("/nowhere"), embedder=EmbedderSettings(kind="openai", **given)), backoff=0.01
-    )
+    wanted: dict[str, Any] = {"kind": "openai", "base_url": server.base_url, "model": "m", "api_key": KEY}
+    embedder = EmbedderSettings(**{**wanted, "timeout_seconds": 5, **given})
+    return await open_embedder(Settings(data_dir=Path("/nowhere"), embedder=embedder), backoff=0.01)
 
 
 async def test_texts_go_in_batches_with_their_prefixes(server: EmbeddingServer) -> None:
@@ -45,7 +44,14 @@ async def test_texts_go_in_batches_with_their_prefixes(server: EmbeddingServer) 
 
 async def test_what_shapes_a_vector_shapes_the_fingerprint(server: EmbeddingServer) -> None:
     seen = set()
-    for given in ({}, {"model": "n"}, {"query_prefix": "q"}, {"document_prefix": "d"}, {"dimension": 32}):
+    differences: list[dict[str, Any]] = [
+        {},
+        {"model": "n"},
+        {"query_prefix": "q"},
+        {"document_prefix": "d"},
+        {"dimension": 32},
+    ]
+    for given in differences:
         embedder = await opened(server, **given)
         seen.add(embedder.info.fingerprint)
         await embedder.close()
