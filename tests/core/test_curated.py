@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, update
@@ -34,7 +35,7 @@ async def house(db: Database, tmp_path: Path) -> House:
     return await furnished(db, tmp_path)
 
 
-async def put(house: House, kb: str = "handbook", **values: object) -> CuratedRow:
+async def put(house: House, kb: str = "handbook", **values: Any) -> CuratedRow:
     async with house.db.session() as session:
         base = await session.scalar(KnowledgeBaseRow.__table__.select().where(KnowledgeBaseRow.name == kb))
         row = CuratedRow(**{"kb_id": base, "question": QUESTION, "paraphrases": list(OTHERS), "text": TEXT, **values})
@@ -103,7 +104,7 @@ async def test_a_follow_up_gets_it_by_what_it_means(house: House) -> None:
         ({"expires_at": now() + timedelta(hours=1)}, True),
     ],
 )
-async def test_only_what_holds_is_given(house: House, values: dict[str, object], is_given: bool) -> None:
+async def test_only_what_holds_is_given(house: House, values: dict[str, Any], is_given: bool) -> None:
     await put(house, **values)
     finished = await house.finished(QUESTION)
     assert (finished.engine == "curated") is is_given
