@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from admin import openapi
 from admin.api import (
     answers,
     audit,
@@ -37,6 +38,7 @@ from admin.api import (
     records,
     reviews,
     schedules,
+    sources,
     statistics,
     versions,
 )
@@ -68,6 +70,7 @@ ROUTERS: Final = (
     conversations.router,
     answers.router,
     schedules.router,
+    sources.router,
     connections.router,
     channels.router,
     audit.router,
@@ -103,7 +106,10 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
     for router in ROUTERS:
-        app.include_router(router, prefix=API, dependencies=[Depends(audited, scope="function")])
+        app.include_router(
+            router, prefix=API, dependencies=[Depends(audited, scope="function")], responses=openapi.ERRORS
+        )
+    app.include_router(openapi.router, prefix=API)
     app.include_router(oidc.router)
     for part in (models, completions, embeddings):
         app.include_router(part.router, prefix=OPENAI)

@@ -28,6 +28,8 @@ NO_CHANGES: Final = frozenset(
         "conversations.delete_conversation",
         "me.log_out",
         "playground.ask",
+        "sources.preview_source",
+        "sources.preview_source_again",
     }
 )
 """Routes (module and function) that people use when they ask; what comes of them is kept anyway."""

@@ -471,6 +471,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "source_field_path": ("Folder on the server", "服务器上的文件夹"),
     "source_field_full_text": ("Fetch the full pages", "抓取全文"),
     "source_field_forget": ("Delete what left the feed", "删除已移出订阅的条目"),
+    "source_folder_admin": (
+        "Folders of the server are for administrators.",
+        "只有管理员可以使用服务器上的文件夹。",
+    ),
     "source_no_secret": ("A source of this kind needs no token.", "此类来源不需要令牌。"),
     "source_under_way": ("«{name}» is being synchronised already.", "“{name}”正在同步中。"),
     "source_preview_slow": (
@@ -981,6 +985,15 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The identity provider's address must begin with https://: {url}",
         "身份提供方的地址必须以 https:// 开头：{url}",
     ),
+    # the API's document
+    "api_summary": ("Ask, manage and watch Kvasir.", "提问、管理与监控 Kvasir。"),
+    "api_description": (
+        "Everything the console does goes through this API. Lists are pages: `limit` and `offset` in, `items` and `total` out. "
+        "Errors are `application/problem+json`. Log in with a browser, or send an API key as bearer token.",
+        "控制台的全部功能都通过此 API 完成。列表分页：传入 `limit` 与 `offset`，返回 `items` 与 `total`。"
+        "错误为 `application/problem+json`。可用浏览器登录，或以 API 密钥作为 Bearer 令牌。",
+    ),
+    "api_key_hint": ("An API key (`kv_…`) from the page «My account».", "“我的账户”页面创建的 API 密钥（`kv_…`）。"),
     # people
     "people_not_yourself": ("You cannot delete your own account.", "您不能删除自己的账户。"),
     "invitation_over": (

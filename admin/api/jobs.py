@@ -82,7 +82,7 @@ async def list_jobs(
 ) -> JobsOut:
     """A page of jobs, the newest first: all for administrators, for editors those of their knowledge bases."""
     found, total = await kvasir.jobs.page(state=state, kind=kind, kbs=await _kbs(caller), limit=limit, offset=offset)
-    return JobsOut(items=await _shown(kvasir, found), total=total)
+    return JobsOut(items=await shown(kvasir, found), total=total)
 
 
 @router.get("/counts")
@@ -97,7 +97,7 @@ async def count_jobs(caller: CallerDep, kvasir: KvasirDep) -> JobCounts:
 @router.get("/{job_id}")
 async def get_job(job_id: str, caller: CallerDep, kvasir: KvasirDep) -> JobOut:
     """One job with its progress."""
-    return (await _shown(kvasir, [await _job(job_id, caller)]))[0]
+    return (await shown(kvasir, [await _job(job_id, caller)]))[0]
 
 
 @router.post("/{job_id}/retry")
@@ -105,7 +105,7 @@ async def retry_job(job_id: str, caller: CallerDep, kvasir: KvasirDep) -> JobOut
     """Queues a job again that failed or was cancelled, with the documents it left unfinished."""
     await _job(job_id, caller)
     await kvasir.retry_job(job_id)
-    return (await _shown(kvasir, [await kvasir.jobs.get(job_id)]))[0]
+    return (await shown(kvasir, [await kvasir.jobs.get(job_id)]))[0]
 
 
 @router.post("/{job_id}/cancel")
@@ -113,7 +113,7 @@ async def cancel_job(job_id: str, caller: CallerDep, kvasir: KvasirDep) -> JobOu
     """Stops a job; one that runs comes to rest after some seconds. What was live before stays live."""
     await _job(job_id, caller)
     await kvasir.jobs.cancel(job_id)
-    return (await _shown(kvasir, [await kvasir.jobs.get(job_id)]))[0]
+    return (await shown(kvasir, [await kvasir.jobs.get(job_id)]))[0]
 
 
 @router.get("/{job_id}/events")
@@ -159,7 +159,8 @@ async def _job(job_id: str, caller: Caller) -> Job:
     return job
 
 
-async def _shown(kvasir: Kvasir, jobs: Sequence[Job]) -> list[JobOut]:
+async def shown(kvasir: Kvasir, jobs: Sequence[Job]) -> list[JobOut]:
+    """Jobs as the API gives them."""
     documents = await kvasir.jobs.documents([job.id for job in jobs if job.kind == "ingest"])
     return [_out(job, documents) for job in jobs]
 
