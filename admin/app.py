@@ -30,6 +30,7 @@ from admin.api import (
     jobs,
     kbs,
     me,
+    models,
     oidc,
     own,
     people,
@@ -42,7 +43,8 @@ from admin.api import (
     statistics,
     versions,
 )
-from admin.api.v1 import completions, embeddings, models
+from admin.api.v1 import completions, embeddings
+from admin.api.v1 import models as openai_models
 from admin.audited import audited
 from admin.auth import Gate
 from admin.chat.page import add_pages
@@ -71,6 +73,7 @@ ROUTERS: Final = (
     answers.router,
     schedules.router,
     sources.router,
+    models.router,
     connections.router,
     channels.router,
     audit.router,
@@ -97,6 +100,7 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.name_of,
         telemetry={"tracing": False, "metrics": False, "auto_configure": False},
     )
     app.state.kvasir = kvasir
@@ -111,8 +115,8 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
         )
     app.include_router(openapi.router, prefix=API)
     app.include_router(oidc.router)
-    for part in (models, completions, embeddings):
-        app.include_router(part.router, prefix=OPENAI)
+    for part in (openai_models, completions, embeddings):
+        app.include_router(part.router, prefix=OPENAI, responses=openapi.OPENAI_ERRORS)
     add_pages(app)
     add_console(app, kvasir)
     # The last one added is the outermost.
