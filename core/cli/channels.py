@@ -28,8 +28,9 @@ At = Annotated[
         help="E.g. slack:T1:C9 for a channel, slack:T1 for a workspace, slack for all.",
     ),
 ]
-Kbs = Annotated[list[str], typer.Option("--kb", help="Knowledge base that answers there; may be given several times.")]
-MaybeKbs = Annotated[list[str] | None, typer.Option("--kb", help="As in «kvasir channel bind».")]
+Kbs = Annotated[
+    list[str] | None, typer.Option("--kb", help="Knowledge base that answers there; may be given several times.")
+]
 Model = Annotated[str | None, typer.Option("--model", help="Engine that writes the answers.")]
 Prompt = Annotated[
     Path | None, typer.Option("--prompt", help="Text file with the instructions for the language model.")
@@ -98,34 +99,12 @@ def channel_list(as_json: AsJson = False) -> None:
     run(work)
 
 
-@channel.command("bind")
-def channel_bind(
-    at: At,
-    kbs: Kbs,
-    model: Model = None,
-    prompt: Prompt = None,
-    mode: Mode = None,
-    language: In = None,
-    feedback: Feedback = None,
-    follow_ups: FollowUps = None,
-    managers: Managers = None,
-    helpers: Helpers = None,
-    askers: Askers = None,
-    digest: Digest = None,
-    called: Called = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let knowledge bases answer in a channel, a workspace, or on a whole platform."""
-    given = {"kbs": kbs, "engine": model, "mode": mode, "language": language, "feedback": feedback,
-             "follow_ups": follow_ups, "managers": managers, "helpers": helpers,
-             "askers": askers, "digest": digest}  # fmt: skip
-    _change(at, {field: value for field, value in given.items() if value is not None}, prompt, called, as_json)
-
-
-@channel.command("set")
+@channel.command("bind", help="Let knowledge bases answer in a channel, a workspace, or on a whole platform.")
+@channel.command("set", help="Change how questions are answered in a channel, a workspace, or on a whole platform.")
 def channel_set(
+    ctx: typer.Context,
     at: At,
-    kbs: MaybeKbs = None,
+    kbs: Kbs = None,
     model: Model = None,
     prompt: Prompt = None,
     mode: Mode = None,
@@ -140,13 +119,19 @@ def channel_set(
     reset: Reset = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change how questions are answered in a channel, a workspace, or on a whole platform."""
+    """Both commands; `bind` wants a knowledge base."""
+    if ctx.info_name == "bind" and not kbs:
+        raise typer.BadParameter("Name a knowledge base that answers there.", ctx=ctx, param_hint="--kb")
     given = {"kbs": kbs, "engine": model, "mode": mode, "language": language, "feedback": feedback,
              "follow_ups": follow_ups, "managers": managers, "helpers": helpers,
              "askers": askers, "digest": digest}  # fmt: skip
     changes: dict[str, Any] = {setting.name.lower(): None for setting in reset or ()}
     changes |= {field: value for field, value in given.items() if value is not None}
-    _change(at, changes, prompt, called, as_json)
+
+    async def work(settings: Settings) -> None:
+        await _change(settings, at, changes, prompt, called, as_json)
+
+    run(work)
 
 
 @channel.command("unbind")
@@ -154,7 +139,7 @@ def channel_unbind(at: At) -> None:
     """Forget all that was set for a channel, a workspace, or a platform."""
 
     async def work(settings: Settings) -> None:
-        place = _place(at)
+        place = place_of(at)
         async with opened(settings) as kvasir:
             if not await kvasir.channels.clear(place):
                 raise NotFound(tell("channel_not_set", place=_written(place)))
@@ -163,34 +148,33 @@ def channel_unbind(at: At) -> None:
     run(work)
 
 
-def _change(at: str, changes: dict[str, Any], prompt: Path | None, called: str | None, as_json: bool) -> None:
-    async def work(settings: Settings) -> None:
-        from core.access import OPERATOR
+async def _change(
+    settings: Settings, at: str, changes: dict[str, Any], prompt: Path | None, called: str | None, as_json: bool
+) -> None:
+    from core.access import OPERATOR
 
-        place = _place(at)
-        if prompt is not None:
-            changes["instructions"] = _text(prompt)
-        if not changes and called is None:
-            raise UserError(tell("channel_nothing_to_set"))
-        async with opened(settings) as kvasir:
-            await kvasir.channels.change(place, OPERATOR.key, name=called, **changes)
-            found = next(item for item in await kvasir.channels.list() if item.place == place)
-            private = await _private(kvasir, changes.get("kbs") or ())
-        if as_json:
-            print_json(_json(found))
-        else:
-            told("channel_was_set", place=_written(place), values=_shown(found) or "–")
-        for name in private:
-            err.print(plain(tell("channel_private_kb", kb=name)), style="yellow")
-
-    run(work)
+    place = place_of(at)
+    if prompt is not None:
+        changes["instructions"] = _text(prompt)
+    if not changes and called is None:
+        raise UserError(tell("channel_nothing_to_set"))
+    async with opened(settings) as kvasir:
+        await kvasir.channels.change(place, OPERATOR.key, name=called, **changes)
+        found = next(item for item in await kvasir.channels.list() if item.place == place)
+        private = await _private(kvasir, changes.get("kbs") or ())
+    if as_json:
+        print_json(_json(found))
+    else:
+        told("channel_was_set", place=_written(place), values=_shown(found) or "–")
+    for name in private:
+        err.print(plain(tell("channel_private_kb", kb=name)), style="yellow")
 
 
 async def _private(kvasir: Kvasir, names: Sequence[str]) -> list[str]:
     return [kb.name for kb in await kvasir.knowledge.names() if kb.private and kb.name in names]
 
 
-def _place(at: str) -> Place:
+def place_of(at: str) -> Place:
     from core import registry
     from core.types import Place
 

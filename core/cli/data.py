@@ -103,8 +103,11 @@ def doctor(
     async def work(settings: Settings) -> list[Finding]:
         from core.doctor import examine, examine_platform
 
-        found = examine_platform(settings, platform) if platform else examine(settings)
-        return [finding async for finding in found]
+        if not platform:
+            return [finding async for finding in examine(settings)]
+        async with opened(settings) as kvasir:
+            found = await kvasir.connections.settings_of(platform)
+        return [finding async for finding in examine_platform(found or settings, platform)]
 
     found = run(work)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from core import registry
-from core.cli import ask, channels, config, data, documents, evaluation, people, persons, up, work
+from core.cli import ask, channels, config, connections, data, documents, evaluation, people, persons, up, work
 from core.cli.common import GLOBALS
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ app.add_typer(people.user, name="user")
 app.add_typer(people.key, name="key")
 app.add_typer(persons.person, name="person")
 app.add_typer(channels.channel, name="channel")
+app.add_typer(connections.connection, name="connection")
 app.add_typer(work.feedback, name="feedback")
 app.add_typer(work.job, name="job")
 app.add_typer(config.config, name="config")

@@ -104,8 +104,8 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
             serve = registry.load("kvasir.services", role)
             extra = {"listening": listening} if role == "web" else {}
             tasks.append(group.create_task(serve(kvasir, handler, **extra), name=f"service-{role}"))
-        if roles == ["bots"]:
-            tasks[0].add_done_callback(lambda task: _say_nothing_runs(task, words))
+        if roles == ["bots"] and not any(one.is_configured for one in await kvasir.connections.list()):
+            err.print(say("no_platform_on", words), style="yellow", markup=False)
         # What was imported stays: a collection that looks through all of it would hold everybody up, at any time.
         asyncio.get_running_loop().call_later(_SETTLED, gc.freeze)
         if "web" in roles:
@@ -119,11 +119,6 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
         _, pending = await asyncio.wait(tasks, timeout=_GRACE)
         if pending:
             logger.warning("still running after %s s: %s", _GRACE, ", ".join(task.get_name() for task in pending))
-
-
-def _say_nothing_runs(task: asyncio.Task[None], words: Language) -> None:
-    if not task.cancelled() and task.exception() is None:
-        err.print(say("no_platform_on", words), style="yellow", markup=False)
 
 
 async def _announce(kvasir: Kvasir, words: Language, ready: asyncio.Future[str], started: float | None) -> None:

@@ -1,0 +1,53 @@
+"""`kvasir connection`: its words, its JSON keys, its exit status, and that it tells no token."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.commands import Commands
+
+TOKEN = "123456:ABC-very-secret"
+
+
+@pytest.fixture
+def kvasir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    monkeypatch.setenv("KVASIR_EMBEDDER__KIND", "none")
+    monkeypatch.setenv("LANG", "en_GB.UTF-8")
+    monkeypatch.chdir(tmp_path)
+    return Commands(tmp_path / "data")
+
+
+def test_a_platform_is_set_switched_and_removed(kvasir: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = kvasir.json("connection", "list")["connections"]
+    assert [(one["platform"], one["state"]) for one in listed] == [
+        ("discord", "unset"), ("slack", "unset"), ("telegram", "unset"),
+    ]  # fmt: skip
+    assert set(listed[0]) == {"platform", "state", "enabled", "trouble", "set", "reports", "waiting", "working"}
+    assert "token=-" in kvasir.fails("connection", "set", "telegram", f"token={TOKEN}")
+    assert kvasir("connection", "set", "telegram", "nonsense", status=2) == ""
+    assert "no option" in kvasir.fails("connection", "set", "telegram", "nonsense=1")
+    assert "no platform" in kvasir.fails("connection", "enable", "terminal")
+    options = ("token=-", "allowed=7, 8", "rich_messages=on", "--unchecked", "--json")
+    made = json.loads(kvasir("connection", "set", "telegram", *options, stdin=f"{TOKEN}\n"))
+    assert (made["state"], made["set"]) == (
+        "waiting", {"token": "console", "allowed": "console", "rich_messages": "console"}
+    )  # fmt: skip
+    assert "telegram: off." in kvasir("connection", "disable", "telegram")
+    assert "waits for «kvasir up»" in kvasir("connection", "enable", "telegram")
+    assert set(kvasir.json("connection", "set", "telegram", "allowed=", "--unchecked")["set"]) == {
+        "token", "rich_messages",
+    }  # fmt: skip
+    waiting = kvasir.json("connection", "test", "telegram::7", "--wait", "0")
+    assert waiting["state"] == "waiting"
+    database = sqlite3.connect(kvasir.data_dir / "kvasir.db")
+    assert [line for line in database.iterdump() if "very-secret" in line] == []
+    database.close()
+    monkeypatch.setenv("KVASIR_TELEGRAM__TOKEN", "9:settings")
+    assert "KVASIR_TELEGRAM__TOKEN" in kvasir.fails("connection", "set", "telegram", "token=-", stdin="1:x\n")
+    monkeypatch.delenv("KVASIR_TELEGRAM__TOKEN")
+    kvasir("connection", "remove", "telegram", "--yes")
+    assert "Nothing is kept" in kvasir.fails("connection", "remove", "telegram", "--yes")
