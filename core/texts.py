@@ -440,25 +440,25 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "依次提问评测集中的问题，并记录有多少得到了预期的答案。",
     ),
     "job_about_evaluation": ("The evaluation set «{name}» of «{kb}»", "知识库“{kb}”的评测集“{name}”"),
-    "schedule_sync": ("Synchronisation of a source", "同步来源"),
+    "schedule_sync": ("Synchronisation of a source", "同步数据源"),
     "schedule_sync_about": (
         "Brings in what is new or changed at a source, and removes what is gone there.",
-        "导入来源中新增或变化的内容，并删除来源中已不存在的文档。",
+        "导入数据源中新增或变化的内容，并删除数据源中已不存在的文档。",
     ),
-    "job_about_sync": ("Source «{name}»", "来源“{name}”"),
+    "job_about_sync": ("Source «{name}»", "数据源“{name}”"),
     # sources
-    "no_such_source": ("There is no such source.", "没有此来源。"),
-    "no_source_named": ("The knowledge base «{kb}» has no source «{name}».", "知识库“{kb}”没有来源“{name}”。"),
+    "no_such_source": ("There is no such source.", "没有此数据源。"),
+    "no_source_named": ("The knowledge base «{kb}» has no source «{name}».", "知识库“{kb}”没有数据源“{name}”。"),
     "source_bad_kind": (
         "There is no kind of source «{kind}»; there are: {there}.",
-        "没有“{kind}”这种来源；可选：{there}。",
+        "没有“{kind}”这种数据源；可选：{there}。",
     ),
     "source_bad_name": (
         "A source needs a name of at most {most} characters, without slashes.",
-        "来源需要一个名称，不超过 {most} 个字符，且不含斜杠。",
+        "数据源需要一个名称，不超过 {most} 个字符，且不含斜杠。",
     ),
-    "source_exists": ("There is a source «{name}» already.", "已有名为“{name}”的来源。"),
-    "source_no_field": ("A source of this kind has no setting «{field}».", "此类来源没有“{field}”这项设置。"),
+    "source_exists": ("There is a source «{name}» already.", "已有名为“{name}”的数据源。"),
+    "source_no_field": ("A source of this kind has no setting «{field}».", "此类数据源没有“{field}”这项设置。"),
     "source_field_missing": ("{field}: please fill this in.", "{field}：请填写。"),
     "source_field_url": ("Address", "地址"),
     "source_field_urls": ("Addresses", "网页地址"),
@@ -475,11 +475,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Folders of the server are for administrators.",
         "只有管理员可以使用服务器上的文件夹。",
     ),
-    "source_no_secret": ("A source of this kind needs no token.", "此类来源不需要令牌。"),
+    "source_no_secret": ("A source of this kind needs no token.", "此类数据源不需要令牌。"),
     "source_under_way": ("«{name}» is being synchronised already.", "“{name}”正在同步中。"),
     "source_preview_slow": (
         "The source did not answer within {seconds} seconds; try it with fewer pages, or later.",
-        "来源在 {seconds} 秒内没有响应；请减少页面数量，或稍后再试。",
+        "数据源在 {seconds} 秒内没有响应；请减少页面数量，或稍后再试。",
     ),
     "source_limit": ("There is more than {most}; the rest is left out.", "内容超过 {most} 项，其余未导入。"),
     "source_skipped_robots": (
@@ -500,7 +500,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "source_no_feed": ("What is at this address is no RSS or Atom feed.", "该地址不是 RSS 或 Atom 订阅。"),
     "source_no_folders": (
         "No folder of the server may be a source; the setting sources.folders names those that may.",
-        "服务器上没有可作来源的文件夹；可用设置 sources.folders 指定。",
+        "服务器上没有可作数据源的文件夹；可用设置 sources.folders 指定。",
     ),
     "source_folder_absolute": (
         "Give the whole path of the folder, from / on.",
@@ -508,7 +508,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "source_folder_outside": (
         "There is no such folder below those that may be sources: {folders}.",
-        "在允许作为来源的文件夹（{folders}）之下没有该文件夹。",
+        "在允许作为数据源的文件夹（{folders}）之下没有该文件夹。",
     ),
     "source_folder_unreadable": (
         "The folder {path} cannot be listed ({reason}), so nothing was removed.",
@@ -516,7 +516,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "git_missing": (
         "The program git is not installed on the server; install it, and sources of this kind work.",
-        "服务器上没有安装 git 程序；安装后即可使用此类来源。",
+        "服务器上没有安装 git 程序；安装后即可使用此类数据源。",
     ),
     "git_old": (
         "The program git on the server is too old; it must be {least} or newer.",
@@ -539,7 +539,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "More than {most} MB were fetched in one go; the rest follows the next time.",
         "一次抓取超过 {most} MB；其余内容下次继续。",
     ),
-    "sync_left_out": ("Left out, since the same source is being synchronised.", "同一来源正在同步，本次略过。"),
+    "sync_left_out": ("Left out, since the same source is being synchronised.", "同一数据源正在同步，本次略过。"),
     "sync_slow": (
         "It was not done within {minutes} minutes; what came in stays, and the next time it goes on.",
         "在 {minutes} 分钟内没有完成；已导入的内容会保留，下次继续。",
@@ -547,7 +547,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "sync_nothing_new": ("Nothing has changed; {count} documents.", "没有变化；共 {count} 个文档。"),
     "sync_all_gone": (
         "Nothing of it is there any more. In case that is a mistake, its {count} documents were kept.",
-        "来源中已没有任何内容。为防误删，已保留其 {count} 个文档。",
+        "数据源中已没有任何内容。为防误删，已保留其 {count} 个文档。",
     ),
     "sync_gave_up": (
         "The source was left alone after too many failures, and nothing was removed: {reason}",
@@ -568,15 +568,15 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "schedule_leader_none": (
         "No process minds the schedules; start «kvasir up» or «kvasir up jobs».",
-        "没有进程在照管这些计划；请启动 “kvasir up” 或 “kvasir up jobs”。",
+        "没有进程在执行定时任务；请启动 “kvasir up” 或 “kvasir up jobs”。",
     ),
-    "no_such_schedule": ("There is no such schedule.", "没有此计划。"),
+    "no_such_schedule": ("There is no such schedule.", "没有此定时任务。"),
     "schedule_bad_kind": ("«{kind}» cannot be scheduled; there are: {there}.", "“{kind}”不能定时执行；可选：{there}。"),
     "schedule_bad_name": (
         "A schedule needs a name of at most {most} characters.",
-        "计划需要一个名称，不超过 {most} 个字符。",
+        "定时任务需要一个名称，不超过 {most} 个字符。",
     ),
-    "schedule_bad_setting": ("A schedule has no setting {names}.", "计划没有 {names} 这项设置。"),
+    "schedule_bad_setting": ("A schedule has no setting {names}.", "定时任务没有 {names} 这项设置。"),
     "schedule_field_range": ("{field}: from {least} to {most}.", "{field}：应在 {least} 到 {most} 之间。"),
     "schedule_field_bad": ("{field}: this value cannot be used.", "{field}：无法使用此值。"),
     "schedule_no_target": ("Choose what «{kind}» is for.", "请选择“{kind}”的对象。"),
@@ -1218,7 +1218,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "«{host}» is inside a private network; Kvasir fetches only from the public internet, and for sources from "
             "hosts that the setting sources.private_hosts names."
         ),
-        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网上的内容，来源还可抓取设置 sources.private_hosts 列出的主机。",
+        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网上的内容，数据源还可抓取设置 sources.private_hosts 列出的主机。",
     ),
     "fetch_unknown_host": (
         "There is no host named «{host}»; check the address.",
@@ -1994,6 +1994,31 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Kvasir was the wisest being of the old Norse stories. Nobody could ask him what he could not answer.",
         "Kvasir 是北欧神话中最有智慧的人。没有人能提出他答不上来的问题。",
     ),
+    "model_default_mark": ("default", "默认"),
+    "model_off_mark": ("off", "已停用"),
+    "model_was_added": (
+        "«{name}» is there; «kvasir model test» tries it.",
+        "已添加“{name}”；可用 “kvasir model test” 测试。",
+    ),
+    "model_was_changed": ("«{name}» was changed.", "已修改“{name}”。"),
+    "model_was_loaded": (
+        "«{name}» is switched on; a running Kvasir loads it within a few seconds.",
+        "已启用“{name}”；运行中的 Kvasir 会在几秒内加载它。",
+    ),
+    "model_was_unloaded": (
+        "«{name}» is switched off; a running Kvasir closes it when its last answer has ended.",
+        "已停用“{name}”；运行中的 Kvasir 会在最后一个回答结束后关闭它。",
+    ),
+    "model_is_used_now": ("«{name}» is used where no other is named.", "未指定其他模型时将使用“{name}”。"),
+    "model_took": ("It took {seconds} s.", "用时 {seconds} 秒。"),
+    "model_vector_test": (
+        "Vectors of {dimension} numbers; a text that fits the question: {near}, one that does not: {far}.",
+        "向量 {dimension} 维；与问题相关的文本：{near}，无关的文本：{far}。",
+    ),
+    "model_remove_question": ("Forget the model «{name}» with its key?", "删除模型“{name}”及其密钥？"),
+    "model_was_removed": ("«{name}» was removed.", "已删除“{name}”。"),
+    "model_say_set": ("Say --set as FIELD=VALUE.", "请按 --set 字段=值 的形式填写。"),
+    "no_such_preset": ("There is no preset «{name}»; there are: {names}.", "没有预设“{name}”；现有：{names}。"),
     "log_opening": ("opening", "正在打开"),
     "log_open": ("open", "已就绪"),
     "log_answer": ("answered in {seconds} s, {pieces} pieces", "回答完成，用时 {seconds} 秒，共 {pieces} 段"),
