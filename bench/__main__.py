@@ -15,6 +15,7 @@ NAMES = (
     "lag",
     "question",
     "chat",
+    "console",
     "memory",
     "kill",
     "kill_chat",
