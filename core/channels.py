@@ -83,6 +83,11 @@ class Holding:
 
     value: Any
     origin: Origin
+    wider_value: Any
+    """What would hold if nothing was set for the place itself."""
+    wider_origin: Origin
+    is_own: bool
+    """Set for the place itself."""
 
 
 FIELDS: Final = (
@@ -133,10 +138,17 @@ class Channels:
     async def explain(self, place: Place) -> Mapping[str, Holding]:
         """What holds in a place for each field, and where that was set."""
         (there,) = await self._db.fetch(_OF_PLACE(on=place.platform, within=place.workspace, at=place.channel))
-        found = {field: Holding(getattr(self._default, field), "settings") for field in FIELDS}
+        found: dict[str, Holding] = {}
+        for field in FIELDS:
+            value = getattr(self._default, field)
+            found[field] = Holding(value, "settings", value, "settings", False)
         for one in sorted(there.rows, key=_narrowness):
             origin: Origin = "channel" if one.channel else "workspace" if one.workspace else "platform"
-            found |= {field: Holding(value, origin) for field, value in values_of(one).items()}
+            own = (one.workspace, one.channel) == (place.workspace, place.channel)
+            for field, value in values_of(one).items():
+                wider = found[field]
+                wider_value, wider_origin = (wider.value, wider.origin) if own else (value, origin)
+                found[field] = Holding(value, origin, wider_value, wider_origin, own)
         return found
 
     async def change_all(

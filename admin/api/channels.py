@@ -66,6 +66,10 @@ class Spots(Out):
 class HoldingOut(Out):
     value: Any
     origin: Origin
+    wider_value: Any
+    """What would hold if nothing was set for the place itself."""
+    wider_origin: Origin
+    is_own: bool
 
 
 class ExplainedOut(Out):

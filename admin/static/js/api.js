@@ -5,10 +5,11 @@ const ROOT = "/api/v1";
 
 /** What went wrong, in one sentence a person may read. */
 export class ApiError extends Error {
-  /** @param {number} status 0: the server was not reached @param {string} detail */
-  constructor(status, detail) {
+  /** @param {number} status 0: the server was not reached @param {string} detail @param {{field: string, message: string}[]} [errors] what is wrong with which field */
+  constructor(status, detail, errors = []) {
     super(detail);
     this.status = status;
+    this.errors = errors;
   }
 }
 
@@ -53,7 +54,7 @@ export function problemOf(status, problem) {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`);
   }
   const detail = typeof problem?.detail === "string" && problem.detail ? problem.detail : t(status === 429 ? "too_many" : status >= 500 ? "server_error" : "refused_request");
-  return new ApiError(status, detail);
+  return new ApiError(status, detail, Array.isArray(problem?.errors) ? problem.errors : []);
 }
 
 /** @param {string} method @param {string} path @param {unknown} [body] @returns {Promise<any>} its JSON, or null where there is none */
@@ -111,11 +112,12 @@ function parse(block) {
 /**
  * Send files with progress; resolves to the answer's JSON.
  * @param {string} path @param {File[]} files @param {(share: number) => void} progress
+ * @param {{names?: string[], signal?: AbortSignal}} [more] `names`: other names than the files' own, e.g. with folders
  * @returns {Promise<any>}
  */
-export function upload(path, files, progress) {
+export function upload(path, files, progress, { names, signal } = {}) {
   const form = new FormData();
-  for (const file of files) form.append("files", file, file.name);
+  files.forEach((file, at) => form.append("files", file, names?.[at] ?? file.name));
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
     sending.open("POST", ROOT + path);
@@ -123,7 +125,9 @@ export function upload(path, files, progress) {
     sending.responseType = "json";
     sending.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     sending.onerror = () => reject(new ApiError(0, t("unreachable")));
+    sending.onabort = () => reject(new DOMException("stopped", "AbortError"));
     sending.onload = () => (sending.status < 300 ? resolve(sending.response) : reject(problemOf(sending.status, sending.response)));
+    signal?.addEventListener("abort", () => sending.abort());
     sending.send(form);
   });
 }
