@@ -196,7 +196,7 @@ class Models:
             raise BadField("adapter", tell("no_such_adapter", name=adapter, names=", ".join(self._adapters(kind))))
         values, given = dict(values or {}), _said(secrets or {})
         if values or given or not self._adapter(kind, adapter).is_set_up:
-            self._check(kind, adapter, values, given)
+            values = self._check(kind, adapter, values, given)
         row = ModelRow(name=name, kind=kind, adapter=adapter, settings=values, secrets=self._seal(given), enabled=True)
         try:
             async with self._changing, self._db.session() as session:
@@ -224,7 +224,7 @@ class Models:
                 raise BadField(min(kept.keys() - given.keys()), tell("model_key_again"))
             together = _said({**kept, **given})
             kind = _kind_of(row)
-            self._check(kind, row.adapter, merged, together)
+            merged = self._check(kind, row.adapter, merged, together)
             row.settings, row.secrets, row.updated_at = merged, self._seal(together), now()
         await self.refresh()
         return self._added[name]
@@ -302,7 +302,7 @@ class Models:
                 raise BadField(min(known.keys() - secrets.keys()), tell("model_key_again"))
         together = _said({**known, **secrets})
         values = {key: value for key, value in values.items() if value is not None}
-        self._check(kind, adapter, values, together)
+        values = self._check(kind, adapter, values, together)
         return Model(kept or adapter, kind, adapter, values, tuple(together), sealed=self._seal(together))
 
     # ------------------------------------------------------------ hearing of changes
@@ -391,7 +391,8 @@ class Models:
             sealed=row.secrets,
         )  # fmt: skip
 
-    def _check(self, kind: Kind, adapter: str, values: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+    def _check(self, kind: Kind, adapter: str, values: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as the fields have them. Raises BadField."""
         fields = {one.name: one for one in sections.fields_of(kind, adapter)}
         for name in values:
             if name in fields and fields[name].is_secret:
@@ -399,7 +400,8 @@ class Models:
         for name in secrets:
             if name not in fields or not fields[name].is_secret:
                 raise BadField(name, tell("model_no_field", field=name, adapter=adapter))
-        sections.settings_with(self._settings, kind, adapter, {**values, **secrets})
+        made = sections.settings_with(self._settings, kind, adapter, {**values, **secrets})
+        return {name: sections.plain(sections.value_of(made, kind, adapter, name)) for name in values}
 
     def _seal(self, secrets: Mapping[str, Any]) -> str:
         return self._vault.encrypt(json.dumps(secrets)) if secrets else ""

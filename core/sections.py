@@ -99,7 +99,7 @@ def settings_with(settings: Settings, kind: Kind, adapter: str, values: Mapping[
         return settings
     made = _validated(section, kind, adapter, values)
     for name, field in _fields(section, kind, adapter).items():
-        _check(name, field, _plain(getattr(made, name)))
+        _check(name, field, plain(getattr(made, name)))
     return settings.model_copy(update={section: made})
 
 
@@ -117,7 +117,7 @@ def is_set_up(settings: Settings, kind: Kind, adapter: str) -> bool:
         return True
     values = getattr(settings, section)
     needed = (name for name, field in _fields(section, kind, adapter).items() if _extra(field).get("needed"))
-    return all(_plain(getattr(values, name)) for name in needed)
+    return all(plain(getattr(values, name)) for name in needed)
 
 
 def values_of(settings: Settings, kind: Kind, adapter: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def values_of(settings: Settings, kind: Kind, adapter: str) -> dict[str, Any]:
         return {}
     values = getattr(settings, section)
     return {
-        name: _plain(getattr(values, name))
+        name: plain(getattr(values, name))
         for name, field in _fields(section, kind, adapter).items()
         if not _is_secret(field) and getattr(values, name) != field.default
     }
@@ -152,7 +152,7 @@ def secrets_of(settings: Settings, kind: Kind, adapter: str) -> list[str]:
     section = section_of(kind, adapter)
     found: list[str] = []
     for name, field in _fields(section, kind, adapter).items() if section else ():
-        value = _plain(getattr(getattr(settings, section or ""), name))
+        value = plain(getattr(getattr(settings, section or ""), name))
         if _is_secret(field) and value:
             found += value.values() if isinstance(value, dict) else [str(value)]
     return found
@@ -175,7 +175,7 @@ def _fields(section: str, kind: Kind, adapter: str) -> dict[str, FieldInfo]:
 def _form_field(name: str, field: FieldInfo, choices: Mapping[str, tuple[str, ...]]) -> FormField:
     extra, annotation = _extra(field), _bare(field.annotation)
     secret = _is_secret(field)
-    default = None if secret or field.default is PydanticUndefined else _plain(field.default)
+    default = None if secret or field.default is PydanticUndefined else plain(field.default)
     options = choices.get(name) or (get_args(annotation) if get_origin(annotation) is Literal else ())
     return FormField(
         name=name,
@@ -223,7 +223,7 @@ def _is_secret(field: FieldInfo) -> bool:
     return _bare(field.annotation) is SecretStr or bool(_extra(field).get("secret"))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from core import registry
-from core.cli import ask, channels, config, connections, data, documents, evaluation, people, persons, up, work
+from core.cli import ask, channels, config, connections, data, documents, evaluation, models, people, persons, up, work
 from core.cli.common import GLOBALS
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ app.command("ingest")(documents.ingest)
 app.add_typer(documents.kb, name="kb")
 app.add_typer(documents.doc, name="doc")
 app.command("eval")(evaluation.evaluate)
+app.add_typer(models.model, name="model")
 app.add_typer(people.user, name="user")
 app.add_typer(people.key, name="key")
 app.add_typer(persons.person, name="person")

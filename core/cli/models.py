@@ -1,0 +1,246 @@
+"""`kvasir model …`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from core.cli.common import AsJson, Yes, confirm, fail, opened, out, plain, print_json, print_table, run, told
+from core.errors import UserError
+from core.texts import tell
+
+if TYPE_CHECKING:
+    from core.app import Kvasir
+    from core.sections import FormField, Kind
+    from core.settings import Settings
+    from core.tending import Tended
+
+model = typer.Typer(no_args_is_help=True, help="Engines that write answers, embedders, and rerankers.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As «kvasir model list» shows it.")]
+OfKind = Annotated[
+    Literal["engine", "embedder", "reranker"], typer.Option("--kind", help="What it is; engines write answers.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="A setting, e.g. base_url=http://127.0.0.1:11434/v1."),
+]
+KeyFromStdin = Annotated[bool, typer.Option("--key-stdin", help="Read the server's key from stdin.")]
+
+
+@model.command("list")
+def model_list(as_json: AsJson = False) -> None:
+    """All models, those that are used where none is named first."""
+
+    async def work(settings: Settings) -> None:
+        from core import tending
+
+        async with opened(settings) as kvasir:
+            found = await tending.look(kvasir)
+        if as_json:
+            print_json({"models": [_json(one) for one in found]})
+            return
+        rows = [
+            (
+                one.model.kind,
+                one.model.name,
+                one.model.adapter,
+                tell("model_default_mark") if one.model.is_default else "",
+                tell("model_off_mark") if not one.model.enabled else "",
+                one.runs,
+                one.where,
+                ", ".join(one.used_by),
+            )
+            for one in found
+        ]
+        print_table(("kind", "name", "adapter", "", "", "model", "server", "used by"), rows)
+
+    run(work)
+
+
+@model.command("add")
+def model_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice.")],
+    adapter: Annotated[str, typer.Option("--adapter", help="What runs it, e.g. openai.")] = "openai",
+    kind: OfKind = "engine",
+    preset: Annotated[str, typer.Option("--preset", help="A well-known server, e.g. ollama, dashscope.")] = "",
+    given: Set = None,
+    key_stdin: KeyFromStdin = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add a model, with its settings; its key is encrypted."""
+    secrets = {"api_key": sys.stdin.readline().strip()} if key_stdin else {}
+
+    async def work(settings: Settings) -> None:
+        from core import tending
+
+        async with opened(settings) as kvasir:
+            values = _preset(kvasir, kind, adapter, preset) | _values(
+                kvasir.adapters.fields(kind, adapter), given or []
+            )
+            made = await kvasir.models.add(kind, name, adapter, values, secrets)
+            found = await tending.look_at(kvasir, kind, made.name)
+            await kvasir.audit.note(_operator(), "model.add", kind="model", object=made.name, changes=values)
+        if as_json:
+            print_json({"model": _json(found)})
+        else:
+            told("model_was_added", name=made.name)
+
+    run(work)
+
+
+@model.command("set")
+def model_set(name: Name, given: Set = None, key_stdin: KeyFromStdin = False) -> None:
+    """Change the settings of a model that was added; an empty value means the default."""
+    secrets = {"api_key": sys.stdin.readline().strip()} if key_stdin else {}
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            one = _added(kvasir, name)
+            values = _values(kvasir.adapters.fields(one.kind, one.adapter), given or [])
+            await kvasir.models.change(name, values, secrets)
+            await kvasir.audit.note(_operator(), "model.set", kind="model", object=name, changes=values)
+        told("model_was_changed", name=name)
+
+    run(work)
+
+
+@model.command("load")
+def model_load(name: Name) -> None:
+    """Switch a model on; a running Kvasir loads it within a few seconds."""
+    _switch(name, True)
+
+
+@model.command("unload")
+def model_unload(name: Name) -> None:
+    """Switch a model off; a running Kvasir closes it when its last answer has ended."""
+    _switch(name, False)
+
+
+@model.command("use")
+def model_use(name: Name, kind: OfKind = "engine") -> None:
+    """Make a model the one that is used where none is named."""
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.models.use(kind, name)
+            await kvasir.audit.note(_operator(), "model.use", kind="model", object=name)
+        told("model_is_used_now", name=name)
+
+    run(work)
+
+
+@model.command("test")
+def model_test(name: Name, kind: OfKind = "engine", as_json: AsJson = False) -> None:
+    """Put a real question to a model, or real texts; status 1 where it fails."""
+
+    async def work(settings: Settings) -> None:
+        from core import tending
+
+        async with opened(settings) as kvasir:
+            tried = await tending.test(kvasir, kind, name)
+        if as_json:
+            print_json(
+                {
+                    "ok": tried.ok,
+                    "error": tried.error or None,
+                    "first_ms": tried.first_ms,
+                    "total_ms": tried.total_ms,
+                    "text": tried.text,
+                    **tried.details,
+                }
+            )
+        elif tried.ok:
+            out.print(plain(tried.text or tell("model_vector_test", **tried.details)))
+            told("model_took", seconds=f"{tried.total_ms / 1000:.2f}")
+        if not tried.ok:
+            if as_json:
+                raise typer.Exit(1)
+            fail(tried.error)
+
+    run(work)
+
+
+@model.command("remove")
+def model_remove(name: Name, yes: Yes = False) -> None:
+    """Forget a model that was added, with its key."""
+    confirm(tell("model_remove_question", name=name), yes)
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.models.remove(name)
+            await kvasir.audit.note(_operator(), "model.remove", kind="model", object=name)
+        told("model_was_removed", name=name)
+
+    run(work)
+
+
+def _switch(name: str, on: bool) -> None:
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.models.enable(name, on)
+            await kvasir.audit.note(_operator(), "model.load" if on else "model.unload", kind="model", object=name)
+        told("model_was_loaded" if on else "model_was_unloaded", name=name)
+
+    run(work)
+
+
+def _operator() -> Any:
+    from core.access import OPERATOR
+
+    return OPERATOR
+
+
+def _added(kvasir: Kvasir, name: str) -> Any:
+    for one in kvasir.models.all():
+        if one.is_added and one.name == name:
+            return one
+    raise UserError(tell("model_not_added", name=name))
+
+
+def _preset(kvasir: Kvasir, kind: Kind, adapter: str, name: str) -> dict[str, Any]:
+    if not name:
+        return {}
+    found = {preset.name: preset for preset in kvasir.adapters.presets(kind, adapter)}
+    if name not in found:
+        raise UserError(tell("no_such_preset", name=name, names=", ".join(found) or "-"))
+    return dict(found[name].values)
+
+
+def _values(fields: list[FormField], given: list[str]) -> dict[str, Any]:
+    """What was said, as the fields take it; None where nothing stands behind the sign."""
+    kinds = {field.name: field for field in fields}
+    found: dict[str, Any] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UserError(tell("model_say_set"))
+        found[name] = _read(kinds.get(name), value)
+    return found
+
+
+def _read(field: FormField | None, value: str) -> Any:
+    if not value:
+        return None
+    if field is not None and field.kind == "list":
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value  # numbers and switches are read by the section itself
+
+
+def _json(one: Tended) -> dict[str, Any]:
+    return {
+        "kind": one.model.kind,
+        "name": one.model.name,
+        "adapter": one.model.adapter,
+        "default": one.model.is_default,
+        "enabled": one.model.enabled,
+        "added": one.model.is_added,
+        "model": one.runs,
+        "server": one.where,
+        "settings": dict(one.shown),
+        "secrets": list(one.model.secrets),
+        "memory": one.memory,
+        "used_by": list(one.used_by),
+    }
