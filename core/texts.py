@@ -1250,16 +1250,16 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "no_key": ("There is no API key «{id}» in use.", "没有正在使用的 API 密钥“{id}”。"),
     # the openai engine
     "engine_no_connection": (
-        "Cannot connect to the language model's server at {host}; is it running, and is KVASIR_OPENAI__BASE_URL right?",
-        "无法连接语言模型服务器 {host}；请确认它正在运行，且 KVASIR_OPENAI__BASE_URL 设置正确。",
+        "Cannot connect to the language model's server at {host}; is it running, and is its address right?",
+        "无法连接语言模型服务器 {host}；请确认它正在运行，且地址填写正确。",
     ),
     "engine_key": (
-        "The language model's server at {host} does not accept the key; set KVASIR_OPENAI__API_KEY.",
-        "语言模型服务器 {host} 不接受该密钥；请设置 KVASIR_OPENAI__API_KEY。",
+        "The language model's server at {host} does not accept the key; set the right one.",
+        "语言模型服务器 {host} 不接受该密钥；请填写正确的密钥。",
     ),
     "engine_no_model": (
-        "The server at {host} has no model «{model}»; check KVASIR_OPENAI__MODEL and KVASIR_OPENAI__BASE_URL.",
-        "服务器 {host} 上没有模型“{model}”；请检查 KVASIR_OPENAI__MODEL 和 KVASIR_OPENAI__BASE_URL。",
+        "The server at {host} has no model «{model}»; check the name of the model, and the address.",
+        "服务器 {host} 上没有模型“{model}”；请检查模型名称和地址。",
     ),
     "search_slow": (
         "The search took too long; try again in a moment.",
@@ -1328,10 +1328,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "no_generation": ("This knowledge base has no such index.", "该知识库没有这个索引。"),
     "engine_context": (
         (
-            "Question and passages are too long for the model «{model}»; lower KVASIR_OPENAI__CONTEXT_SIZE to what its "
+            "Question and passages are too long for the model «{model}»; lower its context size to what its "
             "server allows."
         ),
-        "问题和段落超出了模型“{model}”的上下文长度；请把 KVASIR_OPENAI__CONTEXT_SIZE 调低到服务器允许的值。",
+        "问题和段落超出了模型“{model}”的上下文长度；请把上下文长度调低到服务器允许的值。",
     ),
     "engine_busy": (
         "The language model's server at {host} is busy, or the quota is used up; try again later.",
@@ -1343,14 +1343,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "engine_moved": (
         (
-            "The server at {host} points to {target}; set KVASIR_OPENAI__BASE_URL to the final address, since the key "
+            "The server at {host} points to {target}; set the final address, since the key "
             "is not sent elsewhere."
         ),
-        "服务器 {host} 指向了 {target}；请把 KVASIR_OPENAI__BASE_URL 设为最终地址，因为密钥不会发往别处。",
+        "服务器 {host} 指向了 {target}；请填写最终地址，因为密钥不会发往别处。",
     ),
     "engine_garbage": (
-        "The server at {host} does not answer like an OpenAI-compatible one; check KVASIR_OPENAI__BASE_URL.",
-        "服务器 {host} 的回应不符合 OpenAI 兼容格式；请检查 KVASIR_OPENAI__BASE_URL。",
+        "The server at {host} does not answer like an OpenAI-compatible one; check its address.",
+        "服务器 {host} 的回应不符合 OpenAI 兼容格式；请检查地址。",
     ),
     "engine_broke": (
         "The connection to the language model at {host} broke before the answer was complete; ask again.",
@@ -1359,11 +1359,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "engine_slow": (
         (
             "The language model at {host} did not begin to answer within {seconds} s; ask again, or raise "
-            "KVASIR_OPENAI__FIRST_TOKEN_TIMEOUT_SECONDS."
+            "the time that it may take (`first_token_timeout_seconds`)."
         ),
         (
             "语言模型 {host} 在 {seconds} 秒内没有开始回答；请重新提问，或调高 "
-            "KVASIR_OPENAI__FIRST_TOKEN_TIMEOUT_SECONDS。"
+            "等待首个字的时限（first_token_timeout_seconds）。"
         ),
     ),
     "engine_stalled": (
