@@ -14,12 +14,13 @@ from core.texts import tell
 router = APIRouter()
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_class=PlainTextResponse)
 async def healthz() -> PlainTextResponse:
+    """`ok` while the process lives."""
     return PlainTextResponse("ok")
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not now."}})
 async def readyz(kvasir: KvasirDep) -> Response:
     """Whether questions can be taken now."""
     try:

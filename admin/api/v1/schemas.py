@@ -92,7 +92,8 @@ class Asked(BaseModel):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=200)]] | None, BeforeValidator(_words), Field(max_length=4)
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)] | None,
+        BeforeValidator(_words),
     ] = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     n: One = None
