@@ -34,7 +34,7 @@ export async function drawOne(root, id, me, show) {
 }
 
 /** @param {Whole} found */
-function asked({ review, entry, link }) {
+function asked({ review, entry, link, again: after }) {
   const escalation = review.escalation;
   const links = [
     link ? el("a", { class: "button small", href: link, target: "_blank", rel: "noopener noreferrer" }, t("review_thread")) : null,
@@ -43,7 +43,7 @@ function asked({ review, entry, link }) {
   return card(el("h2", { class: "card-title wrap" }, entry.question),
     el("p", { class: "badges" }, stateBadge(review.state), ...reasons(review), el("span", { class: "soft small" }, t("review_asked_by", { person: review.name || review.person }), " · ", review.platform, " · ", review.kbs.join(", "), " · ", when(review.asked_at))),
     entry.standalone_question && entry.standalone_question !== entry.question ? el("p", { class: "soft small" }, t("review_standalone", { question: entry.standalone_question })) : null,
-    answer(entry),
+    after ? null : answer(entry),
     review.complaints.length ? stack(el("h3", {}, t("review_complaints")), el("ul", { class: "plain-list" }, ...review.complaints.map((one) => el("li", {}, "👎 ", one.reason || el("span", { class: "soft" }, t("review_no_reason")), " ", el("span", { class: "soft small" }, "— ", name(one.name || one.person), " · ", when(one.at)))))) : null,
     escalation ? el("p", {}, badge("✋", "busy"), " ", escalation.resolved_by ? t("review_human_done", { person: escalation.person, by: escalation.resolved_by }) : t("review_human_open", { person: escalation.person })) : null,
     links.some(Boolean) ? row(...links) : null);
@@ -53,13 +53,13 @@ function asked({ review, entry, link }) {
 function answer(entry) {
   const text = el("div", { class: "prose review-answer" });
   text.append(sanitise(entry.html));
-  return stack(text, entry.notice ? el("p", { class: "soft small" }, entry.notice) : null, el("p", { class: "soft small" }, t("review_written_by", { engine: [entry.engine, entry.model].filter(Boolean).join(" · ") || "–" })));
+  return stack(text, entry.notice ? el("p", { class: "soft small" }, entry.notice) : null, el("p", { class: "soft small" }, entry.engine === "curated" ? t("review_curated_edit") : t("review_written_by", { engine: [entry.engine, entry.model].filter(Boolean).join(" · ") || "–" })));
 }
 
 /** Before and after, side by side. @param {Whole} found */
 function again({ entry, again: after }) {
   if (!after) return null;
-  return el("section", { class: "columns", "aria-label": `${t("review_before")} / ${t("review_after")}` },
+  return el("section", { class: "review-again", "aria-label": `${t("review_before")} / ${t("review_after")}` },
     card(t("review_before"), answer(entry)),
     card(el("h2", { class: "card-title badges" }, t("review_after"), after.answered ? badge("✓", "good") : badge(t("review_unanswered"), "warn")), answer(after), el("p", { class: "soft small" }, when(after.created_at))));
 }
