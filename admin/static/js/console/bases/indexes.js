@@ -135,7 +135,7 @@ function comparison(indexes) {
   }
   /** @type {Record<string, import("../base.js").Tone>} */
   const tones = { live: "good", ready: "warn", building: "busy", former: "" };
-  const head = el("tr", {}, el("td"), ...indexes.map((one) => el("th", { scope: "col" }, badge(t(`bases_index_${one.state}`), tones[one.state]))));
+  const head = el("tr", {}, el("th", { scope: "col" }, t("bases_what")), ...indexes.map((one) => el("th", { scope: "col" }, badge(t(`bases_index_${one.state}`), tones[one.state]))));
   const body = lines.map(([title, cell]) => el("tr", {}, el("th", { scope: "row" }, name(title)), ...indexes.map((one) => el("td", {}, cell(one)))));
   return el("div", { class: "table-wide", role: "region", tabindex: "0", "aria-label": t("bases_compared") }, el("table", { class: "table bases-compared" }, el("thead", {}, head), el("tbody", {}, ...body)));
 }

@@ -122,6 +122,7 @@ export const WORDS = {
   bases_no_index_text: ["It is made when the first document comes in.", "导入第一份文档时会自动建立。"],
   bases_index_now: ["The index in use", "当前索引"],
   bases_compared: ["Indexes compared", "索引对比"],
+  bases_what: ["What", "项目"],
   bases_index_live: ["In use", "使用中"],
   bases_index_ready: ["New", "新索引"],
   bases_index_building: ["Being built", "构建中"],
