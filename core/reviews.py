@@ -384,7 +384,7 @@ def _checked(given: Changed) -> dict[str, Any]:
         raise UserError(tell("review_bad_state"))
     if given.labels is not None and not set(given.labels) <= set(LABELS):
         raise UserError(tell("review_bad_label"))
-    if given.cure and given.cure.get("kind") not in CURES:
+    if given.cure and given.cure.get("kind", CURES[0]) not in CURES:
         raise UserError(tell("review_bad_cure"))
     if given.note is not None and len(given.note) > LONGEST_NOTE:
         raise UserError(tell("review_note_long", most=LONGEST_NOTE))

@@ -563,7 +563,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "无法创建备份文件夹 {folder}：{reason}。请用设置 backup.folder 另选一个。",
     ),
     "backup_done": (
-        "{file} was written: {count} documents, {megabytes} MB; {deleted} old backups were deleted.",
+        "{file} was written (documents: {count}, {megabytes} MB); old backups deleted: {deleted}.",
         "已写入 {file}：{count} 个文档，{megabytes} MB；删除了 {deleted} 份旧备份。",
     ),
     "schedule_leader_none": (
@@ -1540,6 +1540,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "There is a curated answer to «{question}» already; change that one.",
         "“{question}”已有人工回答，请修改原有的那一条。",
     ),
+    "curated_text_or_file": ("Give the answer with --text or with --file.", "请用 --text 或 --file 给出回答。"),
+    "curated_not_text": ("{file} holds no text.", "{file} 不是文本文件。"),
+    "curated_added": ("Kept in «{kb}» as {id}; it is given from now on.", "已存入“{kb}”（{id}），即刻生效。"),
+    "curated_delete_sure": ("Delete the curated answer to «{question}»?", "删除“{question}”的人工回答？"),
+    "curated_deleted": ("The curated answer is deleted.", "已删除这条人工回答。"),
     "no_such_curated": ("There is no such curated answer.", "没有这条人工回答。"),
     "curated_changed": ("«{name}» has changed since it was written.", "“{name}”在撰写之后有变动。"),
     "curated_gone": ("«{name}» was deleted.", "“{name}”已被删除。"),

@@ -75,7 +75,7 @@ class ReviewOut(Out):
     labels: Sequence[str]
     note: str
     cure: Mapping[str, Any]
-    """`kind` (curated, chunk, document, or settings), and `object`: what of that kind; `posted`: id of a message."""
+    """`kind` (curated, chunk, document, or settings) and `object`: what of that kind; `posted`: id of a message."""
     again_id: str | None
     updated_by: str
     updated_at: datetime | None
@@ -306,7 +306,7 @@ async def reply(given: Reply, review: Seen, caller: CallerDep, kvasir: KvasirDep
     if place.platform not in _CHATS:
         raise UserError(tell("review_nowhere"))
     posted = await kvasir.outbox.add(place, given.text, "reply")
-    changed = Changed(cure={**review.cure, "kind": review.cure.get("kind", "settings"), "posted": posted})
+    changed = Changed(cure={**review.cure, "posted": posted})
     return await _whole(await kvasir.reviews.change(review.answer_id, changed, caller.person), caller, kvasir)
 
 

@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from core import registry
-from core.cli import ask, channels, config, connections, data, documents, evaluation, models, people, persons, up, work
+from core.cli import (
+    ask,
+    channels,
+    config,
+    connections,
+    curated,
+    data,
+    documents,
+    evaluation,
+    kbs,
+    models,
+    people,
+    persons,
+    up,
+    work,
+)
 from core.cli.common import GLOBALS
 
 app = typer.Typer(
@@ -48,7 +63,7 @@ app.command("up")(up.up)
 app.command("ask")(ask.ask)
 app.command("search")(ask.search)
 app.command("ingest")(documents.ingest)
-app.add_typer(documents.kb, name="kb")
+app.add_typer(kbs.kb, name="kb")
 app.add_typer(documents.doc, name="doc")
 app.command("eval")(evaluation.evaluate)
 app.add_typer(models.model, name="model")
@@ -58,6 +73,7 @@ app.add_typer(persons.person, name="person")
 app.add_typer(channels.channel, name="channel")
 app.add_typer(connections.connection, name="connection")
 app.add_typer(work.feedback, name="feedback")
+app.add_typer(curated.curated, name="curated")
 app.add_typer(work.job, name="job")
 app.add_typer(config.config, name="config")
 app.add_typer(data.db, name="db")
