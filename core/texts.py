@@ -370,7 +370,31 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "没有可导入的文件；隐藏的文件和文件夹会被跳过。",
     ),
     "kb_created": ("The knowledge base «{name}» was created.", "已创建知识库“{name}”。"),
-    "kb_delete_sure": ("Delete «{name}» with its {documents} documents?", "要删除“{name}”及其 {documents} 份文档吗？"),
+    "kb_delete_sure": (
+        (
+            "Delete «{name}» with its {documents} documents ({chunks} chunks), {sources} sources and {curated} curated "
+            "answers?"
+        ),
+        "要删除“{name}”及其 {documents} 份文档（{chunks} 个分块）、{sources} 个数据源和 {curated} 条审定答案吗？",
+    ),
+    "kb_set_usage": ("Say SETTING=VALUE; there are: {names}.", "请使用 设置=值 的形式；可设置：{names}。"),
+    "kb_was_set": ("«{kb}» was changed.", "已更改“{kb}”。"),
+    "kb_needs_reindex": (
+        "Its index is still as it was; «kvasir kb reindex {kb}» builds it as it is set now.",
+        "索引仍为原样；运行 “kvasir kb reindex {kb}” 即按现有设置重建。",
+    ),
+    "index_waits_at": (
+        (
+            "The new index of «{kb}» waits: {documents} documents, {chunks} chunks ({before} in the one in use). "
+            "«kvasir kb switch {kb}» goes over to it, «kvasir kb discard {kb}» gives it up."
+        ),
+        (
+            "“{kb}”的新索引已就绪：{documents} 份文档，{chunks} 个分块（使用中的索引为 {before} 个）。"
+            "运行 “kvasir kb switch {kb}” 切换，“kvasir kb discard {kb}” 放弃。"
+        ),
+    ),
+    "index_back": ("«{kb}» answers from its former index again.", "“{kb}”已恢复使用旧索引。"),
+    "index_discarded": ("The new index of «{kb}» was given up.", "已放弃“{kb}”的新索引。"),
     "kb_was_deleted": ("«{name}» was deleted.", "已删除“{name}”。"),
     "bad_person_key": (
         (

@@ -233,7 +233,7 @@ async def test_a_backup_by_schedule_is_written_and_the_oldest_goes(tmp_path: Pat
         kept = sorted(item.name for item in folder.iterdir())
         assert kept[:2] == ["holiday.zip", "kvasir-20260102-000000.zip"]
         assert len(kept) == 3
-        assert "1 old backups were deleted" in runs[0].result
+        assert "old backups deleted: 1" in runs[0].result
         assert (await kvasir.jobs.get(runs[0].job_id)).progress["result"] == runs[0].result
 
 

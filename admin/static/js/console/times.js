@@ -78,6 +78,7 @@ export function times(given = {}) {
       return false;
     }
   };
+  for (const each of [clock.input("at"), own.input("cron"), month.input("day")]) each?.addEventListener("input", () => void look());
   show();
   return {
     node: stack(rhythm.node, week.node, month.node, clock.node, own.node, zone.node, next),

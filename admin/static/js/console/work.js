@@ -1,5 +1,6 @@
 // Jobs: what waits, runs and failed. Schedules: what is done again and again, and by whom.
-import { ask, attempt, badge, bar, button, call, card, confirmDeletion, el, empty, facts, form, get, path, plain, query, row, stack, start, t, table, tabs, toast, when } from "./base.js";
+import { ask, attempt, badge, bar, button, call, card, confirmDeletion, el, empty, facts, form, get, iconButton, path, plain, query, row, stack, start, t, table, tabs, toast, when } from "./base.js";
+import { show } from "./show.js";
 import { moment, times } from "./times.js";
 import { WORDS as TIMES } from "./words/times.js";
 import { WORDS } from "./words/work.js";
@@ -101,7 +102,7 @@ function actions(job, again) {
 /** @param {any} given */
 async function showJob(given) {
   const job = (await attempt(() => get(path("jobs", given.id)))) ?? given;
-  await ask(plain(job.about), [facts([
+  await show(plain(job.about), facts([
     [t("work_kind"), plain(job.title)],
     [t("state"), stateBadge(job.state)],
     [t("work_outcome"), outcome(job)],
@@ -109,7 +110,7 @@ async function showJob(given) {
     [t("work_started"), when(job.started_at)],
     [t("work_ended"), when(job.finished_at)],
     [t("work_attempts"), String(job.attempts)],
-  ])], { label: t("close"), act: () => true });
+  ]));
 }
 
 // ---------------------------------------------------------------- schedules
@@ -123,15 +124,15 @@ async function drawSchedules(part) {
       { title: t("name"), cell: (/** @type {any} */ one) => plain(one.name) },
       { title: t("work_kind"), cell: (/** @type {any} */ one) => plain(one.kind_title) },
       { title: t("work_when"), cell: (/** @type {any} */ one) => el("span", {}, plain(one.when), " ", el("span", { class: "soft small" }, plain(one.timezone))) },
-      { title: t("work_next"), cell: (/** @type {any} */ one) => (one.enabled ? when(one.next_at) : badge(t("work_off"))) },
+      { title: t("work_next"), cell: (/** @type {any} */ one) => (one.enabled && one.next_at ? stack(el("span", {}, moment(one.next_at, one.timezone)), el("span", { class: "soft small" }, when(one.next_at))) : badge(t("work_off"))) },
       { title: t("work_last"), cell: (/** @type {any} */ one) => lastRun(one.last) },
       { title: "", cell: (/** @type {any} */ one) => row(
-        button(t("work_run_now"), async () => { await attempt(() => call("POST", path("schedules", one.id, "run")), t("work_running_now")); await list.reload(); }, { small: true, icon: "play" }),
-        button(t("work_history"), () => void history(path("schedules", one.id, "runs"), one.name), { small: true, icon: "clock" }),
-        button(t("work_delete"), async () => {
+        iconButton("play", t("work_run_now"), async () => { await attempt(() => call("POST", path("schedules", one.id, "run")), t("work_running_now")); await list.reload(); }),
+        iconButton("clock", t("work_history"), () => void history(path("schedules", one.id, "runs"), one.name)),
+        iconButton("trash", t("work_delete"), async () => {
           await confirmDeletion(t("work_delete_sure"), t("work_delete_text", { name: one.name }), t("work_delete"), () => call("DELETE", path("schedules", one.id)));
           await list.reload();
-        }, { small: true, icon: "trash" })) },
+        })) },
     ],
     load: ({ limit, offset }) => get(`/schedules?limit=${limit}&offset=${offset}`),
     onRow: async (one) => { await edit(one, kinds.items); await list.reload(); },
@@ -166,12 +167,12 @@ async function history(where, title) {
     load: ({ limit, offset }) => get(`${where}?limit=${limit}&offset=${offset}`),
     empty: () => el("p", { class: "soft" }, t("work_never")),
   });
-  await ask(plain(title), [list.node], { label: t("close"), act: () => true });
+  await show(plain(title), list.node);
 }
 
 /** @param {any} one null: a new one @param {any[]} kinds */
 async function edit(one, kinds) {
-  const chosen = form([{ name: "kind", label: t("work_kind"), kind: "select", value: one?.kind ?? kinds[0].kind, options: kinds.map((kind) => [kind.kind, kind.title]), disabled: Boolean(one), onchange: () => show() }]);
+  const chosen = form([{ name: "kind", label: t("work_kind"), kind: "select", value: one?.kind ?? kinds[0].kind, options: kinds.map((kind) => [kind.kind, kind.title]), disabled: Boolean(one), onchange: () => drawKind() }]);
   const about = el("p", { class: "soft small" });
   const own = el("div", { class: "stack" });
   const name = form([{ name: "name", label: t("work_name"), value: one?.name ?? "", maxlength: 100, hint: one ? undefined : t("work_name_hint") }]);
@@ -179,15 +180,15 @@ async function edit(one, kinds) {
   const on = form([{ name: "enabled", label: t("work_enabled"), kind: "checkbox", value: one?.enabled ?? true }]);
   let target = form([]);
   let settings = form([]);
-  const show = () => {
+  const drawKind = () => {
     const kind = kinds.find((each) => each.kind === chosen.values().kind) ?? kinds[0];
     about.textContent = plain(kind.about);
     target = form(kind.needs_target ? [{ name: "target", label: t("work_target"), kind: "select", required: true, value: one?.target, options: kind.targets.map((/** @type {any} */ each) => [each.id, each.kb ? `${plain(each.name)} (${plain(each.kb)})` : plain(each.name)]), hint: kind.targets.length ? undefined : t("work_no_targets") }] : []);
     settings = form(kind.fields.map((/** @type {any} */ field) => ({ name: field.name, label: plain(field.label), kind: field.kind, value: one?.settings[field.name] ?? field.default, min: field.kind === "number" ? field.least : undefined, max: field.kind === "number" ? field.most : undefined, step: 1 })));
     own.replaceChildren(target.node, settings.node);
   };
-  show();
-  await ask(one ? t("work_edit", { name: one.name }) : t("work_new"), [chosen.node, about, own, name.node, at.node, on.node], {
+  drawKind();
+  await ask(one ? t("work_edit", { name: one.name }) : t("work_new"), [stack(chosen.node, about, own, name.node, at.node, on.node)], {
     label: one ? t("save_changes") : t("work_create"),
     act: async () => {
       if (!target.check() || !(await at.check())) return false;
