@@ -14,6 +14,7 @@ import { WORDS } from "./words/playground.js";
 start({
   words: WORDS,
   async draw(root, me) {
+    document.head.append(el("link", { rel: "stylesheet", href: "/static/css/prose.css" })); // for answers
     /** @type {Kb[]} */
     const kbs = (await get("/kbs")).items;
     if (!kbs.length) {

@@ -2,7 +2,6 @@
 import { el, language, percent, t } from "../base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 640;
 const HEIGHT = 180;
 const LEFT = 44;
 const EDGE = 10;
@@ -11,12 +10,13 @@ const EDGE = 10;
 
 /** @param {{label: string, times: string[], curves: Curve[]}} given @returns {HTMLElement} */
 export function trend(given) {
-  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "playground-trend", role: "img", "aria-label": given.label });
+  const width = innerWidth < 640 ? 320 : 640; // so that its words can be read on a phone too
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "playground-trend", role: "img", "aria-label": given.label });
   for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    svg.append(draw("line", { class: "grid", x1: LEFT, x2: WIDTH - EDGE, y1: height(share), y2: height(share) }));
+    svg.append(draw("line", { class: "grid", x1: LEFT, x2: width - EDGE, y1: height(share), y2: height(share) }));
     if (share % 0.5 === 0) svg.append(text(percent(share), { x: LEFT - 6, y: height(share) + 4, "text-anchor": "end" }));
   }
-  const across = (/** @type {number} */ at) => LEFT + 8 + (given.times.length > 1 ? (at * (WIDTH - LEFT - EDGE - 16)) / (given.times.length - 1) : 0);
+  const across = (/** @type {number} */ at) => LEFT + 8 + (given.times.length > 1 ? (at * (width - LEFT - EDGE - 16)) / (given.times.length - 1) : 0);
   for (const curve of given.curves) {
     svg.append(draw("polyline", { class: curve.kind, points: curve.values.map((value, at) => `${across(at).toFixed(1)},${height(value).toFixed(1)}`).join(" ") }));
     curve.values.forEach((value, at) => {
@@ -62,5 +62,5 @@ const legend = (curves) => el("ul", { class: "playground-legend" }, ...curves.ma
 function asTable(given) {
   const head = el("tr", {}, el("th", { scope: "col" }, t("playground_when")), ...given.curves.map((curve) => el("th", { scope: "col", class: "end" }, curve.label)));
   const rows = given.times.map((time, at) => el("tr", {}, el("th", { scope: "row" }, moment(time)), ...given.curves.map((curve) => el("td", { class: "end" }, percent(curve.values[at])))));
-  return el("table", { class: "hidden" }, el("caption", {}, given.label), el("thead", {}, head), el("tbody", {}, ...rows));
+  return el("div", { class: "hidden" }, el("table", {}, el("caption", {}, given.label), el("thead", {}, head), el("tbody", {}, ...rows)));
 }
