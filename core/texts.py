@@ -1242,7 +1242,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "«{host}» is inside a private network; Kvasir fetches only from the public internet, and for sources from "
             "hosts that the setting sources.private_hosts names."
         ),
-        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网上的内容，数据源还可抓取设置 sources.private_hosts 列出的主机。",
+        "“{host}”位于私有网络中；Kvasir 只抓取公共互联网，数据源还可抓取设置 sources.private_hosts 列出的主机。",
     ),
     "fetch_unknown_host": (
         "There is no host named «{host}»; check the address.",
