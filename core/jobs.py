@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 5
 
 LANES: Final[Mapping[str, tuple[str, ...]]] = {
     "documents": ("ingest",),
-    "index": ("reindex",),
+    "index": ("reindex", "switch"),
     "sync": ("sync",),
     "evaluation": ("evaluation",),
 }

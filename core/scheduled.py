@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from sqlalchemy import select
+
 from core import backups, curated, digests, evaluations, retention
+from core.db.tables import ConversationRow
 from core.errors import UserError
 from core.jobs import Job
 from core.sources import sync
@@ -39,9 +42,11 @@ class Field:
 
     name: str
     default: int | bool | str
-    kind: Literal["number", "checkbox", "text"] = "number"
+    kind: Literal["number", "checkbox", "text", "select"] = "number"
     least: int = 0
     most: int = 1_000_000
+    options: Targets | None = None
+    """What can be chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +65,36 @@ async def _sources(kvasir: Kvasir) -> Sequence[Target]:
     return [Target(*found) for found in await kvasir.sources.names()]
 
 
+async def _platforms(kvasir: Kvasir) -> Sequence[Target]:
+    """Those that anybody has asked on."""
+    async with kvasir.db.read() as session:
+        names = await session.scalars(select(ConversationRow.platform).distinct().order_by(ConversationRow.platform))
+        return [Target(retention.EVERYWHERE, tell("schedule_all_platforms")), *(Target(name, name) for name in names)]
+
+
+async def _periods(_kvasir: Kvasir) -> Sequence[Target]:
+    return [Target(name, tell(f"schedule_{name}")) for name in ("daily", "weekly")]
+
+
+async def _places(kvasir: Kvasir) -> Sequence[Target]:
+    """Channels that something is known of."""
+    found = [Target("", tell("schedule_all_channels"))]
+    for known in await kvasir.channels.list():
+        place = known.place
+        if place.channel:
+            key = f"{place.platform}:{place.workspace}:{place.channel}"
+            found.append(Target(key, f"{place.platform}: {known.name or place.channel}"))
+    return found
+
+
 KINDS: Final[Mapping[str, Kind]] = {
     "sync": Kind(sync.run, targets=_sources),
     "retention": Kind(
         retention.run,
-        (Field("days", 365, least=1, most=retention.LONGEST_DAYS), Field("platform", "*", "text", most=32)),
+        (
+            Field("days", 365, least=1, most=retention.LONGEST_DAYS),
+            Field("platform", "*", "select", most=32, options=_platforms),
+        ),
     ),
     "curated": Kind(curated.run),
     "evaluation": Kind(evaluations.run, targets=_evaluation_sets),
@@ -72,8 +102,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "digest": Kind(
         digests.run,
         (
-            Field("period", "weekly", "text", most=20),
-            Field("place", "", "text", most=600),
+            Field("period", "weekly", "select", most=20, options=_periods),
+            Field("place", "", "select", most=600, options=_places),
             Field("everything", True, "checkbox"),
             Field("unanswered", True, "checkbox"),
             Field("down", True, "checkbox"),
@@ -98,7 +128,7 @@ def _checked(kind: str, field: Field, value: Any) -> int | bool | str:
             return value
         raise UserError(tell("schedule_field_range", field=label, least=field.least, most=field.most))
     if (field.kind == "checkbox" and isinstance(value, bool)) or (
-        field.kind == "text" and isinstance(value, str) and len(value) <= field.most
+        field.kind in ("text", "select") and isinstance(value, str) and len(value) <= field.most
     ):
         return value
     raise UserError(tell("schedule_field_bad", field=label))

@@ -85,19 +85,21 @@ class RunsOut(Out):
     total: int
 
 
-class FieldOut(Out):
-    name: str
-    label: str
-    kind: Literal["number", "checkbox", "text"]
-    default: Setting
-    least: int
-    most: int
-
-
 class TargetOut(Out):
     id: str
     name: str
     kb: str
+
+
+class FieldOut(Out):
+    name: str
+    label: str
+    kind: Literal["number", "checkbox", "text", "select"]
+    default: Setting
+    least: int
+    most: int
+    options: Sequence[TargetOut]
+    """What can be chosen."""
 
 
 class KindOut(Out):
@@ -307,17 +309,20 @@ async def _kind(kvasir: Kvasir, name: str, kind: scheduled.Kind) -> KindOut:
         kind=name,
         title=scheduled.title(name),
         about=tell(f"schedule_{name}_about"),
-        fields=[
-            FieldOut(
-                name=field.name,
-                label=tell(f"schedule_{name}_{field.name}"),
-                kind=field.kind,
-                default=field.default,
-                least=field.least,
-                most=field.most,
-            )
-            for field in kind.fields
-        ],
+        fields=[await _field(kvasir, name, field) for field in kind.fields],
         needs_target=kind.targets is not None,
-        targets=[TargetOut(id=item.id, name=item.name, kb=item.kb) for item in targets],
+        targets=[TargetOut.model_validate(item) for item in targets],
+    )
+
+
+async def _field(kvasir: Kvasir, kind: str, field: scheduled.Field) -> FieldOut:
+    options = await field.options(kvasir) if field.options else ()
+    return FieldOut(
+        name=field.name,
+        label=tell(f"schedule_{kind}_{field.name}"),
+        kind=field.kind,
+        default=field.default,
+        least=field.least,
+        most=field.most,
+        options=[TargetOut.model_validate(item) for item in options],
     )

@@ -39,7 +39,6 @@ function drawList(root, kbs, kinds, manages) {
       { title: t("sources_name"), cell: (/** @type {any} */ one) => plain(one.name) },
       { title: t("sources_kind"), cell: (/** @type {any} */ one) => t(`sources_kind_${one.kind}`) },
       { title: t("sources_kb"), cell: (/** @type {any} */ one) => plain(one.kb) },
-      { title: t("sources_kind"), cell: (/** @type {any} */ one) => t(`sources_kind_${one.kind}`) },
       { title: t("sources_state"), cell: (/** @type {any} */ one) => standing(one) },
       { title: t("sources_documents"), end: true, cell: (/** @type {any} */ one) => documents(one) },
       { title: t("sources_synced"), cell: (/** @type {any} */ one) => when(one.synced_at) },

@@ -170,6 +170,13 @@ async function history(where, title) {
   await show(plain(title), list.node);
 }
 
+/** With what was chosen before, also where it is not on offer any more. @param {any} field @param {any} before @returns {[string, string][]} */
+function choicesOf(field, before) {
+  const offered = field.options.map((/** @type {any} */ each) => [each.id, plain(each.name)]);
+  const isThere = before === undefined || offered.some((/** @type {string[]} */ each) => each[0] === before);
+  return isThere ? offered : [...offered, [before, plain(before)]];
+}
+
 /** @param {any} one null: a new one @param {any[]} kinds */
 async function edit(one, kinds) {
   const chosen = form([{ name: "kind", label: t("work_kind"), kind: "select", value: one?.kind ?? kinds[0].kind, options: kinds.map((kind) => [kind.kind, kind.title]), disabled: Boolean(one), onchange: () => drawKind() }]);
@@ -184,7 +191,7 @@ async function edit(one, kinds) {
     const kind = kinds.find((each) => each.kind === chosen.values().kind) ?? kinds[0];
     about.textContent = plain(kind.about);
     target = form(kind.needs_target ? [{ name: "target", label: t("work_target"), kind: "select", required: true, value: one?.target, options: kind.targets.map((/** @type {any} */ each) => [each.id, each.kb ? `${plain(each.name)} (${plain(each.kb)})` : plain(each.name)]), hint: kind.targets.length ? undefined : t("work_no_targets") }] : []);
-    settings = form(kind.fields.map((/** @type {any} */ field) => ({ name: field.name, label: plain(field.label), kind: field.kind, value: one?.settings[field.name] ?? field.default, min: field.kind === "number" ? field.least : undefined, max: field.kind === "number" ? field.most : undefined, step: 1 })));
+    settings = form(kind.fields.map((/** @type {any} */ field) => ({ name: field.name, options: choicesOf(field, one?.settings[field.name]), label: plain(field.label), kind: field.kind, value: one?.settings[field.name] ?? field.default, min: field.kind === "number" ? field.least : undefined, max: field.kind === "number" ? field.most : undefined, step: 1 })));
     own.replaceChildren(target.node, settings.node);
   };
   drawKind();
