@@ -14,12 +14,12 @@ from admin.api.documents import attachment
 from admin.api.playground import Options
 from admin.deps import CallerDep, KvasirDep, is_id
 from admin.schemas import Given, Out, Text
-from core import evaluations
+from core import evaluation_sets
 from core.access import Action
 from core.app import Kvasir
 from core.errors import NotFound, UserError
 from core.evaluate import Line, parsed, written
-from core.evaluations import EvaluationSet
+from core.evaluation_sets import EvaluationSet
 from core.texts import tell
 
 router = APIRouter(tags=["evaluations"])
@@ -48,10 +48,10 @@ class Sets(Out):
 
 
 class QuestionIn(Given):
-    question: Annotated[Text, Field(max_length=evaluations.LONGEST_QUESTION)]
+    question: Annotated[Text, Field(max_length=evaluation_sets.LONGEST_QUESTION)]
     answers: Annotated[
-        list[Annotated[Text, Field(max_length=evaluations.LONGEST_ANSWER)]],
-        Field(max_length=evaluations.MOST_ANSWERS, default_factory=list),
+        list[Annotated[Text, Field(max_length=evaluation_sets.LONGEST_ANSWER)]],
+        Field(max_length=evaluation_sets.MOST_ANSWERS, default_factory=list),
     ]
     """Texts one of which a right answer contains."""
     document: Annotated[Text, Field(max_length=1024)] = ""

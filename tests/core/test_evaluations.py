@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from core import evaluations as module
+from core import evaluation_sets as module
 from core.answer import Answers
 from core.app import Kvasir
 from core.curated_match import CuratedMatch
