@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from sqladmin import ModelView
 from sqladmin.i18n import gettext
-from sqlalchemy import Select, select
+from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.orm import InstrumentedAttribute, load_only
 from starlette.requests import Request
 from typing_extensions import override
@@ -85,6 +85,17 @@ class RecordView(ModelView):
         return select(self.model).options(load_only(*(getattr(self.model, name) for name in columns)))
 
     @override
+    async def count(self, request: Request, stmt: Select[Any] | None = None) -> int:
+        """Of the ids alone; SQLAdmin itself counts whole rows, in their order, which takes long where they are wide."""
+        if stmt is not None:
+            (rows,) = stmt.get_final_froms()
+            assert isinstance(rows, Subquery)  # noqa: S101 - what SQLAdmin counts in
+            assert isinstance(rows.element, Select)  # noqa: S101 - as above
+            ids = rows.element.with_only_columns(*self.pk_columns).order_by(None)
+            stmt = select(func.count()).select_from(ids.subquery())
+        return await super().count(request, stmt)
+
+    @override
     def search_placeholder(self) -> str:
         return ", ".join(gettext(label_of(name)) for name in self._search_fields)
 
@@ -133,7 +144,7 @@ class Answers(RecordView, model=AnswerRow):
     name, name_plural = "Answer", "Answers"
     column_list = ("created_at", "platform", "question", "text", "answered", "state", "engine", "person")
     column_details_exclude_list = ("prompt",)
-    column_searchable_list = ("question", "text", "person")
+    column_searchable_list = ("question", "person")
     column_sortable_list = ("created_at",)
     column_default_sort = ("created_at", True)
     column_filters = (
