@@ -144,7 +144,7 @@ class Embedders:
         await self.pool.close()
 
     def _is_slot(self, name: str) -> bool:
-        return name == self._own and not self._models.find("embedder", name).is_added
+        return bool(name) and name == self._own and not self._models.find("embedder", name).is_added
 
     def _open(self, name: str) -> Embedder | None:
         running = self.pool.peek(name)
