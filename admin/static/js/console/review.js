@@ -1,5 +1,5 @@
 // Feedback review: what was rated 👎 or not answered, what would have been needed, and answers that people wrote.
-import { query, start, t, tabs } from "./base.js";
+import { el, query, start, t, tabs } from "./base.js";
 import { drawCurated } from "./review/curated.js";
 import { drawOne } from "./review/one.js";
 import { drawGaps } from "./review/gaps.js";
@@ -10,6 +10,7 @@ import { WORDS } from "./words/review.js";
 void start({
   words: { ...DASHBOARD, ...WORDS },
   async draw(root, me) {
+    document.head.append(el("link", { rel: "stylesheet", href: "/static/css/prose.css" })); // for answers
     const show = async () => {
       const answer = query.get("answer");
       if (answer) return drawOne(root, answer, me, show);

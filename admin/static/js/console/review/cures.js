@@ -22,7 +22,7 @@ export function cures(found, kbs, draw, patch) {
     })),
     option("document", () => documentForm(found, there, draw)),
     entry.passages.length ? option("chunk", () => el("ul", { class: "plain-list" }, ...entry.passages.map((one) => el("li", {}, el("a", { href: chunkAddress(one), onclick: () => void patch({ cure: { kind: "chunk", object: one.document_id } }) }, `[${one.n}] ${one.title || one.document}`))))) : null,
-    option("settings", () => el("a", { class: "button small", href: `/console/playground?${new URLSearchParams({ kb: there[0] ?? "", question: entry.standalone_question || entry.question })}`, onclick: () => void patch({ cure: { kind: "settings", object: there[0] ?? "" } }) }, t("review_cure_settings")))));
+    option("settings", () => el("a", { class: "button small", href: `/console/playground?${new URLSearchParams({ kb: there[0] ?? "", q: entry.standalone_question || entry.question })}`, onclick: () => void patch({ cure: { kind: "settings", object: there[0] ?? "" } }) }, t("review_cure_settings")))));
   place.append(askingAgain(found, draw));
   if (found.can_post) place.append(posting(found, draw));
   return place;

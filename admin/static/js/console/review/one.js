@@ -76,7 +76,7 @@ function passages(entry) {
 
 /** Where the library shows a passage. @param {Passage} one */
 export function chunkAddress(one) {
-  return `/console/library?${new URLSearchParams({ kb: one.kb, document: one.document_id, chunk: String(one.chunk) })}`;
+  return `/console/library?${new URLSearchParams({ kb: one.kb, doc: one.document_id, chunk: String(one.chunk) })}`;
 }
 
 /** @param {Entry} entry */
