@@ -278,8 +278,8 @@ class People:
             found = await session.execute(query.order_by(SessionRow.seen_at.desc()).limit(limit).offset(offset))
             return [_login(row, name) for row, name in found], total
 
-    async def end_login(self, by: Person, login_id: str) -> None:
-        """Log a browser out: one's own, or that of somebody one may look after. Raises NotFound."""
+    async def end_login(self, by: Person, login_id: str, *, own: bool = False) -> None:
+        """Log a browser out: one's own, or, without `own`, that of somebody one may look after. Raises NotFound."""
         async with self._db.session() as session:
             query = select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id)
             prefix = SessionRow.token_hash.startswith(login_id[:_ID], autoescape=True)
@@ -287,7 +287,7 @@ class People:
             if pair is None:
                 raise NotFound(tell("no_login"))
             login, user = pair
-            if by.key != ACCOUNT_PREFIX + user.id and not may_govern(by, Role(user.role)):
+            if by.key != ACCOUNT_PREFIX + user.id and (own or not may_govern(by, Role(user.role))):
                 raise NotFound(tell("no_login"))
             await session.delete(login)
 

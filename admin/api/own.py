@@ -73,7 +73,7 @@ async def own_logins(
 
 @router.delete("/logins/{login_id}", status_code=204)
 async def end_own_login(login_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
-    await kvasir.people.end_login(caller.person, printable(login_id))
+    await kvasir.people.end_login(caller.person, printable(login_id), own=True)
 
 
 @router.delete("/logins", status_code=204)

@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
 
 from admin.openapi import described
 from core.access import Scope
@@ -64,7 +65,11 @@ async def test_no_answer_is_an_error_of_ours_or_untold(open_site: OpenSite) -> N
         _, token = await site.kvasir.accounts.create_key("ann", "all", [Scope.ADMIN])
         headers = {"authorization": f"Bearer {token}"}
         document = described(site.app)
-        operations = [result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()]
+        operations = [
+            result.ok()
+            for result in schemathesis.openapi.from_dict(document).get_all_operations()
+            if isinstance(result, Ok)
+        ]
         faults = []
         for operation in operations:
             told = operation.definition.raw
