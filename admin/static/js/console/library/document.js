@@ -30,7 +30,7 @@ export async function drawDocument(root, id, { kbs, leave }) {
   const parts = tabs([
     { name: "text", title: t("library_tab_text"), draw: (body) => drawText(body, doc, writable, update) },
     { name: "versions", title: t("library_tab_versions"), draw: (body) => drawVersions(body, doc, writable, async (now) => { update(now); await parts.choose("versions"); }) },
-    { name: "details", title: t("library_tab_details"), draw: (body) => drawDetails(body, doc) },
+    { name: "details", title: t("library_tab_details"), draw: async (body) => drawDetails(body, await get(path("documents", id))) },
   ]);
 
   /** @param {Partial<Whole>} now */

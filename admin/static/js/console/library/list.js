@@ -31,8 +31,8 @@ export async function drawList(root, kb, { kbs, me, open }) {
     columns: [
       { title: t("library_name"), sort: "name", cell: title },
       { title: t("state"), sort: "status", cell: (/** @type {Doc} */ doc) => el("span", { class: "marks" }, state(doc), ...flags(doc)) },
-      { title: t("library_kind"), cell: (/** @type {Doc} */ doc) => kind(doc.media_type) },
-      { title: t("library_size"), sort: "size", end: true, cell: (/** @type {Doc} */ doc) => bytes(doc.size) },
+      { title: t("library_kind"), cell: (/** @type {Doc} */ doc) => el("span", { class: "nowrap" }, kind(doc.media_type)) },
+      { title: t("library_size"), sort: "size", end: true, cell: (/** @type {Doc} */ doc) => el("span", { class: "nowrap" }, bytes(doc.size)) },
       { title: t("library_chunks"), sort: "chunks", end: true, cell: (/** @type {Doc} */ doc) => number(doc.chunks) },
       { title: t("library_by"), cell: (/** @type {Doc} */ doc) => plain(doc.by) || origin(doc.source_id ? "" : doc.source.startsWith("http") ? "web" : doc.source, sourceName(doc)) },
       { title: t("library_changed"), sort: "updated_at", cell: (/** @type {Doc} */ doc) => when(doc.updated_at) },

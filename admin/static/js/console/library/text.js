@@ -1,5 +1,5 @@
 // The text of a document chunk by chunk, as it is searched; chunks are edited, added, disabled and deleted here.
-import { attempt, badge, button, call, confirmDeletion, el, empty, form, get, iconButton, number, path, plain, row, stack, t, toast, when } from "../base.js";
+import { attempt, badge, button, call, confirmDeletion, el, empty, form, get, iconButton, number, path, plain, query, row, stack, t, toast, when } from "../base.js";
 
 /**
  * @typedef {import("../library.js").Doc} Doc
@@ -13,7 +13,8 @@ const LONGEST = 20000;
 /** @param {HTMLElement} root @param {Doc} doc @param {boolean} writable @param {(doc: Partial<Doc>) => void} changed */
 export async function drawText(root, doc, writable, changed) {
   const where = path("documents", doc.id);
-  let offset = 0;
+  let wanted = query.get("chunk") ? Number(query.get("chunk")) : -1;
+  let offset = wanted > 0 ? Math.floor(wanted / PAGE) * PAGE : 0;
   let size = 0;
   const body = el("div", { class: "stack" });
   const changes = el("div", { class: "stack", hidden: true });
@@ -33,6 +34,9 @@ export async function drawText(root, doc, writable, changed) {
     if (!page.items.length && offset) { offset = Math.max(0, offset - PAGE); return load(); }
     size = page.chunk_size;
     draw(page.items, page.total);
+    const at = page.items.findIndex((/** @type {Chunk} */ chunk) => chunk.number === wanted);
+    if (at >= 0) body.querySelectorAll(".chunks > li")[at]?.scrollIntoView({ block: "center" });
+    wanted = -1;
     return undefined;
   }
 
@@ -109,7 +113,7 @@ export async function drawText(root, doc, writable, changed) {
  * A field for the text of a chunk, where `place` is. @param {HTMLElement} place @param {string} text @param {(text: string) => Promise<unknown>} save @param {HTMLElement} [instead] hidden meanwhile
  */
 function write(place, text, save, instead) {
-  const fields = form([{ name: "text", label: t("library_chunk_label"), kind: "textarea", rows: Math.min(14, 4 + Math.ceil(text.length / 90)), value: text, hint: t("library_chunk_hint"), maxlength: LONGEST }]);
+  const fields = form([{ name: "text", label: t("library_chunk_label"), kind: "textarea", rows: Math.min(14, 3 + Math.ceil(text.length / 120)), value: text, hint: t("library_chunk_hint"), maxlength: LONGEST }]);
   const close = () => { place.replaceChildren(); if (instead) instead.hidden = false; };
   const keep = button(t("save"), async () => {
     keep.disabled = true;
