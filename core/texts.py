@@ -499,6 +499,17 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "source_field_path": ("Folder on the server", "服务器上的文件夹"),
     "source_field_full_text": ("Fetch the full pages", "抓取全文"),
     "source_field_forget": ("Delete what left the feed", "删除已移出订阅的条目"),
+    "source_added": ("The source «{name}» was added to «{kb}».", "数据源“{name}”已添加到“{kb}”。"),
+    "source_synced": ("{name}: {result}", "{name}：{result}"),
+    "source_left_out": ("  {reason}", "  {reason}"),
+    "source_was_deleted": (
+        "The source «{name}» was deleted; documents deleted: {count}.",
+        "数据源“{name}”已删除；删除文档 {count} 个。",
+    ),
+    "source_delete_sure": (
+        "Delete the source «{name}», and {count} documents?",
+        "要删除数据源“{name}”以及 {count} 个文档吗？",
+    ),
     "source_folder_admin": (
         "Folders of the server are for administrators.",
         "只有管理员可以使用服务器上的文件夹。",
@@ -597,6 +608,20 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "schedule_leader_none": (
         "No process minds the schedules; start «kvasir up» or «kvasir up jobs».",
         "没有进程在执行定时任务；请启动 “kvasir up” 或 “kvasir up jobs”。",
+    ),
+    "schedule_made": (
+        "The schedule «{name}» was made; next run: {next} UTC.",
+        "定时任务“{name}”已创建；下次运行：{next} UTC。",
+    ),
+    "schedule_run_queued": ("«{name}» is queued; «kvasir up» works it off.", "“{name}”已排队，由 “kvasir up” 处理。"),
+    "schedule_was_deleted": ("The schedule «{name}» was deleted.", "定时任务“{name}”已删除。"),
+    "schedule_delete_sure": (
+        "Delete the schedule «{name}» with its history?",
+        "要删除定时任务“{name}”及其历史记录吗？",
+    ),
+    "schedule_ambiguous": (
+        "Several schedules are called «{name}»; give the id instead.",
+        "有多个名为“{name}”的定时任务；请改用编号。",
     ),
     "no_such_schedule": ("There is no such schedule.", "没有此定时任务。"),
     "schedule_bad_kind": ("«{kind}» cannot be scheduled; there are: {there}.", "“{kind}”不能定时执行；可选：{there}。"),
@@ -1370,10 +1395,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "语言模型服务器 {host} 出错（状态 {status}，信息：{said}）；请重试，或查看其日志。",
     ),
     "engine_moved": (
-        (
-            "The server at {host} points to {target}; set the final address, since the key "
-            "is not sent elsewhere."
-        ),
+        ("The server at {host} points to {target}; set the final address, since the key is not sent elsewhere."),
         "服务器 {host} 指向了 {target}；请填写最终地址，因为密钥不会发往别处。",
     ),
     "engine_garbage": (

@@ -22,6 +22,8 @@ from core.cli import (
     models,
     people,
     persons,
+    schedules,
+    sources,
     up,
     work,
 )
@@ -75,6 +77,8 @@ app.add_typer(connections.connection, name="connection")
 app.add_typer(work.feedback, name="feedback")
 app.add_typer(curated.curated, name="curated")
 app.add_typer(work.job, name="job")
+app.add_typer(schedules.schedule, name="schedule")
+app.add_typer(sources.source, name="source")
 app.add_typer(config.config, name="config")
 app.add_typer(data.db, name="db")
 app.command("backup")(data.backup)

@@ -248,13 +248,13 @@ class Sources:
         return Preview(shown, len(listing.items), listing.is_complete, listing.notes, problem)
 
     # ------------------------------------------------------------ synchronising
-    async def start(self, source_id: str) -> Job:
-        """Queue a synchronisation. Raises Conflict where one is under way."""
+    async def start(self, source_id: str, *, claimed: bool = False) -> Job:
+        """Queue a synchronisation; `claimed`: the caller does it. Raises Conflict where one is under way."""
         found = await self.get(source_id)
         if found.job_id:
             raise Conflict(tell("source_under_way", name=found.name))
         payload = {"target": found.id, "settings": {}, "run": "", "name": found.name, "kb": found.kb}
-        return await self._jobs.add(KIND, payload)
+        return await self._jobs.add(KIND, payload, claimed=claimed)
 
     def tools(self) -> Tools:
         """For one visit to a source."""
