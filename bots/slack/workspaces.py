@@ -17,6 +17,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bots.errors import Refused, Unreachable
 from bots.memory import Memory
 from bots.slack.client import DEAD, TIMEOUT, Web
+from core.connections import WORKSPACE_KEY
 from core.errors import KvasirError
 from core.settings import SlackSettings
 
@@ -135,11 +136,13 @@ class Workspaces:
         await self._memory.put_secret(_KEPT_UNDER, kept, installation.team)
         self._dead.pop(installation.team, None)
         self._known[installation.team] = self._workspace(installation)
+        await self._memory.put(WORKSPACE_KEY, installation.name, installation.team)
         logger.info("the workspace %s has let us in", installation.team)
 
     async def forget(self, team: str) -> None:
         """A workspace has thrown us out."""
         await self._memory.forget(_KEPT_UNDER, team)
+        await self._memory.forget(WORKSPACE_KEY, team)
         self.refused(team, Refused("app_uninstalled"))
 
     def refused(self, team: str, error: Refused) -> None:
@@ -161,11 +164,12 @@ class Workspaces:
     async def _open_single(self) -> None:
         token = (self._settings.bot_token or SecretStr("")).get_secret_value().strip()
         about = await Web(self.client(token)).call("auth.test")
-        self._known[str(about["team_id"])] = self._workspace(
-            Installation(
-                str(about["team_id"]), token, str(about["user_id"]), str(about.get("bot_id", "")), str(about["team"])
-            )
+        team, name = str(about["team_id"]), str(about["team"])
+        self._known[team] = self._workspace(
+            Installation(team, token, str(about["user_id"]), str(about.get("bot_id", "")), name)
         )
+        if await self._memory.get(WORKSPACE_KEY, team) != name:
+            await self._memory.put(WORKSPACE_KEY, name, team)
 
     async def _open_kept(self, team: str) -> None:
         if team in self._known:

@@ -90,8 +90,8 @@ async function edit(one, options, reload) {
   /** @type {Record<string, Holding>} */
   const fields = (await get(`/channels/at?${where}`)).fields;
   const kbs = kbChoice(options, fields.kbs);
+  const called = form([{ name: "name", label: t("channels_name"), hint: t("channels_name_hint"), value: one.name, maxlength: 255 }]);
   const main = form([
-    { name: "name", label: t("channels_name"), hint: t("channels_name_hint"), value: one.name, maxlength: 255 },
     ...["mode", "engine", "language", "follow_ups", "feedback", "digest"].filter((field) => field !== "digest" || one.channel).map((field) => selectOf(field, options, fields[field])),
   ]);
   const people = form([
@@ -105,14 +105,14 @@ async function edit(one, options, reload) {
     await confirmDeletion(t("channels_set_back_title", { place: nameOf(one) }), t("channels_set_back_text"), t("channels_set_back"), () => call("DELETE", `/channels?${where}`));
     await reload();
   }, { danger: true, small: true }) : null;
-  await ask(t("channels_edit_title", { place: nameOf(one) }), [
-    kbs.node, main.node, el("details", {}, el("summary", {}, t("channels_people")), el("div", { class: "channels-more" }, people.node)),
-    one.channel ? null : el("label", { class: "check" }, within, el("span", {}, t("channels_within"))), back,
+  await ask(t("channels_edit_title", { place: nameOf(one) }), [el("div", { class: "channels-form" },
+    called.node, kbs.node, main.node, el("details", {}, el("summary", {}, t("channels_people")), el("div", { class: "channels-more" }, people.node)),
+    one.channel ? null : el("label", { class: "check" }, within, el("span", {}, t("channels_within"))), back),
   ], {
     label: t("save"),
     act: async () => {
-      const said = { ...main.values(), ...people.values(), kbs: kbs.values() };
-      const { name, ...values } = said;
+      const { name } = called.values();
+      const values = { ...main.values(), ...people.values(), kbs: kbs.values() };
       const changed = differing(values, fields);
       /** @type {Record<string, any>} */
       const body = { places: [placeOf(one)], values: changed, within: within.checked };
@@ -131,10 +131,14 @@ async function edit(one, options, reload) {
 /** @param {Holding | undefined} holding */
 const own = (holding) => (holding?.is_own ? holding.value : null);
 
+/** What holds there as long as the place says nothing itself, and why. @param {string} field @param {Holding} holding */
+function wider(field, holding) {
+  return t("channels_as_wider", { value: shown(field, holding.wider_value), origin: t(`channels_from_${holding.wider_origin}`) });
+}
+
 /** @param {string} field @param {Holding | undefined} holding */
 function widerHint(field, holding) {
-  if (!holding) return "";
-  return `${t("channels_inherits")}: ${t("channels_as_wider", { value: shown(field, holding.wider_value), origin: t(`channels_from_${holding.wider_origin}`) })}`;
+  return holding ? t("channels_if_empty", { what: wider(field, holding) }) : "";
 }
 
 /** @param {string} field @param {Options} options @param {Holding} holding @returns {import("../base.js").Field} */
@@ -142,7 +146,7 @@ function selectOf(field, options, holding) {
   /** @type {[string, string][]} */
   const choices = choicesOf(field, options).map((value) => [value, shown(field, SWITCHES.includes(field) ? value === "true" : value)]);
   const mine = own(holding);
-  return { name: field, label: t(`channels_field_${field}`), kind: "select", options: [["", widerHint(field, holding)], ...choices], value: mine === null ? "" : String(mine) };
+  return { name: field, label: t(`channels_field_${field}`), kind: "select", options: [["", wider(field, holding)], ...choices], value: mine === null ? "" : String(mine) };
 }
 
 /** @param {string} field @param {Options} options */
@@ -178,7 +182,7 @@ function kbChoice(options, holding) {
   });
   const hint = holding ? widerHint("kbs", holding) : "";
   return {
-    node: el("fieldset", {}, el("legend", {}, t("channels_field_kbs")), el("div", { class: "channels-choices" }, ...boxes.map((one) => one.node)), el("span", { class: "field-hint" }, hint || t("channels_field_kbs_hint"))),
+    node: el("fieldset", {}, el("legend", {}, t("channels_field_kbs")), boxes.length ? el("div", { class: "channels-choices" }, ...boxes.map((one) => one.node)) : el("p", { class: "soft" }, t("channels_no_kbs")), el("span", { class: "field-hint" }, hint || t("channels_field_kbs_hint"))),
     values: () => boxes.filter((one) => one.box.checked).map((one) => one.box.value),
   };
 }

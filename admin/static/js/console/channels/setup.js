@@ -53,7 +53,7 @@ function options(one, title, redraw) {
   const rest = one.options.filter((option) => !names.includes(option.name));
   const forms = [first, rest].map((some) => form(some.map((option) => fieldOf(one.platform, option))));
   const says = el("div", { role: "status", class: "stack" });
-  const more = el("details", { open: rest.some((option) => option.origin === "console") && one.state !== "unset" ? false : null }, el("summary", {}, t("channels_more")), el("div", { class: "channels-more" }, forms[1].node));
+  const more = el("details", { open: rest.some((option) => option.origin === "console") && one.state !== "unset" ? false : null }, el("summary", {}, t("channels_more")), el("div", { class: "channels-more stack" }, forms[1].node, forgettable(one, redraw)));
   const wrong = (/** @type {any} */ error) => {
     const errors = /** @type {{field: string, message: string}[]} */ (error.errors ?? []);
     for (const made of forms) for (const item of errors) made.showError(item.field, item.message);
@@ -96,7 +96,7 @@ function options(one, title, redraw) {
   ].map((node) => /** @type {HTMLButtonElement} */ (node));
   const node = el("form", { class: "card channels-options", novalidate: true, onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void save(false); } },
     el("h2", { class: "card-title" }, t("channels_tokens")), el("p", { class: "soft small" }, t("channels_secrets_note")),
-    forms[0].node, rest.length ? more : null, forgettable(one, redraw), row(...buttons), says);
+    forms[0].node, rest.length ? more : forgettable(one, redraw), row(...buttons), says);
   return node;
 }
 

@@ -212,6 +212,8 @@ export const WORDS = {
   channels_from_workspace: ["from the workspace", "来自工作区"],
   channels_from_platform: ["from the platform", "来自平台"],
   channels_from_settings: ["from the settings", "来自默认设置"],
+  channels_if_empty: ["Empty: {what}.", "留空：{what}。"],
+  channels_no_kbs: ["There is no knowledge base yet.", "还没有知识库。"],
   channels_as_wider: ["{value} – {origin}", "{value}（{origin}）"],
   channels_within: ["Also for the places inside: forget what they say otherwise about what you change now", "同时应用于其下的位置：清除它们对本次更改项目的不同设置"],
   channels_set_back: ["Set everything back", "全部恢复"],
