@@ -156,7 +156,7 @@ export function addModel(kind, adapters, done) {
   };
   const given = () => (fields.check() ? { kind, adapter: chosen.adapter.name, ...fields.values() } : null);
   const test = trial(given, (error) => place(error, show));
-  return ask(t(`models_add_${kind}`), [head.node, body, test], {
+  return ask(t(`models_add_${kind}`), [stack(head.node, body, test)], {
     label: t("add"),
     act: async () => {
       const good = head.check();
@@ -184,7 +184,7 @@ export function editModel(model, adapters, done) {
   const fields = fieldsOf(adapter, model, undefined);
   const show = (/** @type {string} */ which, /** @type {string} */ text) => fields.showError(which, text);
   const given = () => (fields.check() ? { kind: model.kind, adapter: adapter.name, kept: model.name, ...fields.values() } : null);
-  return ask(t("models_edit", { name: model.name }), [fields.node, trial(given, (error) => place(error, show))], {
+  return ask(t("models_edit", { name: model.name }), [stack(fields.node, trial(given, (error) => place(error, show)))], {
     label: t("save_changes"),
     act: async () => {
       if (!fields.check()) return false;
