@@ -116,10 +116,12 @@ function write(place, text, save, instead) {
   const fields = form([{ name: "text", label: t("library_chunk_label"), kind: "textarea", rows: Math.min(14, 3 + Math.ceil(text.length / 120)), value: text, hint: t("library_chunk_hint"), maxlength: LONGEST }]);
   const close = () => { place.replaceChildren(); if (instead) instead.hidden = false; };
   const keep = button(t("save"), async () => {
+    const text = fields.values().text.trim();
+    fields.showError("text", text ? "" : t("library_chunk_empty"));
+    if (!text) return;
     keep.disabled = true;
-    fields.showError("text", "");
     try {
-      await save(fields.values().text);
+      await save(text);
       close();
     } catch (error) {
       fields.showError("text", /** @type {Error} */ (error).message);

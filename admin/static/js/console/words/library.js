@@ -157,6 +157,7 @@ export const WORDS = {
   library_was_delete: ["deleted", "已删除"],
   library_as_read: ["As it was read", "原文"],
   library_chunk_label: ["Text of the chunk", "片段文字"],
+  library_chunk_empty: ["A chunk needs text.", "片段不能没有文字。"],
   library_chunk_hint: ["Kept when the document is read or uploaded again, as long as its original text is there.", "重新读取或上传文档后仍会保留，只要原文还在。"],
   library_chunk_saved: ["Saved. Search uses it now.", "已保存，搜索已生效。"],
   library_chunk_added: ["Added. Search uses it now.", "已添加，搜索已生效。"],
