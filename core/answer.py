@@ -173,7 +173,7 @@ class Answers:
             given = await self._curated_for(record)
             found = await self._found(record, plan) if given is None or question.trial else None
             if found is not None and question.trial:
-                yield self._considered(record, plan, engine, history, found)
+                yield self._considered(record, plan, engine, history, found, curated=given is not None)
             if given is not None:
                 yield self._give(record, given)
                 yield Delta(record.text)
@@ -205,7 +205,7 @@ class Answers:
         (found,) = await self._db.fetch(options.wanted(kb))
         if found.first is None:
             raise await no_such_kb(self._db, kb)
-        return options.plan(Question("", (kb,), ""), [found.first], self._settings)
+        return options.plan(Question("", (kb,), ""), [found.first], self._house())
 
     def instructions(self, plan: AnswerPlan, language: Language) -> str:
         """What a language model is told, its `{names}` not filled in. Raises ConfigError."""
@@ -322,7 +322,14 @@ class Answers:
         return found
 
     def _considered(
-        self, record: Record, plan: AnswerPlan, engine: Engine, history: Sequence[PastTurn], found: Retrieved
+        self,
+        record: Record,
+        plan: AnswerPlan,
+        engine: Engine,
+        history: Sequence[PastTurn],
+        found: Retrieved,
+        *,
+        curated: bool,
     ) -> Considered:
         prompt = self._prompt(record, plan, engine, history, found) if found.passages else None
         reads = engine.info.is_language_model
@@ -335,6 +342,7 @@ class Answers:
             prompt=prompt,
             tokens=tuple(engine.count_tokens(turn.text) for turn in prompt.turns) if prompt else (),
             context_size=engine.info.context_size if reads else 0,
+            curated=curated,
         )
 
     def _refusal(self, record: Record) -> str:

@@ -329,6 +329,8 @@ class Considered:
     """Of each turn of the prompt, as the engine counts."""
     context_size: int = 0
     """Tokens that the engine can read; 0 where it is no language model."""
+    curated: bool = False
+    """A curated answer is given, and the engine not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,7 @@ def _considered(found: Considered, language: Language) -> dict[str, object]:
         },
         "passages": [passage.model_dump() for passage in passages],
         "evidence": round(found.evidence, 4),
+        "curated": found.curated,
         "refused": not found.passages or found.evidence < plan.min_evidence,
         "terms": [{"token": token, "weight": round(weight, 3)} for token, weight in found.terms.items()],
         "dense_weight": round(found.dense_weight, 4),

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.db.session import Database
-from core.db.tables import AnswerRow, KnowledgeBaseRow, now
+from core.db.tables import AnswerRow, CuratedRow, KnowledgeBaseRow, now
 from core.retrieve import Retrieved
 from core.settings import load
 from core.types import AnswerOptions, Considered, Delta, Finished, Passage, Question, Sources
@@ -176,3 +176,19 @@ async def test_a_candidate_list_shorter_than_what_is_shown_is_not_widened(tmp_pa
     house.answers._settings = load(data_dir=tmp_path, retrieval={"candidates": 10})
     await house.ask(trial=True)
     assert house.search.asked[-1][2] == 10
+
+
+async def test_a_trial_of_a_curated_answer_does_not_count_as_its_use(house: House) -> None:
+    async with house.db.session() as session:
+        base = await session.scalar(select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == "handbook"))
+        assert base is not None
+        session.add(CuratedRow(kb_id=base.id, question="How long is annual leave?", text="Ask Ann."))
+    considered, *_, finished = await house.ask(trial=True)
+    assert isinstance(considered, Considered)
+    assert considered.curated
+    assert considered.passages == (LEAVE, PARKING)
+    assert isinstance(finished, Finished)
+    assert finished.text == "Ask Ann."
+    assert await rows(house) == 0
+    async with house.db.read() as session:
+        assert await session.scalar(select(CuratedRow.used)) == 0

@@ -4,7 +4,7 @@ import { badge, bar, button, el, facts, name, number, plain, t } from "../base.j
 /**
  * @typedef {{n: number, document_id: string, document: string, title: string, chunk: number, locator: string, headings: string[], text: string, score: number,
  *   vector_score: number | null, keyword_score: number | null, keyword_share: number | null, rerank_score: number | null, used: boolean}} Passage
- * @typedef {{plan: {top_k: number, mode: string, min_evidence: number, engine: string, reranker: string}, passages: Passage[], evidence: number, refused: boolean,
+ * @typedef {{plan: {top_k: number, mode: string, min_evidence: number, engine: string, reranker: string}, passages: Passage[], evidence: number, refused: boolean, curated: boolean,
  *   terms: {token: string, weight: number}[], dense_weight: number, prompt: {role: string, text: string, tokens: number}[], tokens: number, context_size: number, read: number}} Considered
  */
 
@@ -49,6 +49,7 @@ export class Found {
     return el("div", { class: `playground-verdict ${refused ? "refused" : "borne"}` },
       el("h3", {}, t("playground_evidence")), meter,
       el("p", {}, passages.length ? t(refused ? "playground_not_borne" : "playground_borne", values) : t("playground_no_passages")),
+      this.data.curated ? el("p", {}, t("playground_curated")) : null,
       passages.length ? facts([[t("playground_weight_used"), weight], [t("playground_searched_words"), words]]) : null);
   }
 
@@ -87,12 +88,12 @@ export class Found {
   }
 
   #prompt() {
-    const { prompt, tokens, context_size: size, refused, plan, read, passages } = this.data;
+    const { prompt, tokens, context_size: size, refused, curated, plan, read, passages } = this.data;
     if (!passages.length) return el("div", { hidden: true });
     if (!prompt.length) return el("section", {}, el("h3", {}, t("playground_prompt")), el("p", { class: "soft" }, t("playground_quotes", { engine: plan.engine })));
     const measure = `${size ? t("playground_prompt_of", { n: tokens, size }) : t("playground_prompt_size", { n: tokens })}, ${t("playground_prompt_read", { n: read })}`;
     return el("details", { class: "playground-prompt" }, el("summary", {}, el("strong", {}, t("playground_prompt")), ` – ${measure}`),
-      refused ? el("p", { class: "badge warn playground-note" }, t("playground_not_sent")) : null,
+      refused || curated ? el("p", { class: "badge warn playground-note" }, t(curated ? "playground_not_sent_curated" : "playground_not_sent")) : null,
       ...prompt.map((turn) => el("section", {}, el("h4", {}, t(`playground_role_${turn.role}`), " ", el("span", { class: "soft small" }, t("playground_prompt_size", { n: turn.tokens }))), el("pre", { dir: "auto", tabindex: "0" }, plain(turn.text)))));
   }
 }

@@ -76,6 +76,8 @@ export const WORDS = {
   playground_prompt_of: ["{n} of {size} tokens", "{n} / {size} 个词元"],
   playground_prompt_read: ["with 1 passage|with {n} passages", "含 {n} 个段落"],
   playground_not_sent: ["Not sent: the evidence does not reach. This is what the engine would read otherwise.", "未发送：证据不足。若证据足够，引擎会读到以下内容。"],
+  playground_not_sent_curated: ["Not sent: a curated answer is given. This is what the engine would read otherwise.", "未发送：已直接给出审定答案。若无审定答案，引擎会读到以下内容。"],
+  playground_curated: ["Whatever the evidence, a curated answer is given to this question.", "无论证据如何，此问题都会直接给出审定答案。"],
   playground_quotes: ["«{engine}» only quotes from the passages; it reads no prompt. Choose a language model as the engine to see one.", "“{engine}”只从段落中摘录，不读取提示词。请选择语言模型作为引擎以查看提示词。"],
   playground_role_system: ["Instructions", "系统指令"],
   playground_role_user: ["Question with passages", "问题与段落"],
