@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select, union
+from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, or_, select, union
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -167,11 +167,11 @@ class Reviews:
         """The newest question first."""
         where = self._where(sought)
         state = func.coalesce(ReviewRow.state, "new")
-        count = _joined(select(state, func.count()), self._queue(sought.why)).where(*where).group_by(state)
+        count = self._of(sought, select(state, func.count())).where(*where).group_by(state)
         async with self._db.read() as session:
             counts = {str(name): int(number) for name, number in await session.execute(count)}
             total = sum(number for name, number in counts.items() if not sought.states or name in sought.states)
-            query = _joined(select(*_COLUMNS, ReviewRow), self._queue(sought.why)).where(*where)
+            query = self._of(sought, select(*_COLUMNS, ReviewRow)).where(*where)
             if sought.states:
                 query = query.where(state.in_(sought.states))
             query = query.order_by(AnswerRow.created_at.desc(), AnswerRow.id).limit(limit).offset(offset)
@@ -181,7 +181,7 @@ class Reviews:
     async def get(self, answer_id: str, allowed: tuple[str, ...] | None = None) -> Review:
         """One with its whole answer. Raises NotFound, also where it may not be seen or needs no review."""
         async with self._db.read() as session:
-            query = _joined(select(*_COLUMNS, ReviewRow), self._queue(None)).where(AnswerRow.id == answer_id)
+            query = _with_reviews(select(*_COLUMNS, ReviewRow)).where(_NEEDED, AnswerRow.id == answer_id)
             if allowed is not None:
                 query = query.where(seen(allowed, is_sqlite=self._db.is_sqlite))
             rows = list(await session.execute(query))
@@ -263,18 +263,29 @@ class Reviews:
         return "\ufeff" + text.getvalue()
 
     # ------------------------------------------------------------ what belongs to the queue
-    def _queue(self, why: Why | None) -> Select[Any]:
-        """Ids of the answers that are, or were, to be looked at; each part has its index."""
+    def _of(self, sought: Sought, query: Any) -> Any:
+        """The query over what was, or is, to be looked at.
+
+        What is narrowed down by what stands in the answers themselves begins with those that are in the queue; else
+        the answers are gone through by time, all of which an index tells.
+        """
+        narrow = sought.text or sought.label or sought.assignee or sought.why or sought.selection.kb
+        if not narrow and sought.selection.allowed is None:
+            return _with_reviews(query).where(_NEEDED)
         down = select(RatingRow.answer_id.label("id")).where(RatingRow.value == -1)
-        unanswered = select(AnswerRow.id.label("id")).where(
-            AnswerRow.answered.is_(False), AnswerRow.state == "complete", AnswerRow.platform.not_in(NOT_PEOPLE)
+        unanswered = select(AnswerRow.id.label("id")).where(_UNANSWERED)
+        match sought.why:
+            case "down":
+                ids = down.distinct().subquery()
+            case "unanswered":
+                ids = unanswered.subquery()
+            case _:
+                ids = union(down, unanswered, select(ReviewRow.answer_id.label("id"))).subquery()
+        return (
+            query.select_from(ids)
+            .join(AnswerRow, AnswerRow.id == ids.c.id)
+            .outerjoin(ReviewRow, ReviewRow.answer_id == AnswerRow.id)
         )
-        if why == "down":
-            return down.distinct()
-        if why == "unanswered":
-            return unanswered
-        parts = union(down, unanswered, select(ReviewRow.answer_id.label("id"))).subquery()
-        return select(parts.c.id)
 
     def _where(self, sought: Sought) -> Sequence[ColumnElement[bool]]:
         where = [sought.selection.condition(is_sqlite=self._db.is_sqlite)]
@@ -312,13 +323,18 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _joined(query: Any, queue: Select[Any]) -> Any:
-    ids = queue.subquery()
-    return (
-        query.select_from(ids)
-        .join(AnswerRow, AnswerRow.id == ids.c.id)
-        .outerjoin(ReviewRow, ReviewRow.answer_id == AnswerRow.id)
-    )
+_UNANSWERED: Final = and_(
+    AnswerRow.answered.is_(False), AnswerRow.state == "complete", AnswerRow.platform.not_in(NOT_PEOPLE)
+)
+_NEEDED: Final = or_(
+    _UNANSWERED,
+    exists().where(RatingRow.answer_id == AnswerRow.id, RatingRow.value == -1),
+    exists().where(ReviewRow.answer_id == AnswerRow.id).correlate(AnswerRow),
+)
+
+
+def _with_reviews(query: Any) -> Any:
+    return query.select_from(AnswerRow).outerjoin(ReviewRow, ReviewRow.answer_id == AnswerRow.id)
 
 
 async def _reviews(session: AsyncSession, rows: Sequence[Any]) -> list[Review]:
