@@ -467,7 +467,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Asks the questions of an evaluation set, and keeps how many were answered as expected.",
         "依次提问评测集中的问题，并记录有多少得到了预期的答案。",
     ),
-    "job_about_evaluation": ("The evaluation set «{name}» of «{kb}»", "知识库“{kb}”的评测集“{name}”"),
+    "job_about_evaluation": ("Evaluation «{name}»", "评测“{name}”"),
     "schedule_sync": ("Synchronisation of a source", "同步数据源"),
     "schedule_sync_about": (
         "Brings in what is new or changed at a source, and removes what is gone there.",
