@@ -25,6 +25,7 @@ from core.cli import (
     schedules,
     sources,
     up,
+    versions,
     work,
 )
 from core.cli.common import GLOBALS
@@ -67,6 +68,9 @@ app.command("search")(ask.search)
 app.command("ingest")(documents.ingest)
 app.add_typer(kbs.kb, name="kb")
 app.add_typer(documents.doc, name="doc")
+documents.doc.command("versions")(versions.doc_versions)
+documents.doc.command("restore")(versions.doc_restore)
+documents.doc.command("retry")(versions.doc_retry)
 app.command("eval")(evaluation.evaluate)
 app.add_typer(models.model, name="model")
 app.add_typer(people.user, name="user")
