@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -36,12 +36,13 @@ from core.db.tables import (
     new_id,
     now,
 )
-from core.errors import KvasirError, TooLarge, UserError
+from core.errors import ConfigError, Conflict, KvasirError, TooLarge, UserError
 from core.evaluate import Line
 from core.ingest import Incoming, Outcome, Ticket
 from core.jobs import run_job
 from core.kb_settings import FIELDS, PARTS
 from core.knowledge import checked_kb_name, kb_row
+from core.sources.register import NewSource
 from core.texts import tell
 
 if TYPE_CHECKING:
@@ -282,14 +283,35 @@ async def _enter(
             yield Incoming(made.renamed.get(one.name, one.name), read, one.source, part.file_size)
 
     ticket = await kvasir.ingest.submit(kb, incoming(), claimed=True, by=by)
+    sources: dict[str, str] = {}
+    left_out: list[Outcome] = []
+    for name, kind, settings in made.sources:
+        try:
+            sources[name] = (await kvasir.sources.create(NewSource(kb, name, kind, settings))).id
+        except (UserError, ConfigError, Conflict) as error:  # e.g. a folder that is not to be read here
+            left_out.append(Outcome(name, "failed", 0, str(error)))
     async with kvasir.db.session() as session:
         base = await kb_row(session, kb)
         rows = await session.execute(select(DocumentRow.name, DocumentRow.id).where(DocumentRow.kb_id == base.id))
-        await made.write(session, base.id, dict(iter(rows)), listed, by)
+        await made.write(session, base.id, dict(iter(rows)), by)
+        await _mark(session, base.id, [(made.renamed.get(one.name, one.name), one) for one in listed], sources)
     for name, lines in made.sets:
         found = await kvasir.evaluations.create(kb, name)
         await kvasir.evaluations.bring_in(found.id, lines)
-    return ticket
+    return replace(ticket, refused=(*ticket.refused, *left_out))
+
+
+async def _mark(
+    session: AsyncSession, kb_id: str, documents: Sequence[tuple[str, _Listed]], sources: Mapping[str, str]
+) -> None:
+    """Documents (by the name they have here) that a source brought, and those that are disabled."""
+    of_name = update(DocumentRow).where(DocumentRow.kb_id == kb_id)
+    for name, one in documents:
+        values: dict[str, Any] = {"source_id": sources[one.brought_by]} if one.brought_by in sources else {}
+        if one.disabled:
+            values |= {"status": "disabled", "job_id": None}
+        if values:
+            await session.execute(of_name.where(DocumentRow.name == name).values(**values))
 
 
 async def _settings(kvasir: Kvasir, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,7 +357,8 @@ class _Made:
     """What people made of the documents, as the file has it."""
 
     overrides: tuple[Mapping[str, Any], ...]
-    sources: tuple[Mapping[str, Any], ...]
+    sources: tuple[tuple[str, str, Mapping[str, Any]], ...]
+    """Name, kind, settings."""
     curated: tuple[Mapping[str, Any], ...]
     """With the `id` each gets here."""
     sets: tuple[tuple[str, list[Line]], ...]
@@ -371,11 +394,7 @@ class _Made:
                 for one in _entries(manifest, "overrides")
             ),
             sources=tuple(
-                {
-                    "name": _text(one["name"])[:100],
-                    "kind": _one_of(one["kind"], _SOURCES),
-                    "settings": dict(one["settings"]),
-                }
+                (_text(one["name"]), _one_of(one["kind"], _SOURCES), dict(one["settings"]))
                 for one in _entries(manifest, "sources")
             ),
             curated=curated,
@@ -392,15 +411,9 @@ class _Made:
             renamed={one["document"]: f"{CURATED_FOLDER}/{one['id']}.md" for one in curated if one["document"]},
         )
 
-    async def write(
-        self, session: AsyncSession, kb_id: str, ids: Mapping[str, str], listed: Sequence[_Listed], by: str
-    ) -> None:
-        """`ids` are those of the documents by name."""
+    async def write(self, session: AsyncSession, kb_id: str, ids: Mapping[str, str], by: str) -> None:
+        """Changes of chunks, and curated answers; `ids` are those of the documents by name."""
         moment = now()
-        sources = {one["name"]: new_id() for one in self.sources}
-        for one in self.sources:
-            row = SourceRow(id=sources[one["name"]], kb_id=kb_id, **one)
-            session.add(row)
         for number, one in enumerate(self.overrides):
             if one["document"] in ids:
                 values = {key: value for key, value in one.items() if key != "document"}
@@ -411,14 +424,6 @@ class _Made:
             values["rests_on"] = [[ids[name], content] for name, content in one["rests_on"] if name in ids]
             document = ids.get(self.renamed.get(one["document"] or "", ""))
             session.add(CuratedRow(kb_id=kb_id, document_id=document, created_by=by, **values))
-        await session.flush()
-        for item in listed:
-            document_id = ids.get(self.renamed.get(item.name, item.name))
-            values = {"source_id": sources[item.brought_by]} if item.brought_by in sources else {}
-            if item.disabled:
-                values |= {"status": "disabled", "job_id": None}
-            if values and document_id:
-                await session.execute(update(DocumentRow).where(DocumentRow.id == document_id).values(**values))
 
 
 def _entries(manifest: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

@@ -54,7 +54,7 @@ function bringIn(open) {
         const wanted = String(fields.values().name).trim();
         const made = await upload(`/kbs/import${wanted ? `?name=${encodeURIComponent(wanted)}` : ""}`, [chosen], (done) => share.setAttribute("value", String(done)));
         toast(t("bases_imported", { name: made.name, n: made.documents }));
-        if (made.refused.length) toast(t("bases_import_refused", { n: made.refused.length, name: made.refused[0].name }), "bad");
+        if (made.refused.length) toast(t("bases_import_refused", { n: made.refused.length, name: made.refused[0].name, reason: made.refused[0].reason ?? "" }), "bad");
         open(made.name);
       } finally {
         share.hidden = true;

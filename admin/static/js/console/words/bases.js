@@ -46,7 +46,7 @@ export const WORDS = {
   bases_import_go: ["Import", "导入"],
   bases_import_choose: ["Choose the file first.", "请先选择文件。"],
   bases_imported: ["«{name}» is there; 1 document is being read.|«{name}» is there; {n} documents are being read.", "“{name}”已建立，正在读取 {n} 份文档。"],
-  bases_import_refused: ["1 document was not accepted: {name}|{n} documents were not accepted, among them {name}", "{n} 份文档未被接受，例如 {name}"],
+  bases_import_refused: ["1 thing was left out: {name} ({reason})|{n} things were left out, among them {name} ({reason})", "有 {n} 项未导入，例如 {name}（{reason}）"],
   bases_sending: ["Sending the file", "正在上传文件"],
 
   bases_read_only: ["You can look at these settings; an administrator can change them.", "您可以查看这些设置，更改需由管理员进行。"],
