@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Final
@@ -166,18 +166,21 @@ class Answers:
         record = self._begin(question)
         try:
             plan, history = await self._looked_up(record)
-            engine = await self._engine(record, plan)
-            at = time.perf_counter()
-            record.standalone = await self._standalone(record, engine, history)
-            at = record.took("rewrite", at)
-            given = await self._curated_for(record)
-            found = await self._found(record, plan) if given is None or question.trial else None
-            if found is not None and question.trial:
-                yield self._considered(record, plan, engine, history, found, curated=given is not None)
+            given = None if history else await self._curated_for(record)
+            if given is None or question.trial:
+                engine = await self._engine(record, plan)
+                at = time.perf_counter()
+                record.standalone = await self._standalone(record, engine, history)
+                record.took("rewrite", at)
+                given = await self._curated_for(record) if history else given
+            if given is None or question.trial:
+                found = await self._found(record, plan)
+                if question.trial:
+                    yield self._considered(record, plan, engine, history, found, curated=given is not None)
             if given is not None:
                 yield self._give(record, given)
                 yield Delta(record.text)
-            elif found is not None and _bears_an_answer(found, plan):
+            elif _bears_an_answer(found, plan):
                 prompt = record.prompt = self._prompt(record, plan, engine, history, found)
                 record.passages = prompt.passages
                 yield Sources(_sources(prompt.passages), record.standalone)
@@ -317,6 +320,9 @@ class Answers:
                 generation=plan.generation,
             )
         )
+        if ended := await self._curated.ended(record.versions):
+            left = tuple(passage for passage in found.passages if passage.document_id not in ended)
+            found = replace(found, passages=left)
         record.took("retrieve", at)
         record.passages, record.evidence = found.passages[: plan.top_k], found.evidence
         return found

@@ -74,6 +74,7 @@ class _Base:
     exact: Mapping[str, Given]
     asked: Mapping[tuple[object, ...], Sequence[tuple[Asked, Given]]]
     """By what must be equal, `Asked.marks`."""
+    expiring: Sequence[Given]
 
 
 class CuratedMatch:
@@ -101,6 +102,12 @@ class CuratedMatch:
             if (found := _alike(asked, base, moment)) is not None:
                 return found
         return None
+
+    async def ended(self, versions: Mapping[str, Version]) -> frozenset[str]:
+        """Ids of the documents of those that have expired: until the next check they can be found still."""
+        moment = now()
+        there = [await self._base(kb, version) for kb, version in versions.items() if version.answers]
+        return frozenset(one.document_id for base in there for one in base.expiring if _is_over(one, moment))
 
     async def _base(self, kb: str, version: Version) -> _Base:
         known = self._bases.get(kb)
@@ -138,7 +145,8 @@ def _base(kb: str, version: Version, rows: Sequence[CuratedRow], documents: Mapp
             exact.setdefault(one.normal, given)  # of two answers to one question the newer is given
             if one.is_comparable:
                 asked.setdefault(one.marks, []).append((one, given))
-    return _Base(version, exact, asked)
+    expiring = {given.id: given for given in exact.values() if given.expires_at is not None}
+    return _Base(version, exact, asked, tuple(expiring.values()))
 
 
 def _alike(asked: Asked, base: _Base, moment: datetime) -> Given | None:

@@ -85,6 +85,11 @@ async def test_it_belongs_to_its_own_knowledge_base_and_to_whole_bases(house: Ho
     assert (await house.finished(QUESTION, kbs=("manual",), filter=Compare("document", "eq", "a"))).engine == "fake"
 
 
+async def test_it_is_given_where_the_engine_is_gone(house: House) -> None:
+    await put(house)
+    assert (await house.finished(QUESTION, engine="gone")).text == TEXT
+
+
 async def test_a_follow_up_gets_it_by_what_it_means(house: House) -> None:
     await put(house, question="Who approves annual leave?", paraphrases=[])
     conversation = await house.conversations.start("terminal", "ann")
@@ -216,7 +221,9 @@ async def test_the_check_ends_what_expired_and_finds_what_was_overlooked(kvasir:
         await session.execute(
             update(CuratedRow).where(CuratedRow.id == two.id).values(expires_at=now() - timedelta(minutes=1))
         )
-    assert (await asked(kvasir, "Where do I park?")).engine != "curated"
+    later = await asked(kvasir, "Where do I park?")
+    assert (later.engine, "Thirty" in later.text) != ("curated", True)
+    assert not any("Thirty" in source.passage.text for source in later.sources)
     await run_job(kvasir.jobs, job, kvasir.run_job)
     assert [(await kvasir.curated.get(found.id)).state for found in (one, two)] == ["review", "expired"]
     assert (await kvasir.curated.get(two.id)).document_id is None
