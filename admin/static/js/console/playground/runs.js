@@ -52,6 +52,7 @@ export async function drawRuns(root, here, set, open) {
     onRow: (one) => { if (one.state === "done") void open(one.id); },
     empty: () => el("span"),
   });
+  list.node.classList.add("playground-runs");
   const reload = async () => {
     /** @type {{items: Run[], total: number}} */
     const page = await get(`${base}?limit=${SHOWN}`);
