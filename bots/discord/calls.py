@@ -23,6 +23,7 @@ LONGEST_WAIT: Final = 2.0
 _UNSAID_WAIT: Final = 60.0
 """Seconds to wait where a limit is not Discord's own, but of those who guard it."""
 
+UNKNOWN_CHANNEL: Final = 10003
 UNKNOWN_MESSAGE: Final = 10008
 UNKNOWN_INTERACTION: Final = 10062
 ALREADY_ANSWERED: Final = 40060

@@ -12,7 +12,7 @@ import discord
 from yarl import URL
 
 from bots.discord import controls, events
-from bots.discord.calls import Calls, guarded
+from bots.discord.calls import UNKNOWN_CHANNEL, Calls, Refusal, guarded
 from bots.discord.client import Bot
 from bots.discord.desk import Desk
 from bots.discord.heard import Heard
@@ -166,8 +166,19 @@ class DiscordPlatform:
         await self._calls.do("POST", MESSAGES, body, channel_id=channel)
 
     async def post(self, place: Place, text: str) -> None:
+        where = place.thread or place.channel
+        reply: dict[str, Any] = {}
         for part in shown(text):
-            await self._calls.do("POST", MESSAGES, body_of(part, Controls()), channel_id=place.thread or place.channel)
+            body = body_of(part, Controls())
+            try:
+                await self._calls.do("POST", MESSAGES, {**body, **reply}, channel_id=where)
+            except Refusal as error:
+                if error.code != UNKNOWN_CHANNEL or where == place.channel:
+                    raise
+                # A conversation whose question has no thread of its own: a chain of replies.
+                where = place.channel
+                reply = {"message_reference": {"message_id": place.thread, "fail_if_not_exists": False}}
+                await self._calls.do("POST", MESSAGES, {**body, **reply}, channel_id=where)
 
     async def _share(self, interaction: discord.Interaction[Any], answer_id: str) -> str:
         """Show an answer that one person alone saw to the channel; a sentence where it cannot be."""

@@ -114,10 +114,11 @@ class Slack:
 
     async def post(self, place: Place, text: str) -> None:
         team = place.workspace or (await self._only_team())
+        thread = None if place.thread.startswith("@") else place.thread or None  # that is one person's alone
         for part in rendering.render(text, language=spoken()).parts:
 
             async def say(plain: bool, words: str = part.text) -> JSON:
-                args = {"channel": place.channel, "thread_ts": place.thread or None}
+                args = {"channel": place.channel, "thread_ts": thread}
                 message = blocks.message(words, Controls(), plain=plain)
                 return await self.call_in(team, "chat.postMessage", {**args, **message})
 

@@ -62,7 +62,8 @@ class Voice:
                 chat = int(place.channel)
             except ValueError as error:
                 raise Refused("no such chat") from error
-        topic = int(place.thread) if place.thread.isdecimal() else None
+        topic, answered = _thread(place)
+        reply = ReplyParameters(message_id=answered, allow_sending_without_reply=True) if answered else None
         for part in telegram.render(markdown, language=spoken()).parts:
             await self._send(
                 SendMessage(
@@ -70,6 +71,7 @@ class Voice:
                     text=part.text,
                     entities=entities_of(part),
                     message_thread_id=topic,
+                    reply_parameters=reply,
                     link_preview_options=NO_PREVIEW,
                 )
             )
@@ -145,6 +147,14 @@ class Voice:
                     raise
                 await asyncio.sleep(error.seconds)
         await self._client.call(message)
+
+
+def _thread(place: Place) -> tuple[int | None, int | None]:
+    """The topic and the first message of a conversation (see `events.thread_of`)."""
+    if not place.channel.startswith(("-", "@")):  # a private chat, where only topics make conversations
+        return (int(place.thread) if place.thread.isdecimal() else None), None
+    topic, _, number = place.thread.rpartition("/")
+    return (int(topic) if topic.isdecimal() else None), (int(number) if number.isdecimal() else None)
 
 
 def _naming(people: Sequence[str], text: str) -> tuple[str, list[MessageEntity]]:

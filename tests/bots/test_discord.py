@@ -193,3 +193,14 @@ async def test_several_shards_hear_each_their_servers(front: Front, server: Disc
             await town.answered(server.mention(people.ann, channel, "how long is annual leave?"))
         await town.answered(server.dm(people.bo, "how long is annual leave?"))
     assert server.gateway.identified == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+async def test_a_message_of_our_own_answers_where_there_is_no_thread(front: Front, server: DiscordServer) -> None:
+    async with world(front, server, threads=False) as town:
+        asked = await town.ask("how long is annual leave?")
+        where = Place("discord", str(server.world.guild.id), str(server.world.general.id), str(asked.id))
+        await town.platform.post(where, "**28 days**, says Ann. @everyone")
+        await server.until(lambda: len(server.answers(asked)) == 2)
+        said = server.answers(asked)[-1]
+        assert "**28 days**" in said.text
+        assert not said.pinged

@@ -18,8 +18,8 @@ from bots import runner
 from bots.handler import ChatHandler
 from core.app import Kvasir
 from core.cli.documents import bring_in
-from core.db.tables import AuditRow, ConnectionRow
-from core.types import Role
+from core.db.tables import AuditRow, ConnectionRow, ConversationRow
+from core.types import Place, Role
 from tests.admin.conftest import Site, open_site
 from tests.fakes.discord_server import DiscordServer
 from tests.fakes.slack import SlackServer
@@ -230,6 +230,12 @@ async def test_a_platform_is_connected_tried_and_disconnected(open_site: Any, pl
 
             await until(is_sent)
             assert len([text for text in world.posted() if "test message" in text]) == 1
+
+            async with site.kvasir.db.read() as session:
+                asked = (await session.scalars(select(ConversationRow).filter_by(platform=platform))).one()
+            place = Place(platform, asked.workspace, asked.channel, asked.thread)
+            await site.kvasir.outbox.add(place, "A person says: **28 days**, <!channel>, @everyone.", "reply")
+            await until(lambda: any("A person says" in text for text in shown()))
 
             assert (await browser.patch(url, json={"enabled": False})).status_code == 200
 
