@@ -50,6 +50,7 @@ from core.persons import Persons
 from core.places import Places
 from core.ports import Embedder, VectorStore
 from core.records import Records
+from core.removal import Removal
 from core.retrieve import Retriever
 from core.reviews import Reviews
 from core.running import Engines, Rerankers
@@ -98,6 +99,7 @@ class Kvasir:
     feedback: Feedback
     statistics: Statistics
     records: Records
+    removal: Removal
     persons: Persons
     curated: Curated
     reviews: Reviews
@@ -189,6 +191,11 @@ class Kvasir:
             async with asyncio.timeout(_AT_ONCE_SECONDS):
                 await run_job(self.jobs, job, self.run_job)
 
+    async def cancel_job(self, job_id: str) -> None:
+        """Stop a job that waits or runs; the documents it was to bring in end as failed. Raises NotFound, Conflict."""
+        await self.jobs.cancel(job_id)
+        await self.ingest.give_up(await self.jobs.get(job_id), tell("document_cancelled"))
+
     async def retry_job(self, job_id: str) -> None:
         """Queue a failed or cancelled job once more, with the documents it left unfinished."""
         await self.jobs.retry(job_id)
@@ -234,7 +241,7 @@ async def _build(
     retriever = Retriever(store, embedders.current, knowledge.live, settings.retrieval, rerankers.get, embedders.maker)
     conversations = Conversations(db)
     temporary = TemporaryBases(db, store, settings.splitter)
-    records = Records(db, temporary.delete)
+    removal = Removal(db, temporary.delete)
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
     leases = Leases(db)
@@ -262,8 +269,9 @@ async def _build(
         conversations=conversations,
         feedback=Feedback(db),
         statistics=Statistics(db),
-        records=records,
-        persons=Persons(db, records, blobs, temporary.delete),
+        records=Records(db),
+        removal=removal,
+        persons=Persons(db, removal, blobs, temporary.delete),
         evaluations=Evaluations(db, answers, knowledge, jobs),
         curated=Curated(db, ingest, jobs, knowledge),
         reviews=Reviews(db),

@@ -95,7 +95,7 @@ async def _store(kvasir: Kvasir) -> Sequence[Part]:
 
 
 async def _engine(kvasir: Kvasir) -> Sequence[Part]:
-    name = kvasir.settings.answer.engine
+    name = kvasir.models.default("engine")
     engine = await kvasir.engines.get(name)
     trouble = await engine.health()
     says = trouble or tell("part_works", name=engine.info.model or name)

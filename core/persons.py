@@ -32,7 +32,8 @@ from core.db.tables import (
     now,
 )
 from core.errors import NotFound
-from core.records import DropFiles, Records, names_of, touched
+from core.records import names_of
+from core.removal import DropFiles, Removal
 from core.temporary import base_of
 from core.texts import tell
 from core.types import JSON
@@ -79,9 +80,9 @@ class Kept:
 
 
 class Persons:
-    def __init__(self, db: Database, records: Records, blobs: Blobs, drop_files: DropFiles) -> None:
+    def __init__(self, db: Database, removal: Removal, blobs: Blobs, drop_files: DropFiles) -> None:
         self._db = db
-        self._records = records
+        self._removal = removal
         self._blobs = blobs
         self._drop_files = drop_files
 
@@ -142,7 +143,7 @@ class Persons:
             talked_in = [one for one in await session.scalars(query) if one is not None]
         for conversation in opened:  # first, since afterwards nobody knows any more whose files they are
             await self._drop_files(conversation)
-        await self._records.delete_answers(AnswerRow.person == person)
+        await self._removal.answers(AnswerRow.person == person)
         async with self._db.session() as session:
             await session.execute(delete(RatingRow).where(RatingRow.person == person))
             await session.execute(delete(EscalationRow).where(EscalationRow.person == person))
@@ -160,8 +161,8 @@ class Persons:
                 await session.execute(update(AnswerRow).where(AnswerRow.conversation_id.in_(some)).values(prompt=[]))
             is_shared = exists().where(AnswerRow.conversation_id == ConversationRow.id)
             opener = ConversationRow.person == person
-            await touched(session, update(ConversationRow).where(opener, is_shared).values(person="", title=""))
-        await self._records.delete_empty(ConversationRow.person == person)
+            await session.execute(update(ConversationRow).where(opener, is_shared).values(person="", title=""))
+        await self._removal.empty(ConversationRow.person == person)
         return kept
 
     def _files(self, documents: Sequence[DocumentRow]) -> list[JSON]:

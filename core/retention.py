@@ -33,6 +33,6 @@ async def run(kvasir: Kvasir, job: Job) -> str:
     async def follow(done: int) -> None:
         await kvasir.jobs.progress(job, done=done)
 
-    count = await kvasir.records.delete_answers(answers, follow)
-    gone = await kvasir.records.delete_empty(conversations)
+    count = await kvasir.removal.answers(answers, follow)
+    gone = await kvasir.removal.empty(conversations)
     return tell("retention_done", answers=count, conversations=gone.conversations, days=days)

@@ -156,7 +156,7 @@ async def delete(record_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
     caller.require(Action.PEOPLE)
     if not is_id(record_id):
         raise NotFound(tell("no_such_record"))
-    gone = await kvasir.records.delete([record_id])
+    gone = await kvasir.removal.conversations([record_id])
     if not gone.answers and not gone.conversations:
         raise NotFound(tell("no_such_record"))
 
@@ -165,7 +165,7 @@ async def delete(record_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
 async def delete_many(given: ToDelete, caller: CallerDep, kvasir: KvasirDep) -> DeletedOut:
     """Deletes several; those that are not there any more are passed by."""
     caller.require(Action.PEOPLE)
-    return DeletedOut.model_validate(await kvasir.records.delete(given.ids))
+    return DeletedOut.model_validate(await kvasir.removal.conversations(given.ids))
 
 
 def _whole(whole: Whole, language: Language) -> WholeOut:

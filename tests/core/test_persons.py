@@ -34,7 +34,7 @@ from core.feedback import Feedback
 from core.ingest import Incoming
 from core.jobs import run_job
 from core.persons import Persons
-from core.records import Records
+from core.removal import Removal
 from core.settings import load
 from core.temporary import base_of
 from core.types import Place
@@ -50,7 +50,7 @@ def persons(db: Database, tmp_path: Path) -> Persons:
     async def no_files(_conversation: str) -> int:
         return 0
 
-    return Persons(db, Records(db, no_files), Blobs(tmp_path / "blobs"), no_files)
+    return Persons(db, Removal(db, no_files), Blobs(tmp_path / "blobs"), no_files)
 
 
 async def furnish(db: Database) -> tuple[str, str]:

@@ -29,7 +29,8 @@ from core.db.tables import (
 from core.errors import NotFound, UserError
 from core.feedback import Feedback
 from core.jobs import Jobs
-from core.records import TOGETHER, Found, Records, Wanted
+from core.records import Found, Records, Wanted
+from core.removal import TOGETHER, Removal
 from core.selection import Selection
 from core.types import Place
 from tests.core.test_conversation import ANN, BOB, answered
@@ -54,8 +55,13 @@ def files() -> Files:
 
 
 @pytest.fixture
-def records(db: Database, files: Files) -> Records:
-    return Records(db, files.drop)
+def records(db: Database) -> Records:
+    return Records(db)
+
+
+@pytest.fixture
+def removal(db: Database, files: Files) -> Removal:
+    return Removal(db, files.drop)
 
 
 async def count(db: Database, table: type[Table]) -> int:
@@ -142,7 +148,12 @@ async def test_one_is_read_with_everything_that_is_known_of_it(db: Database, rec
     whole = await records.get(key)
     assert (whole.title, whole.place.thread, whole.hidden) == ("First?", "1", 0)
     first, second = whole.entries
-    assert (first.question, first.person, first.timings_ms, first.prompt[0].text) == ("First?", ANN, {"total": 5.0}, "P")
+    assert (first.question, first.person, first.timings_ms, first.prompt[0].text) == (
+        "First?",
+        ANN,
+        {"total": 5.0},
+        "P",
+    )
     assert ([source.n for source in first.passages], first.cited, first.asked_for_help) == ([1, 2], (1,), False)
     assert [(vote.person, vote.value, vote.reason) for vote in second.votes] == [(ANN, -1, "wrong")]
     assert second.asked_for_help
@@ -162,7 +173,7 @@ async def test_what_rests_on_an_unreadable_base_is_not_there(db: Database, recor
             await records.get(unseen, ("kb",))
 
 
-async def test_deleting_takes_all_that_belongs_to_it(db: Database, records: Records, files: Files) -> None:
+async def test_deleting_takes_all_that_belongs_to_it(db: Database, removal: Removal, files: Files) -> None:
     key = await talk(db, "1", ANN, "First?", "Second?")
     kept = await talk(db, "2", BOB)
     lone = await answered(db, None, "Alone?")
@@ -180,7 +191,7 @@ async def test_deleting_takes_all_that_belongs_to_it(db: Database, records: Reco
             )
             session.add(PostRow(inbox_id=item, **place))
     await Feedback(db).rate(ids[1], BOB, 1)
-    gone = await records.delete([key, lone, key, "f" * 32])
+    gone = await removal.conversations([key, lone, key, "f" * 32])
     assert (gone.answers, gone.conversations, gone.files) == (3, 1, 2)
     assert files.dropped == [key]
     assert [await count(db, table) for table in (RatingRow, EscalationRow, ReviewRow)] == [0, 0, 0]
@@ -192,14 +203,14 @@ async def test_deleting_takes_all_that_belongs_to_it(db: Database, records: Reco
 
 
 # ---------------------------------------------------------------- retention
-async def retain(db: Database, records: Records, **settings: Any) -> str:
+async def retain(db: Database, removal: Removal, **settings: Any) -> str:
     jobs = Jobs(db)
     job = await jobs.add("retention", {"target": "", "settings": settings, "run": ""}, claimed=True)
-    kvasir = cast(Any, SimpleNamespace(records=records, jobs=jobs))
+    kvasir = cast(Any, SimpleNamespace(removal=removal, jobs=jobs))
     return await retention.run(kvasir, job)
 
 
-async def test_only_what_is_older_goes(db: Database, records: Records, files: Files) -> None:
+async def test_only_what_is_older_goes(db: Database, removal: Removal, files: Files) -> None:
     old = now() - timedelta(days=31)
     gone = await talk(db, "1", ANN, "Old?", created_at=old)
     both = await talk(db, "2", ANN, "Old too?", created_at=old)
@@ -207,18 +218,18 @@ async def test_only_what_is_older_goes(db: Database, records: Records, files: Fi
     await answered(db, None, "Elsewhere?", platform="web", created_at=old)
     async with db.session() as session:
         (await session.get_one(ConversationRow, gone)).updated_at = old
-    assert "1 answers" not in await retain(db, records, days=365)
-    said = await retain(db, records, days=30, platform="slack")
+    assert "1 answers" not in await retain(db, removal, days=365)
+    said = await retain(db, removal, days=30, platform="slack")
     assert said == "Deleted 2 answers and 1 conversations that were older than 30 days."
     async with db.read() as session:
         assert (await session.scalars(select(ConversationRow.id))).all() == [both]
         questions = (await session.scalars(select(AnswerRow.question).order_by(AnswerRow.question))).all()
     assert questions == ["Elsewhere?", "New?"]
     assert files.dropped == [gone]
-    assert "Deleted 1 answers" in await retain(db, records, days=30)
+    assert "Deleted 1 answers" in await retain(db, removal, days=30)
 
 
-async def test_many_go_in_small_steps(db: Database, records: Records) -> None:
+async def test_many_go_in_small_steps(db: Database, removal: Removal) -> None:
     row = {"person": ANN, "platform": "web", "question": "?", "standalone_question": "?"}
     async with db.session() as session:
         session.add_all(AnswerRow(**row, created_at=now() - timedelta(days=9)) for _ in range(TOGETHER + 1))
@@ -227,13 +238,13 @@ async def test_many_go_in_small_steps(db: Database, records: Records) -> None:
     async def follow(number: int) -> None:
         done.append(number)
 
-    assert await records.delete_answers(AnswerRow.person == ANN, follow) == TOGETHER + 1
+    assert await removal.answers(AnswerRow.person == ANN, follow) == TOGETHER + 1
     assert done == [TOGETHER, TOGETHER + 1]
 
 
 @pytest.mark.parametrize("days", [0, -1, True, "30", None, 1e9])
-async def test_without_a_sensible_age_nothing_is_deleted(db: Database, records: Records, days: object) -> None:
+async def test_without_a_sensible_age_nothing_is_deleted(db: Database, removal: Removal, days: object) -> None:
     await answered(db, None, "Old?", created_at=now() - timedelta(days=4000))
     with pytest.raises(UserError, match="how many days"):
-        await retain(db, records, days=days)
+        await retain(db, removal, days=days)
     assert await count(db, AnswerRow) == 1

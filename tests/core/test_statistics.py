@@ -13,8 +13,9 @@ from core.db.session import Database
 from core.db.tables import ChannelRow
 from core.errors import UserError
 from core.feedback import Feedback
+from core.figures import Figures, Latency, normal
 from core.selection import Selection
-from core.statistics import Figures, Latency, Statistics, normal
+from core.statistics import Statistics
 from tests.core.test_conversation import ANN, BOB, answered
 
 pytestmark = pytest.mark.anyio
@@ -43,9 +44,7 @@ def around(hours: float = 6, **values: Any) -> Selection:
 
 async def test_totals_stand_beside_those_of_the_time_before(db: Database, statistics: Statistics, ask: Ask) -> None:
     times = [100.0, 200.0, 300.0, 400.0]
-    ids = [
-        await ask(total_ms=total, first_token_ms=total / 2, prompt_tokens=10, answer_tokens=5) for total in times
-    ]
+    ids = [await ask(total_ms=total, first_token_ms=total / 2, prompt_tokens=10, answer_tokens=5) for total in times]
     await ask(answered=False, total_ms=500.0)
     await ask(answered=False, state="failed", error="down", total_ms=60_000.0)
     await ask(answered=False, state="stopped")
