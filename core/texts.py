@@ -437,6 +437,9 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "job_reindex": ("Index", "索引"),
     "job_about_ingest": ("Documents for «{kb}»", "将文档导入“{kb}”"),
     "job_about_reindex": ("A new index of «{kb}»", "为“{kb}”重建索引"),
+    "job_switch": ("Index", "索引"),
+    "job_about_switch": ("Another index of «{kb}» goes live", "切换“{kb}”的索引"),
+    "job_about_retention": ("Deletion of old conversations", "清理旧会话"),
     "job_about_backup": ("A backup of everything", "备份全部数据"),
     # schedules
     "schedule_backup": ("Backup", "备份"),
@@ -1081,6 +1084,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "page_channels": ("Channels", "渠道"),
     "page_work": ("Jobs and schedules", "任务与定时"),
     "page_account": ("My account", "我的账户"),
+    "page_reference": ("API reference", "API 文档"),
     "page_people": ("People and keys", "用户与密钥"),
     # channels
     "channel_no_setting": (
@@ -2016,6 +2020,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "«{name}» is the one that is used where no other is chosen; make another one that first.",
         "“{name}”是当前的默认模型；请先把默认换成另一个。",
     ),
+    "model_is_not_default": ("«{name}» is not the default.", "“{name}”不是默认模型。"),
     "model_is_used": (
         "«{name}» is used by: {users}. Choose another model there first.",
         "以下位置正在使用“{name}”：{users}。请先在那里改用其他模型。",

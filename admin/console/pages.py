@@ -34,5 +34,6 @@ PAGES: Final = (
     Page("work", "clock", "operation", Action.MANAGE),
     Page("people", "people", "people", Action.PEOPLE),
     Page("account", "key", "people", Action.ASK),
+    Page("reference", "link", "people", Action.ASK),
 )
 GROUPS: Final = tuple(dict.fromkeys(page.group for page in PAGES))

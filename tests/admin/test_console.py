@@ -54,10 +54,10 @@ def _cookies(browser: object) -> str:
 
 async def test_each_role_sees_its_pages_and_nobody_else_any(site: Site) -> None:
     expected = {
-        Role.VIEWER: {"account"},
-        Role.REVIEWER: {"account", "dashboard", "review", "conversations", "playground"},
+        Role.VIEWER: {"account", "reference"},
+        Role.REVIEWER: {"account", "reference", "dashboard", "review", "conversations", "playground"},
         Role.EDITOR: {
-            *("account", "dashboard", "review", "conversations", "playground"),
+            *("account", "reference", "dashboard", "review", "conversations", "playground"),
             *("bases", "library", "sources"),
         },
         Role.ADMIN: {page.name for page in PAGES},
