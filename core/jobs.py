@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
 
 from core.db.session import Database
 from core.db.tables import DocumentRow, JobRow, new_id, now
-from core.errors import Conflict, KvasirError, NotFound
+from core.errors import Conflict, KvasirError, NotFound, Unavailable
 from core.texts import tell
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ LEASE = timedelta(seconds=30)
 _HEARTBEAT = 8.0
 _POLL = 1.0
 MAX_ATTEMPTS = 5
+KEPT: Final = timedelta(days=90)
+"""How long ended jobs are remembered."""
 
 LANES: Final[Mapping[str, tuple[str, ...]]] = {
     "documents": ("ingest",),
@@ -62,6 +64,8 @@ class Jobs:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._wake = asyncio.Event()
+        self._looked_for: dict[str, asyncio.Event] = {}
+        """Jobs held in this process, by id; set where one is to look at once whether it may go on."""
 
     async def add(self, kind: str, payload: Mapping[str, Any], *, claimed: bool = False) -> Job:
         """A new job; `claimed` gives its lease to the caller at once."""
@@ -111,12 +115,15 @@ class Jobs:
         """Keep the lease of a claimed job; the block is cancelled with LeaseLost when it is lost or cancelled."""
         owner = asyncio.current_task()
         lost = False
+        looked_for = self._looked_for[job.id] = asyncio.Event()
 
         async def beat() -> None:
             nonlocal lost
             while True:
-                await asyncio.sleep(_HEARTBEAT)
-                if not await self._extend(job):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_HEARTBEAT):
+                        await looked_for.wait()
+                if not await self._is_ours(job):
                     lost = True
                     if owner is not None:
                         owner.cancel()
@@ -132,6 +139,7 @@ class Jobs:
             raise
         finally:
             heart.cancel()
+            del self._looked_for[job.id]
 
     async def progress(self, job: Job, **values: Any) -> None:
         await self._write(job, progress=values)
@@ -231,6 +239,8 @@ class Jobs:
             elif row.state != "running":
                 raise Conflict(tell("job_ended"))
             row.cancel_requested = True
+        if job_id in self._looked_for:
+            self._looked_for[job_id].set()
 
     async def retry(self, job_id: str) -> None:
         async with self._db.session() as session:
@@ -243,6 +253,16 @@ class Jobs:
             row.finished_at = None
         self._wake.set()
 
+    async def delete_old(self) -> int:
+        """Forget jobs that ended long ago; gives how many."""
+        async with self._db.session() as session:
+            result = await session.execute(
+                delete(JobRow).where(
+                    JobRow.state.in_(("done", "failed", "cancelled")), JobRow.created_at < now() - KEPT
+                )
+            )
+        return int(getattr(result, "rowcount", 0))
+
     async def wait_for_work(self, ended: Collection[asyncio.Task[None]] = ()) -> None:
         """Until a job was added here, a task has ended, or a moment has passed (others may have added one)."""
         bell = asyncio.create_task(self._wake.wait(), name="bell")
@@ -251,6 +271,14 @@ class Jobs:
         finally:
             bell.cancel()
         self._wake.clear()
+
+    async def _is_ours(self, job: Job) -> bool:
+        """With a longer lease from now on; a database that is away is asked again."""
+        try:
+            return await self._extend(job)
+        except Unavailable as error:
+            logger.warning("the lease of job %s was not renewed: %s", job.id, error)
+            return True
 
     async def _extend(self, job: Job) -> bool:
         async with self._db.session() as session:
@@ -285,7 +313,7 @@ def lane_of(kind: str) -> str:
 
 def _not_in(busy: Collection[str]) -> ColumnElement[bool]:
     taken = [kind for lane, kinds in LANES.items() if lane in busy for kind in kinds]
-    where = JobRow.kind.not_in(taken)
+    where: ColumnElement[bool] = JobRow.kind.not_in(taken)
     if OTHER_LANE in busy:
         where &= JobRow.kind.in_([kind for kinds in LANES.values() for kind in kinds])
     return where

@@ -120,6 +120,32 @@ async def test_cancelling_stops_a_running_job(db: Database, monkeypatch: pytest.
     assert (await jobs.get(job.id)).state == "cancelled"
 
 
+async def test_a_job_of_this_process_is_stopped_at_once(db: Database) -> None:
+    """Protection: nobody waits for the next heartbeat."""
+    jobs = Jobs(db)
+    job = await jobs.add("ingest", {"kb": "a"}, claimed=True)
+
+    async def long(_job: Job) -> None:
+        await jobs.cancel(job.id)
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(jobs_module._HEARTBEAT - 1):
+        await run_job(jobs, job, long)
+    assert (await jobs.get(job.id)).state == "cancelled"
+
+
+async def test_jobs_that_ended_long_ago_are_forgotten(db: Database) -> None:
+    jobs = Jobs(db)
+    done, waiting, recent = [await jobs.add("ingest", {"kb": "a"}) for _ in range(3)]
+    await jobs.cancel(done.id)
+    await jobs.cancel(recent.id)
+    async with db.session() as session:
+        old = now() - jobs_module.KEPT - timedelta(days=1)
+        await session.execute(update(JobRow).where(JobRow.id.in_((done.id, waiting.id))).values(created_at=old))
+    assert await jobs.delete_old() == 1
+    assert {job.id for job in await jobs.list()} == {waiting.id, recent.id}
+
+
 async def test_a_failed_job_can_be_tried_again_and_a_done_one_cannot(db: Database) -> None:
     jobs = Jobs(db)
     job = await jobs.add("ingest", {"kb": "a"}, claimed=True)
