@@ -112,7 +112,7 @@ async def retry_job(job_id: str, caller: CallerDep, kvasir: KvasirDep) -> JobOut
 async def cancel_job(job_id: str, caller: CallerDep, kvasir: KvasirDep) -> JobOut:
     """Stops a job; one that runs comes to rest after some seconds. What was live before stays live."""
     await _job(job_id, caller)
-    await kvasir.jobs.cancel(job_id)
+    await kvasir.cancel_job(job_id)
     return (await shown(kvasir, [await kvasir.jobs.get(job_id)]))[0]
 
 
@@ -165,9 +165,15 @@ async def shown(kvasir: Kvasir, jobs: Sequence[Job]) -> list[JobOut]:
     return [_out(job, documents) for job in jobs]
 
 
+def progress_of(known: Mapping[str, object]) -> JobProgress:
+    done, total = _number(known.get("done")), _number(known.get("total"))
+    return JobProgress(done=done, total=total, note=str(known.get("note") or ""))
+
+
 def _out(job: Job, documents: Mapping[str, tuple[int, int]]) -> JobOut:
-    known = job.progress
-    done, total = documents.get(job.id, (_number(known.get("done")), _number(known.get("total"))))
+    known = dict(job.progress)
+    if job.id in documents:
+        known["done"], known["total"] = documents[job.id]
     return JobOut(
         id=job.id,
         kind=job.kind,
@@ -175,7 +181,7 @@ def _out(job: Job, documents: Mapping[str, tuple[int, int]]) -> JobOut:
         about=about(job),
         kb=job.payload.get("kb"),
         state="cancelling" if job.cancelling else job.state,
-        progress=JobProgress(done=done, total=total, note=str(known.get("note") or "")),
+        progress=progress_of(known),
         result=str(known.get("result") or ""),
         error=job.error,
         attempts=job.attempts,

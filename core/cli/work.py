@@ -115,7 +115,7 @@ def job_cancel(job_id: JobId) -> None:
 
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
-            await kvasir.jobs.cancel(job_id)
+            await kvasir.cancel_job(job_id)
         told("job_being_cancelled")
 
     run(work)

@@ -142,6 +142,17 @@ async def test_a_page_of_the_web_is_fetched(
     assert (await anna.post(f"{API}/kbs/kb/documents/url", json={"url": "file:///etc/passwd"})).status_code == 422
 
 
+async def test_documents_of_a_cancelled_job_end_and_can_be_tried_again(site: Site, anna: httpx2.AsyncClient) -> None:
+    """Protection: they would wait for a job that never comes."""
+    sent = await anna.post(f"{API}/kbs/kb/documents", files=[("files", ("tea.md", TEA.encode()))])
+    await site.kvasir.cancel_job(sent.json()["job_id"])
+    (tea,) = (await got(anna, "/kbs/kb/documents"))["items"]
+    assert (tea["status"], bool(tea["reason"])) == ("failed", True)
+    await site.kvasir.retry_job(sent.json()["job_id"])
+    await work_off(site)
+    assert (await got(anna, f"/documents/{tea['id']}"))["status"] == "indexed"
+
+
 async def test_readers_change_nothing_and_strangers_find_nothing(site: Site, anna: httpx2.AsyncClient) -> None:
     """Protection: each route asks for the right to the document's knowledge base, and for both of a move."""
     owner = await site.person("olaf", Role.OWNER)

@@ -19,7 +19,7 @@ from tests.fakes.library import Library, incoming, opened_library
 
 pytestmark = pytest.mark.anyio
 
-FILES = {
+FILES: dict[str, str | bytes] = {
     "tea.md": "# Tea\n\nTea is at four.",
     "copies/tea.md": "# Tea\n\nTea is at four.",
     "yard/parking.txt": "Visitors park in the yard behind the mill, and nowhere else.",
@@ -176,7 +176,7 @@ async def test_what_is_of_another_knowledge_base_is_not_touched(library: Library
     await library.bring("secret", {"plan.md": "# Plan\n\nThe plan is secret."})
     other = (await _one(library, "plan.md", "secret")).info.id
     for change in ("delete", "disable", "reread", "cancel"):
-        assert (await library.bulk.change("kb", change, [other])).done == 0  # type: ignore[arg-type]  # of Change
+        assert (await library.bulk.change("kb", change, [other])).done == 0
     assert (await library.bulk.change("kb", "move", [other], into="secret")).done == 0
     assert await library.texts("secret") == {"plan.md": "The plan is secret."}
 
@@ -187,7 +187,7 @@ async def test_documents_of_curated_answers_stay_where_they_are(library: Library
     await library.work_off()
     document = await _one(library, "curated/1.md")
     for change in ("disable", "move"):
-        changed = await library.bulk.change("kb", change, [document.info.id], into="other")  # type: ignore[arg-type]
+        changed = await library.bulk.change("kb", change, [document.info.id], into="other")
         assert changed.done == 0
 
 

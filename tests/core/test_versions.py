@@ -142,8 +142,9 @@ async def test_a_restore_that_is_stopped_is_finished_by_the_next_worker(library:
 
     if step != "before":
         with pytest.MonkeyPatch.context() as patch:
-            target = (library.store, "put") if step == "put" else (library.ingest, "_switch")
-            patch.setattr(*target, killed)
+            patch.setattr(
+                library.store if step == "put" else library.ingest, "put" if step == "put" else "_switch", killed
+            )
             with pytest.raises(RuntimeError):
                 await library.ingest.run(job)
     async with library.db.session() as session:
