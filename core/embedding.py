@@ -129,12 +129,11 @@ class Embedders:
             found = self._made(fingerprint)
         return found
 
-    def all(self) -> Sequence[Embedder]:
+    def open_by_name(self) -> dict[str, Embedder]:
         """Those that are open, the house's first."""
-        house = self.current()
-        found = [one for one in (house, self.slot.embedder) if one is not None]
-        found += [_Used(self.pool, running) for running in self.pool.parts()]
-        return list({one.info.fingerprint: one for one in reversed(found)}.values())[::-1]
+        found = {self._models.default("embedder") or "none": self.current(), self._own or "none": self.slot.embedder}
+        found |= {one.model.name: _Used(self.pool, one) for one in self.pool.parts()}
+        return {name: embedder for name, embedder in found.items() if embedder is not None}
 
     async def open_added(self) -> bool:
         """Open those that were added and are not open; whether one of them is now. What fails stands in its state."""

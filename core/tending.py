@@ -118,6 +118,13 @@ async def use(kvasir: Kvasir, kind: Kind, name: str, *, unload_former: bool = Fa
             return
 
 
+async def use_none(kvasir: Kvasir, kind: Kind, name: str) -> None:
+    """Let the settings say again which is the house's. Raises NotFound where it is not that of this name."""
+    if not kvasir.models.find(kind, name).is_default:
+        raise NotFound(tell("model_is_not_default", name=name))
+    await kvasir.models.use_none(kind)
+
+
 async def opened(kvasir: Kvasir, kind: Kind, name: str) -> Engine | Embedder | Reranker:
     """It, open. Raises NotFound where there is none, Unavailable or ConfigError where it cannot be opened."""
     model = kvasir.models.find(kind, name)

@@ -254,6 +254,13 @@ async def use_model(kind: Kind, name: Name, given: Use, caller: CallerDep, kvasi
     return _out(await tending.look_at(kvasir, kind, name))
 
 
+@router.delete("/{kind}/{name}/use", status_code=204)
+async def stop_using_model(kind: Kind, name: Name, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Lets the settings file say again what is used where none is named."""
+    caller.require(Action.MANAGE)
+    await tending.use_none(kvasir, kind, name)
+
+
 @router.post("/{kind}/{name}/test")
 async def test_model(kind: Kind, name: Name, caller: CallerDep, kvasir: KvasirDep) -> TriedOut:
     """Puts a real question to it, or real texts."""

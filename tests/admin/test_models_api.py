@@ -13,6 +13,7 @@ from sqlalchemy import select
 from core.db.tables import AuditRow, ModelRow
 from core.types import Role
 from tests.admin.conftest import Site
+from tests.fakes.embedding_server import embedding_server
 from tests.fakes.llm_server import LlmServer, llm_server
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +78,35 @@ async def test_the_journey_of_an_engine(site: Site, admin: httpx2.AsyncClient, s
     assert log["total"] > 0
     assert (await admin.delete(f"{ROOT}/engine/ours")).status_code == 204
     assert (await admin.get(f"{ROOT}/engine/ours")).status_code == 404
+
+
+async def test_a_default_is_taken_back(site: Site, admin: httpx2.AsyncClient) -> None:
+    assert site.kvasir.models.house().retrieval.reranker == ""
+    assert (await admin.post(f"{ROOT}/reranker/sentences/use", json={})).json()["default"]
+    assert site.kvasir.models.house().retrieval.reranker == "sentences"
+    assert (await admin.delete(f"{ROOT}/reranker/sentences/use")).status_code == 204
+    assert site.kvasir.models.house().retrieval.reranker == ""
+    assert (await admin.delete(f"{ROOT}/reranker/sentences/use")).status_code == 404
+
+
+async def test_added_models_speak_openais_api(site: Site, admin: httpx2.AsyncClient) -> None:
+    async with embedding_server() as server:
+        settings = {"base_url": server.base_url, "model": "hash"}
+        body = {"kind": "embedder", "name": "theirs", "adapter": "openai", "settings": settings}
+        assert (await admin.post(ROOT, json=body)).status_code == 201
+        body = {"kind": "engine", "name": "poet", "adapter": "scripted", "settings": {"reply": "Mead."}}
+        assert (await admin.post(ROOT, json=body)).status_code == 201
+        assert (await admin.post(f"{ROOT}/embedder/theirs/test")).json()["ok"]
+        owners = {one["owned_by"]: one["id"] for one in (await admin.get("/v1/models")).json()["data"]}
+        assert owners["theirs"] == "hash"
+        assert "poet" in owners
+        for model in ("theirs", "hash"):
+            made = await admin.post("/v1/embeddings", json={"model": model, "input": ["a"]})
+            assert len(made.json()["data"][0]["embedding"]) == 64
+        assert (await admin.post("/v1/embeddings", json={"model": "nobody", "input": ["a"]})).status_code == 404
+        messages = [{"role": "user", "content": "Hello?"}]
+        said = await admin.post("/v1/chat/completions", json={"model": "poet", "messages": messages})
+        assert said.status_code == 200, said.text
 
 
 async def test_no_answer_and_no_audit_holds_a_key(site: Site, admin: httpx2.AsyncClient, server: LlmServer) -> None:

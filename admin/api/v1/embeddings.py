@@ -1,4 +1,4 @@
-"""Vectors of texts, by the embedder that also serves the knowledge bases."""
+"""Vectors of texts, by an embedder that also serves the knowledge bases."""
 
 from __future__ import annotations
 
@@ -40,13 +40,16 @@ async def embed(given: Embed, caller: CallerDep, kvasir: KvasirDep, request: Req
 
 def _embedder(model: str, kvasir: Kvasir) -> Embedder:
     """Raises EmbedderUnavailable, or NotFound where another model is wanted."""
-    embedder, kind = kvasir.embedder.current(), kvasir.settings.embedder.kind
-    if embedder is None:
+    found = kvasir.embedder.open_by_name()
+    if not found:
         state = kvasir.embedder_state
         raise EmbedderUnavailable(tell("api_no_embedder", reason=state.reason or state.stage))
-    if model not in (embedder.info.name, kind):
-        raise NotFound(tell("no_such_model", name=model))
-    return embedder
+    if model in found:
+        return found[model]
+    for embedder in found.values():
+        if embedder.info.name == model:
+            return embedder
+    raise NotFound(tell("no_such_model", name=model))
 
 
 async def _vectors(embedder: Embedder, texts: Sequence[str]) -> Matrix:

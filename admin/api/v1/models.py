@@ -1,4 +1,4 @@
-"""What can be named as `model`: language models, the embedder, and `kb:<name>` for what answers from documents."""
+"""What can be named as `model`: language models, embedders, and `kb:<name>` for what answers from documents."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ async def asked_kbs(model_id: str, caller: Caller) -> tuple[str, ...]:
 
 async def _models(caller: Caller, kvasir: Kvasir) -> list[dict[str, Any]]:
     found = [_model(one.info.model or one.info.name, one.info.name) for one in await kvasir.completions.models()]
-    embedder = kvasir.embedder.current()
-    if embedder is not None:
-        found.append(_model(embedder.info.name, kvasir.settings.embedder.kind))
+    found += [_model(one.info.name, name) for name, one in kvasir.embedder.open_by_name().items()]
     return found + [_model(KB + kb.name, "kvasir", kb.created_at) for kb in await caller.kbs(Action.ASK)]
 
 

@@ -156,6 +156,7 @@ class ModelCard {
     return row(
       act("test", t("models_test"), () => void this.#test()),
       !model.default && act("use", t("models_use"), () => void this.#use(model)),
+      model.default && model.added && act("unuse", t("models_unuse"), () => void this.#unuse(model)),
       !isSlot && (state === "off" || state === "idle" || state === "failed") && act("load", t(state === "failed" ? "models_load_again" : "models_load"), () => void this.#do("load")),
       model.added && model.enabled && !model.default && act("unload", t("models_unload"), () => void this.#unload(model)),
       model.added && act("edit", t("edit"), () => void editModel(model, this.page.adapters, () => this.page.reload())),
@@ -191,6 +192,18 @@ class ModelCard {
       act: async () => {
         await call("POST", `${this.#address}/use`, { unload_former: box.checked });
         toast(t("models_used_now", { name: model.name }));
+        await this.page.reload();
+        return true;
+      },
+    });
+  }
+
+  /** @param {Model} model */
+  async #unuse(model) {
+    await ask(t("models_unuse_title", { name: model.name }), [el("p", {}, t("models_unuse_text"))], {
+      label: t("models_unuse"),
+      act: async () => {
+        await call("DELETE", `${this.#address}/use`);
         await this.page.reload();
         return true;
       },
