@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import Field, SecretStr
 
-from admin.api.jobs import JobsOut, shown
+from admin.api.jobs import JobProgress, JobsOut, progress_of, shown
 from admin.api.schedules import ScheduleOut, Started, Times, schedule_out
 from admin.deps import Caller, CallerDep, KvasirDep, is_id
 from admin.schemas import Given, Out, ShortText
@@ -79,6 +79,7 @@ class SourceOut(Out):
     synced_at: datetime | None
     job_id: str | None
     """Of the synchronisation under way."""
+    progress: JobProgress
     schedule: ScheduleOut | None
     created_at: datetime
 
@@ -295,6 +296,7 @@ def _out(source: SourceInfo, schedule: Schedule | None, names: Mapping[str, str]
         documents=source.documents,
         synced_at=source.synced_at,
         job_id=source.job_id,
+        progress=progress_of(source.progress),
         schedule=schedule_out(schedule, names) if schedule else None,
         created_at=source.created_at,
     )

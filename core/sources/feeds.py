@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import zlib
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError
 
@@ -14,6 +15,7 @@ from defusedxml.ElementTree import fromstring
 from core.errors import UserError
 from core.texts import tell
 
+_HEAD: Final = 200_000
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -81,6 +83,23 @@ def feed(data: bytes) -> tuple[str, list[Entry]]:
         raise UserError(tell("source_no_feed"))
     items = [item for item in (*root, *channel) if _local(item) == "item"]
     return _text(channel, "title"), [_rss(item) for item in items]
+
+
+def feed_of(data: bytes) -> str:
+    """The address of the feed that a web page names; empty where it names none."""
+    found = _Links()
+    found.feed(data[:_HEAD].decode("utf-8", "replace"))
+    return found.address
+
+
+class _Links(HTMLParser):
+    address = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        is_feed = given.get("type") in ("application/rss+xml", "application/atom+xml")
+        if tag == "link" and "alternate" in (given.get("rel") or "") and is_feed and not self.address:
+            self.address = (given.get("href") or "").strip()
 
 
 def page(entry: Entry) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -53,6 +53,8 @@ class SourceInfo:
     created_at: datetime
     job_id: str | None = None
     """Of the synchronisation under way."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """How far that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +314,7 @@ def _info(row: SourceRow, kb: str, active: Sequence[Job]) -> SourceInfo:
     return SourceInfo(
         row.id, kb, row.name, row.kind, row.settings, bool(row.secrets), job.state if job else row.state, row.reason,
         row.documents, row.synced_at, row.created_at, job.id if job else None,
+        job.progress if job else {},
     )  # fmt: skip
 
 

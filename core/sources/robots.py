@@ -8,6 +8,7 @@ from typing import Final
 
 _OURS: Final = "kvasir"
 _MAX_RULES: Final = 5000
+_MAX_SITEMAPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Robots:
     """(whether it allows, pattern)."""
     delay: float = 0.0
     """Seconds between two requests, where the host asks for it."""
+    sitemaps: tuple[str, ...] = ()
+    """Addresses of the site's sitemaps."""
 
     @classmethod
     def parse(cls, text: str) -> Robots:
@@ -35,7 +38,8 @@ class Robots:
         chosen = groups.get(_OURS, groups.get("*", []))[:_MAX_RULES]
         rules = tuple((key == "allow", value) for key, value in chosen if key != "crawl-delay" and value)
         delays = [float(value) for key, value in chosen if key == "crawl-delay" and _is_number(value)]
-        return cls(rules, max(delays, default=0.0))
+        sitemaps = tuple(value for key, value in _lines(text) if key == "sitemap")[:_MAX_SITEMAPS]
+        return cls(rules, max(delays, default=0.0), sitemaps)
 
     def allows(self, path: str) -> bool:
         """Whether we may fetch a path with its query; of rules that fit, the longest counts, and allows where equal."""

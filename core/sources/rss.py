@@ -39,6 +39,8 @@ class Feed:
 
     async def list(self) -> Listing:
         found = await self._tools.visit.fetch(self._spec.url, _MAX_BYTES)
+        if "html" in found.media_type and (named := feeds.feed_of(found.data)):
+            found = await self._tools.visit.fetch(str(egress.parse(found.url).join(named)), _MAX_BYTES)
         _, entries = feeds.feed(found.data)
         limit = min(self._spec.limit, self._tools.settings.max_documents)
         items: list[Item] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from typing import Annotated, Final
@@ -43,7 +43,8 @@ class Site:
     async def list(self) -> Listing:
         limit = min(self._spec.limit, self._tools.settings.max_documents)
         items: dict[str, Item] = {}
-        waiting, seen = [self._spec.url], {self._spec.url}
+        waiting = [*await self._first()]
+        seen = set(waiting)
         is_complete = True
         while waiting and is_complete:
             found = await self._sitemap(waiting.pop(0))
@@ -62,6 +63,14 @@ class Site:
 
     async def read(self, item: Item, known: Mark) -> Content | None:
         return await read_page(item, known, self._tools)
+
+    async def _first(self) -> Sequence[str]:
+        """The address given; for a front page, the sitemaps that its robots.txt names, or where one is by habit."""
+        parsed = egress.parse(self._spec.url)
+        if parsed.path not in ("", "/") or parsed.query:
+            return [self._spec.url]
+        named = [url for url in (await self._tools.visit.robots(self._spec.url)).sitemaps if self._is_here(url)]
+        return named or [str(parsed.join("/sitemap.xml"))]
 
     async def _sitemap(self, url: str) -> feeds.Sitemap:
         found = await self._tools.visit.fetch(url, _MAX_BYTES)

@@ -143,7 +143,11 @@ class _Sync:
             self._notes = listing.notes
             if not listing.items and self._present:
                 raise Unavailable(tell("sync_all_gone", count=len(self._present)))
-            gone = await self._read_all(source, listing)
+            try:
+                gone = await self._read_all(source, listing)
+            except KvasirError:
+                await self._flush()  # what could be had stays
+                raise
         await self._flush()
         await self._forget(listing, gone)
         await self._keep(state="" if self._counts.failed else state)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import os
 import re
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -186,6 +188,66 @@ async def test_a_private_host_is_not_reached_unless_the_settings_name_it(tmp_pat
     assert web.asked == []
 
 
+async def test_a_synchronisation_that_is_stopped_goes_on_where_it_was(
+    house: House, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: documents come in by and by, with what was seen of them."""
+    monkeypatch.setattr("core.sources.sync._BATCH", 1)
+    web.pages = {f"/p{number}": page(f"Page {number}") for number in range(3)}
+    source = await house.source("url", urls=[f"{web.root}/p{number}" for number in range(3)])
+    fetch, fetched = egress.fetch, 0
+    job = await house.kvasir.sources.start(source.id, claimed=True)
+
+    async def cancelled_at_the_third(url: str, **options: Any) -> egress.Fetched:
+        nonlocal fetched
+        fetched += 1
+        if fetched == 3:
+            await house.kvasir.jobs.cancel(job.id)
+            await asyncio.sleep(60)
+        return await fetch(url, **options)
+
+    monkeypatch.setattr(egress, "fetch", cancelled_at_the_third)
+    async with asyncio.timeout(20):
+        await run_job(house.kvasir.jobs, job, house.kvasir.run_job)
+    assert (await house.kvasir.jobs.get(job.id)).state == "cancelled"
+    assert (await house.kvasir.sources.get(source.id)).job_id is None
+    monkeypatch.setattr(egress, "fetch", fetch)
+    web.served.clear()
+    assert await house.sync(source) == ("done", "1 new, 0 changed, 0 removed, 2 as they were.")
+    assert web.served == ["/p2"]
+    assert len(await house.names()) == 3
+
+
+async def test_one_visit_takes_only_so_much(tmp_path: Path, web: Web) -> None:
+    web.pages = {"/a": page("A " + "a" * 900_000), "/b": page("B " + "b" * 900_000), "/c": page("C.")}
+    async with opened(tmp_path, max_mb=1) as house:
+        source = await house.source("url", urls=[f"{web.root}/{name}" for name in "abc"])
+        state, said = await house.sync(source)
+        assert (state, said) == ("failed", "More than 1 MB were fetched in one go; the rest follows the next time.")
+        assert (await house.sync(source))[0] == "done"
+        assert len(await house.names()) == 3
+
+
+async def test_one_request_at_a_time_to_a_host_whoever_visits_it(tmp_path: Path, httpserver: HTTPServer) -> None:
+    """Protection: two synchronisations at once do not hurry a host."""
+    now_there = most = 0
+
+    def slow(_request: Request) -> Response:
+        nonlocal now_there, most
+        now_there += 1
+        most = max(most, now_there)
+        time.sleep(0.02)
+        now_there -= 1
+        return Response("<p>x</p>", 200, {"Content-Type": "text/html"})
+
+    httpserver.expect_request(re.compile("^/")).respond_with_handler(slow)
+    async with opened(tmp_path) as house:
+        visits = [house.kvasir.sources.tools().visit for _ in range(4)]
+        root = f"http://127.0.0.1:{httpserver.port}"
+        await asyncio.gather(*(visit.fetch(f"{root}/{number}", 1000) for number, visit in enumerate(visits)))
+    assert most == 1
+
+
 # ---------------------------------------------------------------- sitemaps
 def sitemap(*pages: str, kind: str = "urlset") -> str:
     item = "url" if kind == "urlset" else "sitemap"
@@ -221,6 +283,27 @@ async def test_a_sitemap_with_its_parts_patterns_and_robots(house: House, web: W
     state, said = await house.sync(source)
     assert (state, "were kept" in said) == ("failed", True)
     assert await house.names() == ["Site/127.0.0.1/docs/a.html"]
+
+
+async def test_the_address_of_a_website_is_enough(house: House, web: Web) -> None:
+    web.pages = {
+        "/robots.txt": f"Sitemap: {web.root}/map.xml\nSitemap: http://elsewhere.example/map.xml",
+        "/map.xml": sitemap(f"{web.root}/a"),
+        "/a": page("Apple."),
+    }
+    preview = await house.kvasir.sources.preview("sitemap", {"url": web.root})
+    assert [item.address for item in preview.items] == [f"{web.root}/a"]
+    web.pages = {"/sitemap.xml": web.pages["/map.xml"], "/a": page("Apple.")}
+    assert (await house.kvasir.sources.preview("sitemap", {"url": f"{web.root}/"})).total == 1
+
+
+async def test_a_page_that_names_its_feed_is_enough(house: House, web: Web) -> None:
+    link = '<link rel="alternate" type="application/rss+xml" href="feed.xml">'
+    web.pages = {"/blog/": f"<html><head>{link}</head></html>", "/blog/feed.xml": rss(("1", "First", "One."))}
+    assert (await house.kvasir.sources.preview("rss", {"url": f"{web.root}/blog/"})).total == 1
+    web.pages["/blog/"] = "<html>nothing</html>"
+    with pytest.raises(UserError, match=r"no RSS or Atom|damaged"):
+        await house.kvasir.sources.preview("rss", {"url": f"{web.root}/blog/"})
 
 
 async def test_what_is_beyond_the_limit_is_not_taken_for_gone(house: House, web: Web) -> None:

@@ -63,6 +63,8 @@ function drawList(root, kbs, kinds, manages) {
 /** @param {any} one */
 function standing(one) {
   const mark = badge(t(`sources_state_${one.state}`), one.state === "done" && one.reason ? "warn" : TONES[one.state] ?? "");
+  const { done, total } = one.progress;
+  if (one.job_id && total) return stack(mark, bar(done / total, `${done} / ${total}`));
   return one.reason && !one.job_id ? stack(mark, el("span", { class: "soft small wrap" }, plain(one.reason))) : mark;
 }
 
@@ -134,7 +136,7 @@ function fieldsOf(kind, settings, folders, hasToken, manages) {
   switch (kind) {
     case "url": return [lines("urls", t("sources_urls_hint"))];
     case "sitemap": return [url(t("sources_url_sitemap_hint")), ...patterns, limit(500, 100000)];
-    case "rss": return [url(), limit(200, 10000), { name: "full_text", label: t("sources_full_text"), kind: "checkbox", value: settings.full_text, hint: t("sources_full_text_hint") }, { name: "forget", label: t("sources_forget"), kind: "checkbox", value: settings.forget }];
+    case "rss": return [url(t("sources_url_rss_hint")), limit(200, 10000), { name: "full_text", label: t("sources_full_text"), kind: "checkbox", value: settings.full_text, hint: t("sources_full_text_hint") }, { name: "forget", label: t("sources_forget"), kind: "checkbox", value: settings.forget }];
     case "git": return [url(t("sources_url_git_hint")),
       { name: "branch", label: t("sources_branch"), value: settings.branch, hint: t("sources_branch_hint"), maxlength: 200 },
       { name: "folder", label: t("sources_folder"), value: settings.folder, hint: t("sources_folder_hint"), maxlength: 1000 }, ...patterns,
