@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -93,7 +93,7 @@ def problem_of(error: KvasirError) -> Problem:
     headers = {"retry-after": "5"} if isinstance(error, Unavailable) else None
     if isinstance(error, TooMany) and error.seconds:
         headers = {"retry-after": str(math.ceil(error.seconds))}
-    if isinstance(error.__cause__, DBAPIError):
+    if isinstance(error.__cause__, DBAPIError) and not isinstance(error.__cause__, IntegrityError):
         logger.warning("%s", error)
         return problem(status, tell("database_busy"), headers=headers)
     more: dict[str, Any] = {}

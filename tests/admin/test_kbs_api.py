@@ -100,6 +100,13 @@ async def test_a_page_of_them_and_what_would_be_lost(site: Site, anna: httpx2.As
     assert lost["chunks"] == found["chunks"]
 
 
+async def test_a_name_that_is_taken_is_said_to_be(anna: httpx2.AsyncClient) -> None:
+    """Protection: what the database refuses for its own reasons was told as trouble with the database."""
+    refused = await anna.post("/api/v1/kbs", json={"name": "kb"})
+    assert refused.status_code == 409
+    assert "«kb»" in refused.json()["detail"]
+
+
 # ---------------------------------------------------------------- who may
 async def test_people_are_let_in_with_a_right_and_out_again(site: Site, anna: httpx2.AsyncClient) -> None:
     ben = await site.person("ben", Role.EDITOR)
