@@ -138,3 +138,21 @@ def test_a_variant_becomes_the_setting_on_a_phone_in_chinese(console: Console) -
         expect(page.get_by_role("button", name="立即运行").or_(page.get_by_text("还没有评测集")).first).to_be_visible()
         fits(page)
         accessible(page)
+
+
+def test_an_index_is_tried_before_it_is_switched_to(console: Console) -> None:
+    with console.page("playground") as (page, _):
+        api(page, "patch", "/api/v1/kbs/handbook", {"chunk_size": 64, "chunk_overlap": 8})
+        api(page, "post", "/api/v1/kbs/handbook/indexes", {"beside": True})
+        ready = "async () => (await (await fetch('/api/v1/kbs/handbook')).json()).indexes.includes('ready')"
+        page.wait_for_function(ready, timeout=20_000)
+        page.reload()
+        page.get_by_label("Question", exact=True).fill(LEAVE)
+        page.get_by_role("button", name="Compare with another variant").click()
+        other = page.get_by_role("region", name="Variant B")
+        other.get_by_label("Index").select_option(index=1)
+        expect(other.locator(".playground-chosen")).to_contain_text("Index: ready beside it")
+        with page.expect_request(lambda asked: '"generation_id":"' in (asked.post_data or "")):
+            page.get_by_role("button", name="Try it").click()
+        expect(other.locator(".playground-passages li strong").first).to_contain_text("#1 leave.md")
+        expect(other.locator(".playground-move").first).to_contain_text("As in A")

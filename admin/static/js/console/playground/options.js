@@ -1,5 +1,5 @@
 // The settings of one variant, or of one run: what is left open stays as it is set for the knowledge base.
-import { form, t } from "../base.js";
+import { el, form, get, path, t, when } from "../base.js";
 
 /** @typedef {import("../playground.js").Plan} Plan */
 /** @typedef {{top_k?: number, mode?: string, dense_weight?: number, reranker?: string, min_evidence?: number, engine?: string, instructions?: string}} Options */
@@ -66,4 +66,25 @@ export function now(plan, which) {
     case "instructions": return "…";
     default: return String(plan[which]);
   }
+}
+
+/** @typedef {{id: string, state: string, chunks: number, created_at: string}} Index */
+
+/** Indexes that can be tried beside the live one. @param {import("../playground.js").Here} here @returns {Promise<Index[]>} */
+export async function otherIndexes(here) {
+  if (!here.kb.can_edit || !here.kb.indexes.length) return [];
+  return (await get(`/kbs${path(here.kb.name)}/indexes`)).items.filter((/** @type {Index} */ one) => one.state === "ready" || one.state === "former");
+}
+
+/** A choice between them and the live one, or nothing where there are none. @param {Index[]} others */
+export function indexChoice(others) {
+  const name = (/** @type {Index} */ one) => t("playground_index_other", { state: t(`playground_index_${one.state}`), chunks: one.chunks, when: String(when(one.created_at).textContent) });
+  const select = /** @type {HTMLSelectElement} */ (el("select", {}, el("option", { value: "" }, t("playground_index_live")), ...others.map((one) => el("option", { value: one.id }, name(one)))));
+  return {
+    node: others.length ? el("label", { class: "field" }, el("span", {}, t("playground_index")), select) : null,
+    /** Its id; null: the live one. @returns {string | null} */
+    value: () => select.value || null,
+    /** In words; empty: the live one. */
+    text: () => (select.value ? `${t("playground_index")}: ${select.selectedOptions[0].text}` : ""),
+  };
 }

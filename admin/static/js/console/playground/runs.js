@@ -1,7 +1,7 @@
 // Runs of an evaluation set: their figures, their trend, and what became of each question.
 import { ask, attempt, badge, button, call, card, confirmDeletion, el, empty, get, iconButton, path, percent, plain, query, row, stack, t, table, when } from "../base.js";
 import { number } from "../../i18n.js";
-import { inWords, optionsForm } from "./options.js";
+import { inWords, indexChoice, optionsForm, otherIndexes } from "./options.js";
 import { trend } from "./trend.js";
 
 /**
@@ -142,14 +142,12 @@ function remove(run, changed) {
 async function startWith(here, start) {
   const plan = await get(`/kbs${path(here.kb.name)}/playground`);
   const options = optionsForm(plan);
-  const others = here.kb.indexes.length ? (await get(`/kbs${path(here.kb.name)}/indexes`)).items.filter((/** @type {any} */ one) => one.state === "ready" || one.state === "former") : [];
-  const name = (/** @type {any} */ one) => t("playground_index_other", { state: t(`playground_index_${one.state}`), chunks: one.chunks, when: String(when(one.created_at).textContent) });
-  const index = /** @type {HTMLSelectElement} */ (el("select", {}, el("option", { value: "" }, t("playground_index_live")), ...others.map((/** @type {any} */ one) => el("option", { value: one.id }, name(one)))));
+  const index = indexChoice(await otherIndexes(here));
   await ask(t("playground_run_title"), [
     el("p", { class: "soft" }, t("playground_run_text")),
-    others.length ? el("label", { class: "field" }, el("span", {}, t("playground_index")), index) : null,
+    index.node,
     options.node,
-  ], { label: t("playground_run"), act: async () => { await start({ options: options.values(), generation_id: index.value || null }); return true; } });
+  ], { label: t("playground_run"), act: async () => { await start({ options: options.values(), generation_id: index.value() }); return true; } });
 }
 
 /** What became of each question of one run. @param {HTMLElement} root @param {import("./sets.js").Set} set @param {string} id @param {() => unknown} back */

@@ -1,5 +1,6 @@
 // One question, tried in one or more variants side by side.
 import { attempt, button, card, el, get, path, query, row, stack, t, toast } from "../base.js";
+import { otherIndexes } from "./options.js";
 import { rememberQuestion } from "./remember.js";
 import { Variant } from "./variant.js";
 
@@ -9,6 +10,7 @@ const MOST = 4;
 export async function drawTry(root, here) {
   /** @type {import("../playground.js").Plan} */
   let plan = await get(`/kbs${path(here.kb.name)}/playground`);
+  const indexes = await otherIndexes(here);
   /** @type {Variant[]} */
   const variants = [];
   const place = el("div", { class: "playground-variants" });
@@ -27,7 +29,7 @@ export async function drawTry(root, here) {
     compare();
   };
   const add = () => {
-    const made = new Variant(here, plan, {
+    const made = new Variant(here, plan, indexes, {
       changed: compare,
       remove: () => { made.stop(); variants.splice(variants.indexOf(made), 1); made.node.remove(); rename(); },
       saved: async () => {

@@ -3,7 +3,7 @@ import { announce, ask, attempt, button, call, el, icon, iconButton, path, plain
 import { LiveMarkdown } from "../../markdown.js";
 import { perFrame } from "../../dom.js";
 import { sanitise } from "../../sanitise.js";
-import { inWords, now, optionsForm } from "./options.js";
+import { inWords, indexChoice, now, optionsForm } from "./options.js";
 import { Found } from "./found.js";
 
 /**
@@ -11,11 +11,12 @@ import { Found } from "./found.js";
  */
 
 export class Variant {
-  /** @param {import("../playground.js").Here} here @param {import("../playground.js").Plan} plan @param {Actions} actions */
-  constructor(here, plan, actions) {
+  /** @param {import("../playground.js").Here} here @param {import("../playground.js").Plan} plan @param {import("./options.js").Index[]} indexes @param {Actions} actions */
+  constructor(here, plan, indexes, actions) {
     this.here = here;
     this.actions = actions;
     this.letter = "A";
+    this.index = indexChoice(indexes);
     /** @type {AbortController | null} */
     this.running = null;
     /** @type {Found | null} */
@@ -40,7 +41,7 @@ export class Variant {
     this.form = optionsForm(plan);
     this.form.set({ ...before, ...(before.reranker === "" ? { reranker: "-" } : {}) });
     const copy = button(t("playground_copy_instructions"), () => { this.form?.set({ instructions: plan.instructions }); this.#tell(); }, { small: true });
-    this.fields.replaceChildren(this.form.node, el("div", { class: "toolbar" }, copy, this.save));
+    this.fields.replaceChildren(...(this.index.node ? [this.index.node] : []), this.form.node, el("div", { class: "toolbar" }, copy, this.save));
     this.#tell();
   }
 
@@ -85,7 +86,7 @@ export class Variant {
     this.result.replaceChildren(el("p", { class: "soft", role: "status" }, t("playground_waiting")));
     const said = new Said();
     try {
-      for await (const { event, data } of stream("POST", `/kbs${path(this.here.kb.name)}/playground/questions`, { text, answer, options: this.options() }, running.signal)) {
+      for await (const { event, data } of stream("POST", `/kbs${path(this.here.kb.name)}/playground/questions`, { text, answer, options: this.options(), generation_id: this.index.value() }, running.signal)) {
         if (event === "considered") {
           this.found = new Found(data, this.here.kb.can_edit ? this.actions.remember : null);
           this.result.replaceChildren(this.found.verdict, ...(answer ? [said.node] : []), this.found.passages, this.found.prompt);
@@ -106,7 +107,8 @@ export class Variant {
 
   #tell() {
     const said = inWords(this.options());
-    this.chosen.textContent = said.length ? said.map(([name, value]) => `${name}: ${plain(value)}`).join(" · ") : t("playground_as_set");
+    const words = [this.index.text(), ...said.map(([name, value]) => `${name}: ${plain(value)}`)].filter(Boolean);
+    this.chosen.textContent = words.join(" · ") || t("playground_as_set");
     if (this.save) this.save.disabled = !said.length;
   }
 
