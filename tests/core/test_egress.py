@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from core import egress
-from core.errors import KvasirError, NotAllowed, TooLarge, Unavailable, UserError
+from core.errors import Gone, KvasirError, NotAllowed, TooLarge, Unavailable, UserError
 
 pytestmark = pytest.mark.anyio
 
@@ -316,3 +316,45 @@ def test_a_page_gets_a_name_of_its_own(url: str, kind: str, given: str, name: st
 def test_pages_that_differ_in_their_query_differ_in_name() -> None:
     names = {egress.document_name(egress.parse(f"https://example.org/p?id={n}"), "text/html") for n in range(50)}
     assert len(names) == 50
+
+
+# ---------------------------------------------------------------- what is fetched again, and from one's own network
+async def test_what_has_not_changed_is_not_sent_again() -> None:
+    async def respond(_path: str, writer: asyncio.StreamWriter) -> None:
+        known = any('if-none-match: "v1"' in head.lower() for head in server.requests[-1:])
+        head = (
+            "HTTP/1.1 304 Not Modified" if known else "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2"
+        )
+        writer.write(f'{head}\r\netag: "v1"\r\nlast-modified: yesterday\r\nconnection: close\r\n\r\n'.encode())
+        if not known:
+            writer.write(b"hi")
+
+    async with sink(respond) as server:
+        url = f"http://127.0.0.1:{server.port}/a"
+        first = await egress.fetch(url, max_bytes=MB, timeout=5, allow_private=True)
+        assert (first.etag, first.modified, first.is_unchanged) == ('"v1"', "yesterday", False)
+        known = (first.etag, first.modified)
+        again = await egress.fetch(url, max_bytes=MB, timeout=5, allow_private=True, if_changed=known)
+        assert (again.is_unchanged, again.data) == (True, b"")
+        assert "if-modified-since: yesterday" in server.requests[-1].lower()
+
+
+@pytest.mark.parametrize(("status", "is_gone"), [(404, True), (410, True), (403, False), (500, False), (304, False)])
+async def test_what_is_gone_is_told_from_what_is_broken(status: int, is_gone: bool) -> None:
+    async with sink(reply(b"", status=f"{status} No")) as server:
+        with pytest.raises(Unavailable) as refused:
+            await get(f"http://127.0.0.1:{server.port}/a")
+    assert isinstance(refused.value, Gone) is is_gone
+
+
+async def test_a_named_host_of_ones_own_network_leads_to_no_other_one() -> None:
+    """Protection: each address on the way is looked at for itself."""
+    async with sink(reply(b"secret")) as inner:
+        moved = reply(b"", "text/html", f"location: http://localhost:{inner.port}/", status="302 Found")
+        async with sink(moved) as outer, sink(reply(b"fine")) as good:
+            named = {"127.0.0.1"}
+            url = f"http://127.0.0.1:{good.port}/"
+            assert (await egress.fetch(url, max_bytes=MB, timeout=5, private_hosts=named)).data == b"fine"
+            with pytest.raises(NotAllowed):
+                await egress.fetch(f"http://127.0.0.1:{outer.port}/", max_bytes=MB, timeout=5, private_hosts=named)
+        assert inner.requests == []

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from core import registry, worker
+from core import registry, scheduled, worker
 from core import settings as settings_module
 from core.app import Kvasir
 from core.db.tables import now
 from core.errors import Unavailable
 from core.jobs import Job
 from tests.fakes.embedder import HashEmbedder
-from tests.fakes.library import opened_library
+from tests.fakes.library import incoming, opened_library
 
 pytestmark = pytest.mark.anyio
 
@@ -81,3 +81,32 @@ async def test_what_came_in_without_vectors_gets_them_though_another_process_fet
         async with asyncio.timeout(10):
             while not [job for job in await kvasir.jobs.list() if job.kind == "reindex"]:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_long_synchronisation_holds_up_no_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protection: the lanes of the queue."""
+    going, over = asyncio.Event(), asyncio.Event()
+
+    async def long(_kvasir: Kvasir, _job: Job) -> str:
+        going.set()
+        await over.wait()
+        return "Done at last."
+
+    monkeypatch.setattr(scheduled, "KINDS", {"sync": scheduled.Kind(long)})
+    async with Kvasir.open(settings_module.load(data_dir=tmp_path), embedder=HashEmbedder()) as kvasir:
+        await kvasir.knowledge.create("kb")
+        service = asyncio.create_task(worker.serve(kvasir, None))
+        async with asyncio.timeout(20):
+            slow = await kvasir.jobs.add("sync", {"target": "x"})
+            await going.wait()
+            ticket = await kvasir.ingest.submit("kb", incoming({"tea.md": "Tea is served at four."}))
+            while (await kvasir.jobs.get(ticket.job.id)).state != "done":
+                await asyncio.sleep(0.02)
+            assert (await kvasir.jobs.get(slow.id)).state == "running"
+            over.set()
+            while (ended := await kvasir.jobs.get(slow.id)).state != "done":
+                await asyncio.sleep(0.02)
+        service.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await service
+    assert ended.progress["result"] == "Done at last."
