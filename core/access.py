@@ -24,6 +24,8 @@ class Action(StrEnum):
     """Create, change and delete knowledge bases."""
     REVIEW = "review"
     """Read what others asked and how they rated it."""
+    CURATE = "curate"
+    """Say what became of it, and write curated answers."""
     PEOPLE = "people"
     """Users and API keys of others."""
 
@@ -44,9 +46,11 @@ _NEEDS: dict[Action, tuple[Role, Scope]] = {
     Action.WRITE: (Role.EDITOR, Scope.WRITE),
     Action.MANAGE: (Role.ADMIN, Scope.ADMIN),
     Action.REVIEW: (Role.REVIEWER, Scope.READ),
+    Action.CURATE: (Role.REVIEWER, Scope.WRITE),
     Action.PEOPLE: (Role.ADMIN, Scope.ADMIN),
 }
 _FOR_GUESTS = frozenset({Action.ASK, Action.READ})
+_CHANGING = frozenset({Action.WRITE, Action.CURATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def may(
         return False
     if person.everywhere or _RANK[person.role] >= _RANK[Role.ADMIN]:
         return True
-    return edits or (action is not Action.WRITE and (granted or not private))
+    return edits or (action not in _CHANGING and (granted or not private))
 
 
 def may_govern(who: Person, role: Role) -> bool:

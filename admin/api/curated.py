@@ -104,7 +104,7 @@ async def list_curated(
 @router.post("", status_code=201)
 async def create_curated(given: NewCurated, caller: CallerDep, kvasir: KvasirDep) -> CuratedOut:
     """A new one; it is given from now on."""
-    kb = await caller.kb(given.kb, Action.REVIEW)
+    kb = await caller.kb(given.kb, Action.CURATE)
     written = Written(given.question, given.text, given.paraphrases, given.rests_on, given.expires_at)
     return curated_out(await kvasir.curated.add(kb.name, written, caller.person.name))
 
@@ -134,6 +134,7 @@ async def read_curated(found: Seen) -> CuratedOut:
 @router.patch("/{curated_id}")
 async def change_curated(given: ChangedCurated, found: Seen, caller: CallerDep, kvasir: KvasirDep) -> CuratedOut:
     """Changes it; whoever does so has looked at it, so that it needs no review any more."""
+    await caller.kb(found.kb, Action.CURATE)
     changed = Rewritten(
         question=given.question,
         text=given.text,
@@ -147,8 +148,9 @@ async def change_curated(given: ChangedCurated, found: Seen, caller: CallerDep, 
 
 
 @router.delete("/{curated_id}", status_code=204)
-async def delete_curated(found: Seen, kvasir: KvasirDep) -> None:
+async def delete_curated(found: Seen, caller: CallerDep, kvasir: KvasirDep) -> None:
     """Deletes it with its document."""
+    await caller.kb(found.kb, Action.CURATE)
     await kvasir.curated.delete(found.id)
 
 

@@ -255,6 +255,7 @@ async def read_review(review: Seen, caller: CallerDep, kvasir: KvasirDep) -> Rev
 @router.patch("/{answer_id}")
 async def change_review(given: ChangedReview, review: Seen, caller: CallerDep, kvasir: KvasirDep) -> ReviewWhole:
     """Sets state, assignee, labels, note, or what cured it."""
+    caller.require(Action.CURATE)
     cure = None if given.cure is None else {**review.cure, **given.cure.model_dump()}
     changed = Changed(given.state, given.assignee, given.labels, given.note, cure)
     return await _whole(await kvasir.reviews.change(review.answer_id, changed, caller.person), caller, kvasir)
@@ -263,7 +264,7 @@ async def change_review(given: ChangedReview, review: Seen, caller: CallerDep, k
 @router.post("/{answer_id}/curated", status_code=201)
 async def cure_by_answer(given: NewCure, review: Seen, caller: CallerDep, kvasir: KvasirDep) -> ReviewWhole:
     """Writes a curated answer for it; it is given from now on."""
-    kb = await caller.kb(given.kb, Action.REVIEW)
+    kb = await caller.kb(given.kb, Action.CURATE)
     written = Written(given.question, given.text, given.paraphrases, given.rests_on, given.expires_at, review.answer_id)
     made = await kvasir.curated.add(kb.name, written, caller.person.name)
     return await _cured(review, caller, kvasir, "curated", made.id)
@@ -285,6 +286,7 @@ async def cure_by_document(given: NewDocument, review: Seen, caller: CallerDep, 
 @router.post("/{answer_id}/again")
 async def ask_again(review: Seen, caller: CallerDep, kvasir: KvasirDep) -> ReviewWhole:
     """Asks the same question once more, and keeps the answer beside the first one."""
+    caller.require(Action.CURATE)
     there = set(await caller.kb_names(Action.ASK))
     kbs = tuple(kb for kb in review.kbs if kb in there)
     if not kbs:
@@ -302,6 +304,7 @@ async def ask_again(review: Seen, caller: CallerDep, kvasir: KvasirDep) -> Revie
 @router.post("/{answer_id}/reply", status_code=202)
 async def reply(given: Reply, review: Seen, caller: CallerDep, kvasir: KvasirDep) -> ReviewWhole:
     """Posts a text in the thread it was asked in, once its platform takes it."""
+    caller.require(Action.CURATE)
     place, _ = await kvasir.reviews.place(review.answer_id)
     if place.platform not in _CHATS:
         raise UserError(tell("review_nowhere"))

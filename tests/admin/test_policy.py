@@ -41,7 +41,7 @@ def inside(action: Action) -> Rule:
     return Rule("inside", action)
 
 
-ASK, READ, WRITE, MANAGE, REVIEW, PEOPLE = Action
+ASK, READ, WRITE, MANAGE, REVIEW, CURATE, PEOPLE = Action
 
 RULES: Final[Mapping[str, Rule]] = {
     "health.healthz": OPEN,
@@ -105,9 +105,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "reviews.export_reviews": by(REVIEW),
     "reviews.list_gaps": by(REVIEW),
     "reviews.cure_by_document": inside(WRITE),
+    "reviews.cure_by_answer": inside(CURATE),
     "reviews.": inside(REVIEW),
     "curated.list_curated": by(REVIEW),
-    "curated.": inside(REVIEW),
+    "curated.read_curated": inside(REVIEW),
+    "curated.": inside(CURATE),
     "playground.": inside(REVIEW),
     "evaluations.list_sets": inside(REVIEW),
     "evaluations.read_set": inside(REVIEW),

@@ -9,7 +9,9 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from core.access import Scope
 from core.conversation import Conversations
+from core.curated import Written
 from core.db.tables import AnswerRow, OutboxRow, now
 from core.feedback import Feedback
 from core.types import Place, Role
@@ -164,6 +166,33 @@ async def test_a_curated_answer_is_changed_and_deleted(site: Site) -> None:
     assert [item["id"] for item in (await sent(browser, "GET", "/curated?state=off"))["items"]] == [made["id"]]
     await sent(browser, "DELETE", path, None, 204)
     await sent(browser, "GET", path, None, 404)
+
+
+async def test_a_key_that_reads_changes_nothing(site: Site) -> None:
+    rated, _ = await furnish(site)
+    await site.kvasir.accounts.create("rita", "correct horse battery", Role.REVIEWER)
+    made = await site.kvasir.curated.add("kb", Written("Q?", "A"), "rita")
+    for scope, status in ((Scope.READ, 403), (Scope.WRITE, 200)):
+        _, token = await site.kvasir.accounts.create_key("rita", scope.value, [Scope.READ, scope])
+        browser = site.client(headers={"authorization": f"Bearer {token}"})
+        await sent(browser, "GET", f"/reviews/{rated}")
+        await sent(browser, "PATCH", f"/reviews/{rated}", {"state": "working"}, status)
+        await sent(browser, "POST", f"/reviews/{rated}/reply", {"text": "x"}, 202 if status == 200 else status)
+        await sent(browser, "PATCH", f"/curated/{made.id}", {"text": "B"}, status)
+        await sent(browser, "POST", f"/reviews/{rated}/again", None, status if status == 403 else 422)
+
+
+async def test_whoever_was_let_in_to_read_writes_no_answers_there(site: Site) -> None:
+    rated, _ = await furnish(site)
+    made = await site.kvasir.curated.add("kb", Written("Q?", "A"), "rita")
+    browser = await restricted(site, "rosa", "kb")
+    cure = {"kb": "kb", "question": QUESTION, "text": TEXT}
+    await sent(browser, "GET", f"/curated/{made.id}")
+    await sent(browser, "PATCH", f"/curated/{made.id}", {"text": "B"}, 403)
+    await sent(browser, "DELETE", f"/curated/{made.id}", None, 403)
+    await sent(browser, "POST", "/curated", cure, 403)
+    await sent(browser, "POST", f"/reviews/{rated}/curated", cure, 403)
+    await sent(browser, "PATCH", f"/reviews/{rated}", {"state": "working"})
 
 
 async def test_exports_are_files_that_run_nothing(site: Site) -> None:

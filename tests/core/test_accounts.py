@@ -337,6 +337,7 @@ LEAST = {
     Action.WRITE: Role.EDITOR,
     Action.MANAGE: Role.ADMIN,
     Action.REVIEW: Role.REVIEWER,
+    Action.CURATE: Role.REVIEWER,
     Action.PEOPLE: Role.ADMIN,
 }
 
