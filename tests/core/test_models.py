@@ -14,14 +14,18 @@ from sqlalchemy import select
 
 from core import tending
 from core.app import Kvasir
+from core.db.session import Database
 from core.db.tables import ModelRow
 from core.errors import ConfigError, Conflict, NotFound, Unavailable
+from core.models import Models
 from core.opening import weight_bytes
 from core.ports import Engine
 from core.sections import BadField
 from core.settings import load
 from core.types import Finished, Locator, Passage, Prompt, Question, Sampling, Turn
+from core.vault import Vault
 from tests.fakes.llm_server import LlmServer, llm_server
+from tests.fakes.model import tiny_model
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-very-secret-key-0001"
@@ -225,6 +229,54 @@ async def test_what_is_used_cannot_be_removed(kvasir: Kvasir) -> None:
         await kvasir.models.remove("poet")
     await kvasir.knowledge.change("sagas", engine=None)
     await kvasir.models.remove("poet")
+
+
+# ---------------------------------------------------------------- in the database
+ADAPTERS = {"engine": ["extractive", "openai", "scripted"], "embedder": ["builtin", "openai"], "reranker": []}
+
+
+async def test_rows_are_the_same_on_every_database(db: Database, tmp_path: Path) -> None:
+    """As two processes on one database see them."""
+    settings = load(data_dir=tmp_path)
+    vault = Vault(tmp_path)
+    one, other = (Models(db, vault, settings, ADAPTERS.__getitem__) for _ in range(2))
+    heard: list[str] = []
+
+    async def hear() -> None:
+        heard.append(other.default("engine"))
+
+    other.on_change(hear)
+    assert not await other.refresh()
+    await one.add("engine", "poet", "scripted", {"reply": "Mead."})
+    await one.add("engine", "far", "openai", {"base_url": "http://far/v1", "model": "m"}, {"api_key": KEY})
+    await one.use("engine", "poet")
+    assert await other.refresh()
+    assert heard == ["poet"]
+    assert [model.name for model in other.all("engine") if model.is_added] == ["far", "poet"]
+    assert other.settings_for(other.find("engine", "far")).openai.api_key.get_secret_value() == KEY
+    before = other.find("engine", "poet")
+    await one.use("engine", "far")
+    await other.refresh()
+    assert [model.name for model in other.all("engine") if model.is_default] == ["far"]
+    assert other.find("engine", "poet") is not before
+    await one.use("engine", "extractive")
+    await one.remove("far")
+    await one.remove("poet")
+    await other.refresh()
+    assert [model.name for model in other.all("engine")] == ["extractive"]
+    with pytest.raises(NotFound):
+        await one.remove("poet")
+
+
+async def test_a_second_model_of_the_same_kind_from_another_folder(kvasir: Kvasir, tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "tiny")
+    await kvasir.models.add("embedder", "tiny", "builtin", {"model_dir": str(folder), "threads": 1})
+    await tending.load(kvasir, "embedder", "tiny")
+    tried = await tending.test(kvasir, "embedder", "tiny")
+    assert tried.ok, tried.error
+    shown = await tending.look_at(kvasir, "embedder", "tiny")
+    assert (shown.standing.state, shown.dimension) == ("ready", tried.details["dimension"])
+    assert shown.memory > 0
 
 
 # ---------------------------------------------------------------- while answers run
