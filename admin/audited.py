@@ -27,6 +27,8 @@ NO_CHANGES: Final = frozenset(
         "conversations.create_conversation",
         "conversations.delete_conversation",
         "me.log_out",
+        "models.test_model",
+        "models.try_settings",
         "playground.ask",
         "sources.preview_source",
         "sources.preview_source_again",
