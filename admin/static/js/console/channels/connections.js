@@ -85,15 +85,15 @@ function status(one) {
   return facts(lines);
 }
 
-/** @param {Connection} one @param {() => Promise<void>} look */
-function actions(one, look) {
+/** @param {Connection} one @param {() => Promise<void>} look @param {() => Promise<void>} [posted] after a message was sent */
+function actions(one, look, posted) {
   const title = titleOf(one.platform);
   const change = (/** @type {boolean} */ enabled) => call("PATCH", `/connections${path(one.platform)}`, { enabled });
   const found = [];
   if (["refused", "silent", "connecting"].includes(one.state)) {
     found.push(button(t("channels_retry"), async () => { await attempt(() => call("POST", `/connections${path(one.platform)}/restart`, {}), t("channels_retried")); await look(); }, { icon: "refresh" }));
   }
-  if (one.state === "connected") found.push(button(t("channels_test"), () => void sendTest(one.platform, title), { icon: "send" }));
+  if (one.state === "connected") found.push(button(t("channels_test"), () => void attempt(() => sendTest(one.platform, title, posted)), { icon: "send" }));
   if (!one.is_configured) return found;
   if (one.enabled) found.push(button(t("channels_disable"), async () => { await confirmDeletion(t("channels_disable_title", { platform: title }), t("channels_disable_text"), t("channels_disable"), () => change(false)); await look(); }, { icon: "stop" }));
   else found.push(button(t("channels_enable"), async () => { await attempt(() => change(true)); await look(); }, { icon: "play", primary: true }));
@@ -111,7 +111,17 @@ async function drawOne(root, platform) {
     one = await get(`/connections${path(platform)}`);
     show();
   };
-  const show = () => top.replaceChildren(heading(one, "h2"), el("p", { class: "soft" }, saying(one)), one.state === "unset" ? "" : status(one), row(...actions(one, look)));
+  const messages = drawMessages(platform);
+  const show = () => {
+    messages.node.hidden = one.state === "unset";
+    remove.hidden = !one.is_kept;
+    top.replaceChildren(heading(one, "h2"), el("p", { class: "soft" }, saying(one)), one.state === "unset" ? "" : status(one), row(...actions(one, look, messages.reload)));
+  };
+  const remove = row(button(t("channels_remove"), () => void confirmDeletion(t("channels_remove_title", { platform: title }), t("channels_remove_text"), t("channels_remove"), async () => {
+    await call("DELETE", `/connections${path(platform)}`);
+    toast(t("channels_removed"));
+    await go(root, "");
+  }), { danger: true, icon: "trash" }));
   show();
   const setUp = el("div", { class: "stack" });
   const redraw = async () => {
@@ -122,13 +132,6 @@ async function drawOne(root, platform) {
   root.append(row(button(t("channels_back"), () => void go(root, ""), { small: true })), top, setUp);
   const workspaces = (await get(`/connections${path(platform)}/workspaces`)).items;
   if (workspaces.length) root.append(card(t("channels_workspaces"), facts(workspaces.map((/** @type {any} */ item) => [plain(item.name || item.id), el("span", {}, el("span", { class: "mono" }, plain(item.id)), " · ", when(item.since))]))));
-  if (one.state !== "unset") root.append(drawMessages(platform, title, () => one.state === "connected"));
-  if (one.is_kept) {
-    root.append(row(button(t("channels_remove"), () => void confirmDeletion(t("channels_remove_title", { platform: title }), t("channels_remove_text"), t("channels_remove"), async () => {
-      await call("DELETE", `/connections${path(platform)}`);
-      toast(t("channels_removed"));
-      await go(root, "");
-    }), { danger: true, icon: "trash" })));
-  }
+  root.append(messages.node, remove);
   follow(top, async () => { if (!top.contains(document.activeElement)) await look(); });
 }

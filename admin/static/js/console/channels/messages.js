@@ -1,5 +1,5 @@
 // Messages that Kvasir posts besides answers: tests and summaries, and what became of each.
-import { ask, badge, button, call, card, el, form, get, path, plain, t, table, toast, when } from "../base.js";
+import { ask, badge, call, card, el, form, get, path, plain, t, table, toast, when } from "../base.js";
 
 /** @typedef {{id: string, workspace: string, channel: string, thread: string, text: string, purpose: string, state: string, error: string, created_at: string}} Message */
 
@@ -8,8 +8,8 @@ const LOOKS = 60;
 /** @type {Record<string, import("../base.js").Tone>} */
 const TONES = { sent: "good", failed: "bad", sending: "busy", waiting: "busy" };
 
-/** @param {string} platform @param {string} title @param {() => boolean} isConnected */
-export function drawMessages(platform, title, isConnected) {
+/** @param {string} platform */
+export function drawMessages(platform) {
   const list = table({
     label: t("channels_messages"),
     columns: [
@@ -23,8 +23,7 @@ export function drawMessages(platform, title, isConnected) {
     pageSize: 10,
     empty: () => el("p", { class: "soft" }, t("channels_messages_none")),
   });
-  const send = button(t("channels_test"), async () => { await sendTest(platform, title, list.reload); }, { icon: "send", disabled: !isConnected() });
-  return card(t("channels_messages"), el("div", { class: "toolbar" }, send), list.node);
+  return { node: card(t("channels_messages"), list.node), reload: list.reload };
 }
 
 /** Ask where, send, and say what became of it. @param {string} platform @param {string} title @param {() => Promise<void>} [changed] */
