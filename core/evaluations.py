@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from core.answer import Answers
     from core.app import Kvasir
 
-_LONGEST_SAID: Final = 2000
+_LONGEST_SAID: Final = 600
 _TELL_SECONDS: Final = 0.5
 """Between two words about how far it is."""
 
@@ -77,7 +77,7 @@ class Asked:
     """As `evaluate.Problem`."""
     answered: bool
     text: str
-    """The answer, at most 2000 characters of it."""
+    """The answer, its beginning where it is long."""
     milliseconds: float
     before: str | None = None
     """Its problem in the run before; None where it was not asked then."""

@@ -40,6 +40,7 @@ def evaluate(
         raise typer.BadParameter("Name a file, or an evaluation set with --set.")
 
     async def work(settings: Settings) -> None:
+        from core.access import OPERATOR
         from core.evaluate import evaluate as evaluate_file
         from core.evaluate import read_lines
         from core.types import AnswerOptions
@@ -58,7 +59,11 @@ def evaluate(
                     result = await evaluate_file(kvasir.answers, file, name, engine=engine, progress=told)
                 else:
                     found = await kvasir.evaluations.named(name, set_name or "", create=bool(lines))
-                    await kvasir.evaluations.bring_in(found.id, lines)
+                    if lines:
+                        await kvasir.evaluations.bring_in(found.id, lines)
+                        changes = {"kb": name, "set": found.name, "lines": len(lines)}
+                        action = "evaluations.import_questions"
+                        await kvasir.audit.note(OPERATOR, action, kind="evaluations", object=found.id, changes=changes)
                     made = await kvasir.evaluations.measure(
                         name, found.id, options=AnswerOptions(engine=engine), on_progress=told
                     )

@@ -69,7 +69,6 @@ export const WORDS = {
   playground_rank_new: ["Not found in {letter}", "{letter} 中未找到"],
   playground_new: ["new", "新"],
   playground_missing: ["In {letter}, but not here", "{letter} 中有而此处没有"],
-  playground_whole: ["Whole passage", "完整段落"],
   playground_expect: ["The answer is in here: save the question", "答案在此：保存该问题"],
   playground_prompt: ["Prompt, as it is sent", "实际发送的提示词"],
   playground_prompt_size: ["1 token|{n} tokens", "{n} 个词元"],
