@@ -13,7 +13,7 @@ from core.conversation import Conversations
 from core.db.tables import JobRow, KbGrantRow, UserRow, now
 from core.feedback import Feedback
 from core.types import Place, Role
-from tests.admin.conftest import Site
+from tests.admin.conftest import OpenSite, Site
 from tests.core.test_conversation import answered
 
 pytestmark = pytest.mark.anyio
@@ -163,3 +163,22 @@ async def test_a_queue_that_nobody_serves_is_said(site: Site) -> None:
         session.add(JobRow(kind="ingest", state="queued", created_at=now() - timedelta(minutes=9)))
     parts = {item["kind"]: item for item in (await got(admin, "/statistics/parts"))["items"]}
     assert (parts["queue"]["state"], "1 jobs wait" in parts["queue"]["text"]) == ("bad", True)
+
+
+async def test_a_platform_with_tokens_that_nobody_runs_is_said(open_site: OpenSite) -> None:
+    async with open_site(slack={"bot_token": "xoxb-1", "app_token": "xapp-1"}) as site:
+        admin = await site.person("ada", Role.ADMIN)
+        parts = [item for item in (await got(admin, "/statistics/parts"))["items"] if item["kind"] == "platform"]
+    assert [(part["name"], part["state"]) for part in parts] == [("slack", "warn")]
+    assert "kvasir up bots" in parts[0]["text"]
+
+
+async def test_a_part_that_fails_hides_no_other(site: Site) -> None:
+    """Protection: `_looked` in core/health.py."""
+    admin = await site.person("ada", Role.ADMIN)
+    await site.kvasir.knowledge.create("kb")
+    await site.kvasir.models.add("engine", "far", "openai", {"base_url": "http://127.0.0.1:9", "model": "m"})
+    await site.kvasir.models.use("engine", "far")
+    parts = {item["kind"]: item for item in (await got(admin, "/statistics/parts"))["items"]}
+    assert (parts["engine"]["state"], parts["database"]["state"], parts["queue"]["state"]) == ("bad", "good", "good")
+    assert "127.0.0.1:9" in parts["engine"]["text"]
