@@ -325,7 +325,7 @@ function labelled(field, node, note) {
   const hint = field.hint ? el("span", { class: "field-hint", id: `${node.id}-hint` }, field.hint) : null;
   if (hint) node.setAttribute("aria-describedby", hint.id);
   if (field.kind === "checkbox") return el("div", {}, el("label", { class: "check" }, node, el("span", {}, field.label)), hint, note);
-  return el("label", { class: "field" }, el("span", {}, field.label), node, hint, note);
+  return el("div", { class: "field" }, el("label", { for: node.id }, field.label), node, hint, note);
 }
 
 /** @param {Field} field @param {any} node */
