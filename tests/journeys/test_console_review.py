@@ -144,6 +144,7 @@ def test_gaps_and_the_queue_fit_a_phone(console: Console) -> None:
         accessible(page)
         fits(page)
         page.get_by_role("tab", name="To review").click()
+        page.get_by_text("Filters").click()
         page.get_by_label("Why").select_option("unanswered")
         page.get_by_role("button", name="What is the Wi-Fi password for guests?").click()
         page.get_by_text("Add the missing document").click()

@@ -17,7 +17,7 @@ export function cures(found, kbs, draw, patch) {
     kind ? el("p", { class: "done" }, t(`review_done_${kind}`), " ", found.curated ? el("a", { href: `/console/review?tab=curated&curated=${found.curated.id}` }, t("review_show_curated")) : null) : null,
     found.curated ? null : option("curated", () => curatedForm({
       kbs: there,
-      begin: { question: entry.standalone_question || entry.question, text: entry.answered ? entry.text.replace(/\s*\[\d+\]/g, "") : "", rests_on: cited(found, there[0]) },
+      begin: { question: entry.standalone_question || entry.question, text: entry.answered ? unquoted(entry) : "", rests_on: cited(found, there[0]) },
       save: async (given) => { draw(await call("POST", `/reviews/${review.answer_id}/curated`, given)); toast(t("base_saved")); },
     })),
     option("document", () => documentForm(found, there, draw)),
@@ -26,6 +26,12 @@ export function cures(found, kbs, draw, patch) {
   place.append(askingAgain(found, draw));
   if (found.can_post) place.append(posting(found, draw));
   return place;
+}
+
+/** An answer without the numbers of its sources; one that only quotes, without the marks of a quotation. @param {{text: string, engine: string}} entry */
+function unquoted({ text, engine }) {
+  const bare = text.replace(/\s*\[\d+\]/g, "");
+  return engine === "extractive" ? bare.replace(/^> ?/gm, "").replace(/\*\*/g, "") : bare;
 }
 
 /** Documents of the knowledge base that the answer cites. @param {Whole} found @param {string} kb */
@@ -65,7 +71,7 @@ function askingAgain({ review }, draw) {
 
 /** @param {Whole} found @param {(found: Whole) => void} draw */
 function posting({ review, again, curated, posted }, draw) {
-  const text = curated?.text ?? (again?.answered ? again.text.replace(/\s*\[\d+\]/g, "") : "");
+  const text = curated?.text ?? (again?.answered ? unquoted(again) : "");
   const made = form([{ name: "text", label: t("review_post_text"), kind: "textarea", rows: 4, value: text, required: true, maxlength: 8000 }]);
   const send = () => {
     if (!made.check()) return;

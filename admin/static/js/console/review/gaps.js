@@ -29,7 +29,8 @@ export async function drawGaps(root, show) {
     empty: () => empty(t("review_gaps_empty"), t("review_gaps_empty_text")),
     onRow: (gap) => { query.set({ answer: gap.answers[0] }, true); void show(); },
   });
-  root.replaceChildren(chosen.node, intro, list.node);
+  const folded = el("details", { class: "review-fold", open: matchMedia("(min-width: 52rem)").matches }, el("summary", {}, t("review_filters")), chosen.node);
+  root.replaceChildren(folded, intro, list.node);
   await chosen.open();
 }
 

@@ -66,7 +66,9 @@ export async function drawQueue(root, show) {
     empty: () => empty(t("review_empty"), t("review_empty_text")),
     onRow: (item) => { query.set({ answer: item.answer_id }, true); void show(); },
   });
-  root.replaceChildren(chosen.node, filters.node, el("div", { class: "toolbar" }, states, el("div", { class: "push toolbar" }, exporting("csv"), exporting("jsonl"))), list.node);
+  const isWide = matchMedia("(min-width: 52rem)").matches;
+  const folded = el("details", { class: "review-fold", open: isWide || Boolean(own.why || own.label || own.assignee || own.text) }, el("summary", {}, t("review_filters")), chosen.node, filters.node);
+  root.replaceChildren(folded, el("div", { class: "toolbar" }, states, el("div", { class: "push toolbar" }, exporting("csv"), exporting("jsonl"))), list.node);
   drawStates();
   await chosen.open();
 }
