@@ -128,6 +128,7 @@ def test_a_backup_every_night_and_one_now(console: Console) -> None:
         line = page.get_by_role("row", name=re.compile("Backup"))
         expect(line).to_contain_text("every Monday at 04:30")
         line.get_by_role("button", name="Run now").click()
+        expect(page.get_by_text("It is queued; see it under Jobs.").first).to_be_visible()
         page.get_by_role("tab", name="Jobs").click()
         job = page.get_by_role("row", name=re.compile("A backup of everything"))
         expect(job).to_contain_text("was written")

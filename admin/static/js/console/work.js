@@ -30,14 +30,18 @@ function drawQueue(part) {
   const state = /** @type {HTMLSelectElement} */ (el("select", { "aria-label": t("state"), onchange: () => { query.set({ state: state.value }); void list.restart(); } },
     el("option", { value: "" }, t("work_all_states")), ...STATES.map((one) => el("option", { value: one }, t(`work_state_${one}`)))));
   state.value = STATES.includes(query.get("state")) ? query.get("state") : "";
-  let active = 0;
+  let before = "";
 
   const choose = (/** @type {string} */ kind) => { query.set({ kind }); void refreshKinds(); void list.restart(); };
   const refreshKinds = async () => {
     const counts = (await get("/jobs/counts")).items;
-    active = counts.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.queued + one.running, 0);
+    const active = counts.some((/** @type {any} */ one) => one.queued + one.running);
+    const seen = JSON.stringify(counts);
+    const moved = active || seen !== before;
+    before = seen;
     const chosen = query.get("kind");
     kinds.replaceChildren(choice("", t("work_all_kinds"), "", chosen, choose), ...counts.map((/** @type {any} */ one) => choice(one.kind, one.title, note(one), chosen, choose)));
+    return moved;
   };
   const list = table({
     label: t("work_tab_queue"),
@@ -58,8 +62,8 @@ function drawQueue(part) {
   void attempt(refreshKinds);
   const timer = setInterval(() => {
     if (!part.isConnected) { clearInterval(timer); return; }
-    const busy = document.hidden || document.querySelector("dialog") || list.node.contains(document.activeElement);
-    if (active && !busy) void again().catch(() => undefined);
+    const held = document.hidden || document.querySelector("dialog") || part.contains(document.activeElement);
+    if (!held) void refreshKinds().then((moved) => moved && list.reload()).catch(() => undefined);
   }, REFRESH);
 }
 
