@@ -163,7 +163,8 @@ class Records:
                 total = await session.scalar(select(func.count(func.distinct(_KEY))).where(where)) if offset else 0
                 return [], total or 0
             details = await self._details(session, [row[0] for row in rows], where)
-        return [_found(*row[:4], details) for row in rows], rows[0][4]
+        entitled = wanted.selection.allowed is None
+        return [_found(*row[:4], details, entitled=entitled) for row in rows], rows[0][4]
 
     async def get(self, id: str, allowed: tuple[str, ...] | None = None) -> Whole:
         """A conversation, or a question that stands alone. Raises NotFound, also where nothing of it may be seen."""
@@ -200,7 +201,7 @@ class Records:
             channels = await _channel_names(session, [(place.platform, place.workspace, place.channel)])
         return Whole(
             id=id,
-            title=conversation.title if conversation else first.question,
+            title=conversation.title if conversation and allowed is None else first.question,
             place=place,
             channel=channels.get((place.platform, place.workspace, place.channel), ""),
             created_at=conversation.created_at if conversation else first.created_at,
@@ -277,12 +278,13 @@ async def _channel_names(
     return {(platform, workspace, channel): name for platform, workspace, channel, name in rows}
 
 
-def _found(key: str, last_at: datetime, count: int, refused: int, details: _Details) -> Found:
+def _found(key: str, last_at: datetime, count: int, refused: int, details: _Details, *, entitled: bool) -> Found:
+    """`entitled`: the conversation's title may be shown; it is the first question, whatever that one rests on."""
     conversation, last = details.conversations.get(key), details.last[key]
     place = Place(last.platform, last.workspace, last.channel, conversation.thread if conversation else "")
     return Found(
         id=key,
-        title=(conversation.title if conversation else "") or last.question,
+        title=(conversation.title if conversation and entitled else "") or last.question,
         place=place,
         channel=details.channels.get((last.platform, last.workspace, last.channel), ""),
         person=last.person,

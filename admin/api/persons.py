@@ -75,11 +75,12 @@ async def read_person(person: Key, kvasir: KvasirDep) -> KeptOut:
 
 
 @router.get("/{person}/export.json", response_class=Response, responses={200: {"content": {"application/json": {}}}})
-async def export_person(person: Key, kvasir: KvasirDep) -> Response:
-    """All that is kept about somebody, as one JSON file."""
+async def export_person(person: Key, caller: CallerDep, kvasir: KvasirDep) -> Response:
+    """All that is kept about somebody, as one JSON file; that it was given out is written down."""
     found = await kvasir.persons.export(person)
+    await kvasir.audit.note(caller.person, "persons.export_person", kind="persons", object=person)
     body = await asyncio.to_thread(json.dumps, found, ensure_ascii=False, indent=1)
-    headers = {"content-disposition": attachment(f"{person}.json")}
+    headers = {"content-disposition": attachment(f"{person}.json"), "cache-control": "no-store"}
     return Response(body.encode(), media_type="application/json", headers=headers)
 
 

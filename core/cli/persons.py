@@ -55,6 +55,7 @@ def person_export(
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             found = await kvasir.persons.export(key)
+            await kvasir.audit.note(OPERATOR, "person.export", kind="person", object=key)
         text = json.dumps(found, ensure_ascii=False, indent=1)
         await asyncio.to_thread(_write_new, file, text)
         told("person_exported", person=key, file=file)

@@ -129,8 +129,9 @@ async def test_an_administrator_deletes_and_erases(site: Site) -> None:
     assert (await admin.get(f"{API}/persons/{EVE}")).status_code == 404
     assert (await admin.delete(f"{API}/records/{key}")).status_code == 404
     changes, _ = await site.kvasir.audit.list()
-    assert [(change.action, change.object) for change in changes][:2] == [
+    assert [(change.action, change.object) for change in changes][:3] == [
         ("persons.erase_person", EVE),
+        ("persons.export_person", EVE),
         ("records.delete_many", ""),
     ]
 

@@ -162,12 +162,14 @@ async def test_one_is_read_with_everything_that_is_known_of_it(db: Database, rec
 
 
 async def test_what_rests_on_an_unreadable_base_is_not_there(db: Database, records: Records) -> None:
-    """Protection: `seen` in `Records.get`."""
-    key = await talk(db, "1", ANN, "Open?")
-    await answered(db, key, "Secret?", kbs=["secret"])
+    """Protection: `seen` in `Records.get`, and titles that are not shown."""
+    key = await talk(db, "1", ANN, "Secret?", kbs=["secret"])
+    await answered(db, key, "Open?")
     lone = await answered(db, None, "Secret?", kbs=["secret", "kb"])
     whole = await records.get(key, ("kb",))
-    assert ([entry.question for entry in whole.entries], whole.hidden) == (["Open?"], 1)
+    assert ([entry.question for entry in whole.entries], whole.hidden, whole.title) == (["Open?"], 1, "Open?")
+    assert await titles(records, selection=Selection(allowed=("kb",))) == ["Open?"]  # its title is the other question
+    assert await titles(records, selection=Selection(platform="slack")) == ["Secret?"]
     for unseen in (lone, "0" * 32):
         with pytest.raises(NotFound):
             await records.get(unseen, ("kb",))
