@@ -242,6 +242,25 @@ async def test_the_weight_of_the_settings_goes_before_the_model_s(shelf: Library
     assert [passage.score for passage in one.passages] != [passage.score for passage in other.passages]
 
 
+async def test_what_comes_with_the_question_goes_before_the_settings(shelf: Library) -> None:
+    embedder = HashEmbedder()
+    await shelf.add("en", ENGLISH, embedder)
+    finder = retriever(shelf, embedder, settings=RetrievalSettings(dense_weight=0.0), reranker=Reversing())
+    plain = await finder.retrieve("holiday days and lunch", ["en"], limit=2, reranker="")
+    assert plain.dense_weight == 0.0
+    assert names(plain) == names(await finder.retrieve("holiday days and lunch", ["en"], limit=2))[::-1]
+    weighed = await finder.retrieve("holiday days and lunch", ["en"], limit=2, reranker="", dense_weight=1.0)
+    assert weighed.dense_weight == 1.0
+    assert [one.score for one in weighed.passages] != [one.score for one in plain.passages]
+
+
+async def test_another_index_is_searched_in_the_place_of_the_live_one(shelf: Library) -> None:
+    await shelf.add("en", ENGLISH)
+    other = await shelf.add("other", {"food.md": ENGLISH["food.md"]})
+    found = await retriever(shelf).retrieve("holiday lunch", ["en"], limit=5, generation=other.generation)
+    assert (names(found), found.passages[0].kb) == (["food.md"], "en")
+
+
 async def test_an_unknown_knowledge_base_leaves_nothing_running(shelf: Library) -> None:
     embedder = Slow(HashEmbedder())
     before = asyncio.all_tasks()
