@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from core.errors import UserError
+from core.errors import Unavailable, UserError
 from core.texts import tell
 from core.types import AnswerOptions, AnswerPlan, Considered, Finished, Passage, Question
 
@@ -79,11 +79,18 @@ async def measured(
     options: AnswerOptions,
     progress: Progress | None = None,
 ) -> AsyncIterator[Outcome]:
-    """What becomes of each line, one after the other; nothing of it is recorded."""
+    """What becomes of each line, one after the other; nothing of it is recorded.
+
+    Raises Unavailable where a part that answers need is down twice in a row.
+    """
     for done, line in enumerate(lines):
         if progress:
             await progress(done, len(lines))
-        yield await _tried(answers, line, kb, options)
+        try:
+            outcome = await _tried(answers, line, kb, options)
+        except Unavailable:  # a moment of silence is not to cost the whole run
+            outcome = await _tried(answers, line, kb, options)
+        yield outcome
     if progress:
         await progress(len(lines), len(lines))
 

@@ -15,7 +15,7 @@ from core.app import Kvasir
 from core.curated_match import CuratedMatch
 from core.db.tables import AnswerRow, EvaluationQuestionRow, EvaluationRunRow
 from core.engines.extractive import ExtractiveEngine
-from core.errors import Conflict, NotFound, UserError
+from core.errors import Conflict, EngineUnavailable, NotFound, UserError
 from core.evaluate import Line, parsed, written
 from core.evaluations import Asked, Evaluations
 from core.jobs import run_job
@@ -44,7 +44,13 @@ class Place:
     def __init__(self, library: Library) -> None:
         self.library = library
 
+        self.failures = 0
+        """So often the engine cannot be had."""
+
         async def engines(_name: str) -> Engine:
+            if self.failures:
+                self.failures -= 1
+                raise EngineUnavailable("The engine is away.")
             return ExtractiveEngine(2)
 
         match = CuratedMatch(library.db)
@@ -195,6 +201,16 @@ async def test_runs_are_compared_with_the_one_before(place: Place) -> None:
     assert (await place.sets.runs(set_id))[1] == 2
     with pytest.raises(NotFound):
         await place.sets.run(again.id)
+
+
+async def test_an_engine_may_fail_once_a_question(place: Place) -> None:
+    set_id = await place.made(LEAVE)
+    place.failures = 1
+    assert (await place.sets.measure("kb", set_id)).figures["problems"] == 0
+    place.failures = 2
+    with pytest.raises(EngineUnavailable):
+        await place.sets.measure("kb", set_id)
+    assert (await place.sets.runs(set_id))[1] == 1
 
 
 async def test_a_knowledge_base_s_own_settings_are_measured(place: Place) -> None:
