@@ -769,6 +769,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_wait": ("Waiting for another Kvasir that fetches the model", "等待另一个 Kvasir 下载模型"),
     "model_fetch": ("Fetching the embedding model", "正在下载嵌入模型"),
     "model_build": ("Building the embedding model", "正在构建嵌入模型"),
+    "model_connect": ("Asking the embedding server", "正在连接嵌入服务器"),
     "model_load": ("Loading the embedding model", "正在加载嵌入模型"),
     # Discord
     "discord_token_refused": (
@@ -2017,7 +2018,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "模型“{name}”刚刚更改过；请重试。",
     ),
     "model_is_default": (
-        "«{name}» is the one that is used where no other is chosen; make another one that first.",
+        "«{name}» is the default; make another one that first.",
         "“{name}”是当前的默认模型；请先把默认换成另一个。",
     ),
     "model_is_not_default": ("«{name}» is not the default.", "“{name}”不是默认模型。"),

@@ -178,6 +178,7 @@ READING: Final = frozenset(
         "find",
         "check",
         "sample",
+        "test",
         "versions",
         "backup",
     }

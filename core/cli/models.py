@@ -82,7 +82,6 @@ def model_add(
             )
             made = await kvasir.models.add(kind, name, adapter, values, secrets)
             found = await tending.look_at(kvasir, kind, made.name)
-            await kvasir.audit.note(_operator(), "model.add", kind="model", object=made.name, changes=values)
         if as_json:
             print_json({"model": _json(found)})
         else:
@@ -101,7 +100,6 @@ def model_set(name: Name, given: Set = None, key_stdin: KeyFromStdin = False) ->
             one = _added(kvasir, name)
             values = _values(kvasir.adapters.fields(one.kind, one.adapter), given or [])
             await kvasir.models.change(name, values, secrets)
-            await kvasir.audit.note(_operator(), "model.set", kind="model", object=name, changes=values)
         told("model_was_changed", name=name)
 
     run(work)
@@ -110,13 +108,25 @@ def model_set(name: Name, given: Set = None, key_stdin: KeyFromStdin = False) ->
 @model.command("load")
 def model_load(name: Name) -> None:
     """Switch a model on; a running Kvasir loads it within a few seconds."""
-    _switch(name, True)
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.models.enable(name, True)
+        told("model_was_loaded", name=name)
+
+    run(work)
 
 
 @model.command("unload")
 def model_unload(name: Name) -> None:
     """Switch a model off; a running Kvasir closes it when its last answer has ended."""
-    _switch(name, False)
+
+    async def work(settings: Settings) -> None:
+        async with opened(settings) as kvasir:
+            await kvasir.models.enable(name, False)
+        told("model_was_unloaded", name=name)
+
+    run(work)
 
 
 @model.command("use")
@@ -126,7 +136,6 @@ def model_use(name: Name, kind: OfKind = "engine") -> None:
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await kvasir.models.use(kind, name)
-            await kvasir.audit.note(_operator(), "model.use", kind="model", object=name)
         told("model_is_used_now", name=name)
 
     run(work)
@@ -171,26 +180,9 @@ def model_remove(name: Name, yes: Yes = False) -> None:
     async def work(settings: Settings) -> None:
         async with opened(settings) as kvasir:
             await kvasir.models.remove(name)
-            await kvasir.audit.note(_operator(), "model.remove", kind="model", object=name)
         told("model_was_removed", name=name)
 
     run(work)
-
-
-def _switch(name: str, on: bool) -> None:
-    async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
-            await kvasir.models.enable(name, on)
-            await kvasir.audit.note(_operator(), "model.load" if on else "model.unload", kind="model", object=name)
-        told("model_was_loaded" if on else "model_was_unloaded", name=name)
-
-    run(work)
-
-
-def _operator() -> Any:
-    from core.access import OPERATOR
-
-    return OPERATOR
 
 
 def _added(kvasir: Kvasir, name: str) -> Any:
