@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import httpx2
 
-from core.errors import Gone, NotAllowed, TooLarge, Unavailable, UserError
+from core.errors import BadStatus, Gone, NotAllowed, TooLarge, Unavailable, UserError
 from core.texts import tell
 
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
@@ -91,7 +91,7 @@ async def fetch(
 
     Raises UserError for an address that is none, NotAllowed for one inside a private network (unless `allow_private`,
     or its host is one of `private_hosts`), TooLarge past `max_bytes` decoded bytes, Gone where there is nothing (any
-    more), Unavailable where it cannot be had within `timeout` seconds in all.
+    more), BadStatus for other refusals, Unavailable where it cannot be had within `timeout` seconds in all.
     """
     way = _Way(max_bytes, allow_private, private_hosts, resolve or resolve_host, _conditions(*if_changed))
     try:
@@ -165,9 +165,8 @@ async def _follow(url: str, way: _Way) -> Fetched:
 def _check_status(response: httpx2.Response, url: httpx2.URL) -> None:
     status = response.status_code
     if status != 200:
-        raise (Gone if status in _NOTHING_THERE else Unavailable)(
-            tell("fetch_status", url=_shown(str(url)), status=status)
-        )
+        sentence = tell("fetch_status", url=_shown(str(url)), status=status)
+        raise (Gone if status in _NOTHING_THERE else BadStatus)(sentence, status)
 
 
 def parse(url: str) -> httpx2.URL:

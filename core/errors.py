@@ -11,7 +11,8 @@ KvasirError
 │   └── TooMany                 too often; may work after a while
 ├── DocumentError               a document could not be read; the others go on
 ├── Unavailable                 a part that is needed is down, missing or too slow; may work later
-│   ├── Gone                    a page that is not there any more
+│   ├── BadStatus               a server answered, but not with what was asked for
+│   │   └── Gone                a page that is not there (any more)
 │   ├── EngineUnavailable
 │   ├── EmbedderUnavailable
 │   ├── StoreUnavailable
@@ -75,8 +76,15 @@ class Unavailable(KvasirError):
     pass
 
 
-class Gone(Unavailable):
-    pass
+class BadStatus(Unavailable):
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Gone(BadStatus):
+    def __init__(self, sentence: str, status: int = 404) -> None:
+        super().__init__(sentence, status)
 
 
 class EngineUnavailable(Unavailable):

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from core import egress
-from core.errors import UserError
+from core.errors import Unavailable, UserError
 from core.settings import SourcesSettings
 from core.sources import feeds
 from core.sources.port import Address, Content, Item, Listing, Mark, SourceKind, Spec, Tools
@@ -65,11 +65,12 @@ class Feed:
         return Content(feeds.page(entry))
 
     async def _is_open(self, link: str) -> bool:
+        """False also where that cannot be known: then keep out."""
         try:
             path = egress.parse(link).raw_path.decode("ascii")
-        except UserError:
+            return (await self._tools.visit.robots(link)).allows(path)
+        except (UserError, Unavailable):
             return False
-        return (await self._tools.visit.robots(link)).allows(path)
 
     def _mark(self, entry: feeds.Entry) -> Mark:
         """What the feed says of an entry changes with it; its page is looked at only then, too."""

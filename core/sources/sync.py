@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BATCH: Final = 32
+_BATCH: Final = 256
 _BATCH_BYTES: Final = 16 << 20
 _BATCH_SECONDS: Final = 30.0
 _PROGRESS_SECONDS: Final = 1.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core import egress
-from core.errors import Gone, TooLarge
+from core.errors import BadStatus, TooLarge
 from core.settings import SourcesSettings
 from core.sources.robots import Robots, allow_all
 from core.texts import tell
@@ -18,6 +18,9 @@ _TIMEOUT: Final = 60.0
 _ROBOTS_BYTES: Final = 512 << 10
 _LONGEST_DELAY: Final = 10.0
 _KNOWN_HOSTS: Final = 1000
+_TOO_MUCH: Final = (429, 503)
+_BREATH: Final = 20.0
+"""Seconds that a host is left alone which says that it has too much to do."""
 
 
 @dataclass(slots=True)
@@ -66,8 +69,12 @@ class Visit:
                     private_hosts=self.private_hosts,
                     if_changed=((known or {}).get("etag", ""), (known or {}).get("modified", "")),
                 )
+            except BadStatus as error:
+                if error.status in _TOO_MUCH:
+                    host.free_at = time.monotonic() + _BREATH
+                raise
             finally:
-                host.free_at = time.monotonic() + self._delay(origin)
+                host.free_at = max(host.free_at, time.monotonic() + self._delay(origin))
         self._left -= len(found.data)
         return found
 
@@ -88,7 +95,9 @@ class Visit:
         if origin not in self._robots:
             try:
                 found = await self.fetch(f"{origin}/robots.txt", _ROBOTS_BYTES)
-            except Gone:
+            except BadStatus as error:
+                if not 400 <= error.status < 500 or error.status in _TOO_MUCH:
+                    raise
                 self._robots[origin] = allow_all()
             else:
                 self._robots[origin] = Robots.parse(found.data.decode("utf-8", "replace"))

@@ -342,6 +342,12 @@ async def test_a_robots_file_that_cannot_be_read_keeps_us_out(house: House, web:
     assert "/a" not in web.asked
 
 
+async def test_a_host_that_keeps_its_robots_file_to_itself_lets_us_in(house: House, web: Web) -> None:
+    """Many a host of plain files says 403 for what is not there."""
+    web.pages = {"/sitemap.xml": sitemap(f"{web.root}/a"), "/a": page("A."), "/robots.txt": 403}
+    assert (await house.kvasir.sources.preview("sitemap", {"url": f"{web.root}/sitemap.xml"})).total == 1
+
+
 @pytest.mark.parametrize(
     ("robots", "path", "allowed"),
     [

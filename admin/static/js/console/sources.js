@@ -177,6 +177,7 @@ async function edit(one, { kb, kbs, kinds, manages }) {
   for (const each of kinds.items) {
     choices.append(el("button", { type: "button", class: "choice", "data-kind": each.kind, disabled: Boolean(each.problem), title: each.problem || null, onclick: () => drawKind(each.kind) }, t(`sources_kind_${each.kind}`)));
   }
+  const closed = kinds.items.filter((each) => each.problem).map((each) => el("p", { class: "soft small" }, `${t(`sources_kind_${each.kind}`)}: ${plain(each.problem)}`));
   const found = el("div", { class: "stack", role: "status" });
   const look = button(t("sources_try"), async () => {
     if (!fields.check()) return;
@@ -196,7 +197,7 @@ async function edit(one, { kb, kbs, kinds, manages }) {
   const at = times({ cron: one?.schedule?.enabled ? one.schedule.cron : undefined, timezone: one?.schedule?.timezone, byHand: true });
   const first = form(one ? [] : [{ name: "sync", label: t("sources_sync_first"), kind: "checkbox", value: true }]);
   drawKind(kind);
-  await ask(one ? t("sources_edit_x", { name: one.name }) : t("sources_add"), [stack(one ? null : choices, what, row(look, el("span", { class: "soft small" }, t("sources_try_hint"))), found, head.node, at.node, first.node)], {
+  await ask(one ? t("sources_edit_x", { name: one.name }) : t("sources_add"), [stack(one ? null : choices, what, ...(one ? [] : closed), row(look, el("span", { class: "soft small" }, t("sources_try_hint"))), found, head.node, at.node, first.node)], {
     label: one ? t("save_changes") : t("sources_create"),
     act: async () => {
       const good = [head.check(), fields.check(), await at.check()];

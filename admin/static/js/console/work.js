@@ -87,7 +87,7 @@ const given = (key, value) => (value ? `&${key}=${encodeURIComponent(value)}` : 
 export function outcome(job) {
   const { done, total, note: at } = job.progress;
   if (["running", "cancelling"].includes(job.state) && total) return stack(bar(done / total, t("work_of", { done, total })), at ? el("span", { class: "soft small wrap" }, plain(at)) : null);
-  const text = job.error ?? job.result;
+  const text = job.error ?? (job.result || (total ? t("work_documents", { n: done ?? 0, total }) : ""));
   return text ? el("span", { class: "wrap" }, plain(text)) : "–";
 }
 

@@ -19,6 +19,7 @@ export const WORDS = {
   work_state_cancelled: ["cancelled", "已取消"],
   work_state_gone: ["cleared away", "已清除"],
   work_of: ["{done} of {total}", "{done} / {total}"],
+  work_documents: ["{n} of {total} documents", "{n} / {total} 篇文档"],
   work_retry: ["Try again", "重试"],
   work_stop: ["Cancel", "取消"],
   work_retried: ["It is queued again.", "已重新排队。"],
