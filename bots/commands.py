@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +43,7 @@ class Commands:
             case "reset":
                 await self._check_may(command, place)
                 await self._kvasir.channels.clear(place)
+                await self._note(command, place, "channel.reset", {})
                 return tell("chat_reset")
             case name if name in NAMES:
                 await self._check_may(command, place)
@@ -50,9 +51,14 @@ class Commands:
                 await self._kvasir.channels.change(
                     place, command.person.key, name=command.channel_name or None, **changes
                 )
+                await self._note(command, place, "channel.change", changes)
                 return f"{tell('chat_changed')}\n\n{await self._status(command, place)}"
             case name:
                 raise UserError(tell("chat_command_unknown", name=name[:40]))
+
+    async def _note(self, command: Command, place: Place, action: str, changes: Mapping[str, Any]) -> None:
+        at = ":".join((place.platform, place.workspace, place.channel))
+        await self._kvasir.audit.note(command.person, action, kind="channel", object=at, changes=changes)
 
     async def _check_may(self, command: Command, place: Place) -> None:
         channel = await self._kvasir.channels.get(place)

@@ -14,12 +14,14 @@ import pytest
 from core import registry
 from core.access import Action, may
 from core.app import Kvasir
+from core.audit import Audit
 from core.channels import Channels
 from core.connections import Connections
 from core.db.session import Database
 from core.embedding import EmbedderState
 from core.feedback import Feedback
 from core.outbox import Outbox
+from core.places import Places
 from core.settings import Settings
 from core.types import Person
 from core.vault import Vault
@@ -73,6 +75,7 @@ def connected(
         "vault": vault,
         "connections": Connections(kvasir.db, vault, settings, lambda: platforms, check),
         "outbox": Outbox(kvasir.db),
+        "places": Places(kvasir.db),
         "with_settings": lambda other: SimpleNamespace(**{**parts, "settings": other}),
     }
     return cast(Kvasir, SimpleNamespace(**parts))
@@ -88,6 +91,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         answers=house.answers,
         conversations=house.conversations,
         feedback=Feedback(db),
+        audit=Audit(db),
         knowledge=knowledge,
         grants=knowledge,
         temporary=knowledge,

@@ -497,6 +497,15 @@ async def test_commands_change_a_channel_only_for_whoever_looks_after_it(desk: D
     assert "help" in await desk.intake.take(command("dance"))
 
 
+async def test_what_a_command_changes_is_written_down(desk: Desk) -> None:
+    await desk.intake.take(Command("mode", "auto", PLACE, ANN, may_manage=True))
+    await desk.intake.take(Command("reset", "", PLACE, ANN, may_manage=True))
+    await desk.intake.take(Command("status", "", PLACE, ANN))
+    written, _ = await desk.front.kvasir.audit.list()
+    assert [(one.action, one.person) for one in written] == [("channel.reset", ANN.key), ("channel.change", ANN.key)]
+    assert written[1].changes == {"mode": "auto"}
+
+
 # ---------------------------------------------------------------- humans
 async def test_a_human_is_called_once_and_the_matter_can_be_closed(desk: Desk) -> None:
     await desk.ask(mention())
@@ -504,7 +513,7 @@ async def test_a_human_is_called_once_and_the_matter_can_be_closed(desk: Desk) -
     assert "No helpers" in await desk.intake.take(Press("human", PLACE, post, ANN))
     await desk.front.kvasir.channels.change(replace(PLACE, thread=""), "test", helpers=("bob",))
     assert "called" in await desk.intake.take(Press("human", PLACE, post, ANN))
-    ((text, people),) = desk.messenger.called
+    ((text, people),) = desk.messenger.calls
     assert "annual leave" in text
     assert people == ("bob",)
     assert "already" in await desk.intake.take(Press("human", PLACE, post, ANN))
