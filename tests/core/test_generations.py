@@ -13,9 +13,10 @@ from sqlalchemy import select, update
 
 from core import generations as generations_module
 from core import indexes as indexes_module
-from core.db.tables import GenerationRow, now
+from core.db.tables import EvaluationRunRow, EvaluationSetRow, GenerationRow, now
 from core.errors import Conflict, EmbedderUnavailable, NotFound
 from core.generations import Generations, Index
+from core.knowledge import kb_row
 from core.ports import ParseTask
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import Library, opened_library
@@ -71,6 +72,21 @@ async def test_it_waits_beside_the_live_one_and_is_compared(library: Library, ge
     assert former.id == live.id
     assert former.kept_until is not None
     assert former.kept_until > now() + timedelta(days=6)
+
+
+async def test_the_newest_figures_of_each_evaluation_set_stand_beside_it(
+    library: Library, generations: Generations
+) -> None:
+    live, built = (await library.live("kb")).id, await generations.build("kb")
+    async with library.db.session() as session:
+        base = await kb_row(session, "kb")
+        session.add(EvaluationSetRow(id="1" * 32, kb_id=base.id, name="tides"))
+        await session.flush()
+        for minutes, index, figures in ((3, live, {"n": 1}), (2, live, {"n": 2}), (1, built, {"n": 3}), (0, built, {})):
+            at = now() - timedelta(minutes=minutes)
+            session.add(EvaluationRunRow(set_id="1" * 32, generation_id=index, results=figures, created_at=at))
+    found = {index.id: [(one.name, one.figures) for one in index.measured] for index in await generations.list("kb")}
+    assert found == {live: [("tides", {"n": 2})], built: [("tides", {"n": 3})]}
 
 
 async def test_what_comes_and_goes_meanwhile_is_neither_lost_nor_kept(
