@@ -57,7 +57,7 @@ class Commands:
                 raise UserError(tell("chat_command_unknown", name=name[:40]))
 
     async def _note(self, command: Command, place: Place, action: str, changes: Mapping[str, Any]) -> None:
-        at = ":".join((place.platform, place.workspace, place.channel))
+        at = f"{place.platform}:{place.workspace}:{place.channel}"
         await self._kvasir.audit.note(command.person, action, kind="channel", object=at, changes=changes)
 
     async def _check_may(self, command: Command, place: Place) -> None:
