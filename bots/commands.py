@@ -73,7 +73,7 @@ class Commands:
         shown = [name for name in kbs if name in usable]
         lines = [
             tell("chat_status_kbs", kbs=", ".join(shown) or "–"),
-            tell("chat_status_model", model=channel.engine or self._kvasir.settings.answer.engine),
+            tell("chat_status_model", model=channel.engine or self._kvasir.models.default("engine")),
             tell("chat_status_mode", mode=tell(f"chat_mode_{channel.mode}")),
             tell("chat_status_follow_ups", value=_on_off(channel.follow_ups)),
             tell("chat_status_feedback", value=_on_off(channel.feedback)),

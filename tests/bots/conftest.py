@@ -92,6 +92,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         conversations=house.conversations,
         feedback=Feedback(db),
         audit=Audit(db),
+        models=SimpleNamespace(default=lambda _kind: house.settings.answer.engine),
         knowledge=knowledge,
         grants=knowledge,
         temporary=knowledge,
