@@ -159,6 +159,7 @@ export const WORDS = {
   status_working: ["Being read", "处理中"],
   status_queued: ["Waiting", "等待中"],
   status_failed: ["Failed", "失败"],
+  status_disabled: ["Disabled", "已停用"],
   no_documents: ["No documents yet. Drop some files above.", "还没有文档，把文件拖到上方即可。"],
   pages: ["Pages", "分页"],
   range: ["{from}–{to} of {total}", "第 {from}–{to} 篇，共 {total} 篇"],
