@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,17 +67,29 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, database_url: str) -> AsyncIterator[Place]:
-    """On SQLite and on PostgreSQL."""
-    async with opened_library(tmp_path / "data", database_url, keywords_only=True) as library:
-        await library.bring("kb", FILES)
-        made = Place(library)
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with opened_library(tmp_path / "data", keywords_only=True) as library, furnished(library) as made:
         yield made
-        await made.answers.close()
 
 
-async def test_sets_are_made_renamed_listed_and_deleted(place: Place) -> None:
-    sets = place.sets
+@pytest.fixture
+async def any_place(tmp_path: Path, database_url: str) -> AsyncIterator[Place]:
+    """On SQLite and on PostgreSQL."""
+    data = tmp_path / "data"
+    async with opened_library(data, database_url, keywords_only=True) as library, furnished(library) as made:
+        yield made
+
+
+@asynccontextmanager
+async def furnished(library: Library) -> AsyncIterator[Place]:
+    await library.bring("kb", FILES)
+    made = Place(library)
+    yield made
+    await made.answers.close()
+
+
+async def test_sets_are_made_renamed_listed_and_deleted(any_place: Place) -> None:
+    sets = any_place.sets
     made = await sets.create("kb", "  Every  day ")
     assert (made.kb, made.name, made.questions) == ("kb", "Every day", 0)
     with pytest.raises(Conflict, match="Every day"):
@@ -103,8 +116,8 @@ async def test_sets_are_made_renamed_listed_and_deleted(place: Place) -> None:
         await sets.get(made.id)
 
 
-async def test_questions_are_kept_once(place: Place) -> None:
-    sets, set_id = place.sets, await place.made(LEAVE)
+async def test_questions_are_kept_once(any_place: Place) -> None:
+    sets, set_id = any_place.sets, await any_place.made(LEAVE)
     kept = await sets.add(
         set_id, Line(" When does the canteen serve fish? ", (" Fridays ", "", "Fridays"), "canteen.md")
     )
@@ -136,13 +149,13 @@ async def test_a_question_of_another_set_is_not_found(place: Place) -> None:
         await place.sets.remove(other.id, question.id)
 
 
-async def test_a_file_comes_in_and_goes_out_the_same(place: Place) -> None:
-    set_id = await place.made(LEAVE)
+async def test_a_file_comes_in_and_goes_out_the_same(any_place: Place) -> None:
+    set_id = await any_place.made(LEAVE)
     lines = [replace(LEAVE, answers=("28 days", "28天")), FISH, KEYS, replace(NOWHERE, question="A\u2028line?\x0b")]
-    assert await place.sets.bring_in(set_id, parsed(written(lines), "set.jsonl")) == (3, 1)
-    kept = await place.sets.lines(set_id)
+    assert await any_place.sets.bring_in(set_id, parsed(written(lines), "set.jsonl")) == (3, 1)
+    kept = await any_place.sets.lines(set_id)
     assert kept == [*lines[:3], replace(NOWHERE, question="A\u2028line?")]
-    assert await place.sets.bring_in(set_id, parsed(written(kept), "set.jsonl")) == (0, 0)
+    assert await any_place.sets.bring_in(set_id, parsed(written(kept), "set.jsonl")) == (0, 0)
 
 
 async def test_a_file_with_too_much_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,51 +169,53 @@ async def test_a_file_with_too_much_changes_nothing(place: Place, monkeypatch: p
         await place.sets.add(set_id, KEYS)
 
 
-async def test_a_set_is_measured_and_nothing_else_is_recorded(place: Place) -> None:
-    set_id = await place.made(LEAVE, FISH, KEYS, NOWHERE, Line("How long is annual leave?", ("40 days",), "leave.md"))
+async def test_a_set_is_measured_and_nothing_else_is_recorded(any_place: Place) -> None:
+    set_id = await any_place.made(
+        LEAVE, FISH, KEYS, NOWHERE, Line("How long is annual leave?", ("40 days",), "leave.md")
+    )
     steps: list[tuple[int, int]] = []
 
     async def told(done: int, total: int) -> None:
         steps.append((done, total))
 
-    run = await place.sets.measure("kb", set_id, on_progress=told)
+    run = await any_place.sets.measure("kb", set_id, on_progress=told)
     assert run.state == "done"
     assert {key: run.figures[key] for key in ("n", "recall@1", "answer_contains", "refused", "problems")} == {
         "n": 5, "recall@1": 1.0, "answer_contains": 0.75, "refused": 0.2, "problems": 1,
     }  # fmt: skip
     assert (steps[0], steps[-1]) == ((0, 5), (5, 5))
-    assert run.generation_id == (await place.library.live("kb")).id
+    assert run.generation_id == (await any_place.library.live("kb")).id
     assert run.live
     assert run.settings["plan"]["top_k"] == 5
-    _, outcomes = await place.sets.run(run.id)
+    _, outcomes = await any_place.sets.run(run.id)
     assert [(one.problem, one.rank, one.answered) for one in outcomes] == [
         ("", 1, True), ("", 1, True), ("", 1, True), ("", 0, False), ("words", 1, True),
     ]  # fmt: skip
     assert "28 days" in outcomes[0].text
     assert {one.change for one in outcomes} == {"new"}
-    async with place.library.db.read() as session:
+    async with any_place.library.db.read() as session:
         assert await session.scalar(select(func.count()).select_from(AnswerRow)) == 0
 
 
-async def test_runs_are_compared_with_the_one_before(place: Place) -> None:
-    set_id = await place.made(LEAVE, NOWHERE)
-    await place.sets.measure("kb", set_id)
-    await place.sets.add(set_id, FISH)
-    run = await place.sets.measure("kb", set_id, options=AnswerOptions(min_evidence=1.0))
+async def test_runs_are_compared_with_the_one_before(any_place: Place) -> None:
+    set_id = await any_place.made(LEAVE, NOWHERE)
+    await any_place.sets.measure("kb", set_id)
+    await any_place.sets.add(set_id, FISH)
+    run = await any_place.sets.measure("kb", set_id, options=AnswerOptions(min_evidence=1.0))
     assert run.settings["options"] == {"min_evidence": 1.0}
-    _, outcomes = await place.sets.run(run.id)
+    _, outcomes = await any_place.sets.run(run.id)
     assert [(one.problem, one.before, one.change) for one in outcomes] == [
         ("refused", "", "worse"), ("", "", "same"), ("refused", None, "new"),
     ]  # fmt: skip
-    again = await place.sets.measure("kb", set_id, options=AnswerOptions(min_evidence=0.0))
-    _, outcomes = await place.sets.run(again.id)
+    again = await any_place.sets.measure("kb", set_id, options=AnswerOptions(min_evidence=0.0))
+    _, outcomes = await any_place.sets.run(again.id)
     assert [one.change for one in outcomes] == ["better", "worse", "better"]
-    runs, total = await place.sets.runs(set_id, limit=2)
+    runs, total = await any_place.sets.runs(set_id, limit=2)
     assert ([one.id for one in runs], total) == ([again.id, run.id], 3)
-    await place.sets.delete_run(again.id)
-    assert (await place.sets.runs(set_id))[1] == 2
+    await any_place.sets.delete_run(again.id)
+    assert (await any_place.sets.runs(set_id))[1] == 2
     with pytest.raises(NotFound):
-        await place.sets.run(again.id)
+        await any_place.sets.run(again.id)
 
 
 async def test_an_engine_may_fail_once_a_question(place: Place) -> None:
@@ -259,12 +274,12 @@ async def test_a_run_waits_its_turn_and_can_be_called_off(place: Place) -> None:
     assert (await place.library.jobs.get(run.job_id)).state == "cancelled"
 
 
-async def test_a_set_takes_its_questions_and_runs_along(place: Place) -> None:
-    set_id = await place.made(LEAVE)
-    await place.sets.measure("kb", set_id)
-    run = await place.sets.start(set_id)
-    await place.library.knowledge.delete("kb")
-    async with place.library.db.read() as session:
+async def test_a_set_takes_its_questions_and_runs_along(any_place: Place) -> None:
+    set_id = await any_place.made(LEAVE)
+    await any_place.sets.measure("kb", set_id)
+    run = await any_place.sets.start(set_id)
+    await any_place.library.knowledge.delete("kb")
+    async with any_place.library.db.read() as session:
         for table in (EvaluationQuestionRow, EvaluationRunRow):
             assert await session.scalar(select(func.count()).select_from(table)) == 0
     assert run.job_id is not None
