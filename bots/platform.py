@@ -85,6 +85,9 @@ class Messenger(Protocol):
         Without a workspace: in the only one there is.
         """
 
+    async def called(self, place: Place) -> str:
+        """What people call the channel, e.g. `#help`; empty where it has no name. Raises a DeliveryError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Controls:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from bots.errors import DeliveryError, Refused
 from bots.inbox import Inbox
 from bots.intake import Intake
+from bots.naming import learn_names
 from bots.platform import Messenger
 from bots.posting import deliver
 from core import registry
@@ -129,6 +130,7 @@ class Running:
         tasks = [
             asyncio.create_task(self._keep_running(messenger, intake), name=f"platform-{self.name}"),
             asyncio.create_task(deliver(self._kvasir.outbox, messenger, self.mail), name=f"outbox-{self.name}"),
+            asyncio.create_task(learn_names(self._kvasir.places, messenger, intake), name=f"names-{self.name}"),
         ]
         try:
             await self._changed.wait()

@@ -48,6 +48,8 @@ class SpotOut(Out):
     workspace: str
     channel: str
     name: str
+    """Given by a person."""
+    platform_name: str
     workspace_name: str
     values: Mapping[str, Any]
     """What was set for the place itself."""
@@ -125,12 +127,20 @@ async def list_channels(
     )
     items = [
         SpotOut(
-            platform=one.place.platform, workspace=one.place.workspace, channel=one.place.channel, name=one.name,
-            workspace_name=one.workspace_name, values=one.values, questions=one.questions, last_at=one.last_at,
-            updated_by=one.updated_by, updated_at=one.updated_at,
+            platform=one.place.platform,
+            workspace=one.place.workspace,
+            channel=one.place.channel,
+            name=one.name,
+            platform_name=one.platform_name,
+            workspace_name=one.workspace_name,
+            values=one.values,
+            questions=one.questions,
+            last_at=one.last_at,
+            updated_by=one.updated_by,
+            updated_at=one.updated_at,
         )
         for one in found
-    ]  # fmt: skip
+    ]
     return Spots(items=items, total=total)
 
 
@@ -146,7 +156,7 @@ async def channel_options(caller: CallerDep, kvasir: KvasirDep) -> Options:
         languages=get_args(Language),
         digests=get_args(Digest),
         default_kb=kvasir.settings.channels.default_kb,
-        default_engine=kvasir.settings.answer.engine,
+        default_engine=kvasir.models.default("engine"),
     )
 
 

@@ -180,6 +180,15 @@ class DiscordPlatform:
                 reply = {"message_reference": {"message_id": place.thread, "fail_if_not_exists": False}}
                 await self._calls.do("POST", MESSAGES, {**body, **reply}, channel_id=where)
 
+    async def called(self, place: Place) -> str:
+        if not place.workspace:  # a private chat
+            return ""
+        known = (await self._calls.client()).get_channel(int(place.channel))
+        name = getattr(known, "name", "") if known is not None else ""
+        if not name:
+            name = (await self._calls.do("GET", "/channels/{channel_id}", channel_id=place.channel)).get("name") or ""
+        return f"#{name}" if name else ""
+
     async def _share(self, interaction: discord.Interaction[Any], answer_id: str) -> str:
         """Show an answer that one person alone saw to the channel; a sentence where it cannot be."""
         finished = await self._kvasir.answers.recorded(answer_id)

@@ -124,6 +124,11 @@ class Slack:
 
             await self.saying(team, say)
 
+    async def called(self, place: Place) -> str:
+        about = await self.call_in(place.workspace, "conversations.info", {"channel": place.channel}, reads=True)
+        channel = about.get("channel") or {}
+        return "" if channel.get("is_im") or not channel.get("name") else f"#{channel['name']}"
+
     async def _only_team(self) -> str:
         """Raises Refused where there are several workspaces, or none."""
         teams = [workspace.installation.team for workspace in await self.workspaces.all()]

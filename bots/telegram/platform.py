@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiogram.methods import (
     DeleteWebhook,
+    GetChat,
     GetFile,
     GetMe,
     SetMyCommands,
@@ -119,6 +120,12 @@ class Telegram:
 
     async def post(self, place: Place, text: str) -> None:
         await self._voice.post(place, text)
+
+    async def called(self, place: Place) -> str:
+        if not place.channel.lstrip("-").isdecimal():
+            return ""
+        chat = await self._client.call(GetChat(chat_id=int(place.channel)))
+        return chat.title or (f"@{chat.username}" if chat.username else chat.full_name)
 
     # ------------------------------------------------------------ at the start
     async def _introduce(self) -> None:

@@ -62,21 +62,21 @@ async def test_places_are_listed_where_something_was_set_or_asked(site: Site) ->
     await seen(site, "web", "", "")  # no channel of a chat platform
     async with site.kvasir.db.session() as session:
         session.add(PlatformStateRow(platform="slack", workspace="T1", key="workspace", value="Acme"))
+        session.add(PlatformStateRow(platform="discord", workspace="G1", key="channel:7", value="#general"))
     await patch(browser, [C1, C2], values={"mode": "auto"})
     await patch(browser, [C2], name="#help_100%")
     page = (await browser.get("/api/v1/channels")).json()
-    shown = [
-        (one["channel"], one["name"], one["workspace_name"], one["questions"], one["values"]) for one in page["items"]
-    ]
+    parts = ("channel", "name", "platform_name", "workspace_name", "questions", "values")
+    shown = [tuple(one[part] for part in parts) for one in page["items"]]
     assert page["total"] == 3
     assert sorted(shown) == [
-        ("7", "", "", 1, {}),
-        ("C1", "", "Acme", 3, {"mode": "auto"}),
-        ("C2", "#help_100%", "Acme", 0, {"mode": "auto"}),
+        ("7", "", "#general", "", 1, {}),
+        ("C1", "", "", "Acme", 3, {"mode": "auto"}),
+        ("C2", "#help_100%", "", "Acme", 0, {"mode": "auto"}),
     ]
     assert page["items"][-1]["channel"] == "C2"  # never used
     for query, found in (("platform=discord", ["7"]), ("text=acm", ["C1", "C2"]), ("text=p_100%25", ["C2"]),
-                         ("text=_", ["C2"]), ("limit=1&offset=2", ["C2"])):  # fmt: skip
+                         ("text=_", ["C2"]), ("text=%23gen", ["7"]), ("limit=1&offset=2", ["C2"])):  # fmt: skip
         items = (await browser.get(f"/api/v1/channels?{query}")).json()["items"]
         assert sorted(one["channel"] for one in items) == found, query
     assert (await browser.get("/api/v1/channels?platform=terminal")).status_code == 404

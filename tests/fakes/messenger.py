@@ -47,7 +47,7 @@ class FakeMessenger:
     signs: list[str] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
-    called: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+    calls: list[tuple[str, Sequence[str]]] = field(default_factory=list)
 
     posted: list[tuple[Place, str]] = field(default_factory=list)
     connected: bool = True
@@ -68,7 +68,11 @@ class FakeMessenger:
 
     async def call(self, place: Place, post: str, text: str, people: Sequence[str]) -> None:
         await self.meet("call")
-        self.called.append((text, people))
+        self.calls.append((text, people))
+
+    async def called(self, place: Place) -> str:
+        await self.meet("called")
+        return f"#{place.channel.lower()}"
 
     async def post(self, place: Place, text: str) -> None:
         await self.meet("post")

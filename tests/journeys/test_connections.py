@@ -59,6 +59,8 @@ class World(ABC):
         """Ask; gives what shows the answers to it."""
 
     channel: ClassVar[str]
+    called: ClassVar[str]
+    """What people call it."""
     workspace: ClassVar[str] = ""
 
     @abstractmethod
@@ -72,7 +74,7 @@ class World(ABC):
 
 class SlackSide(World):
     platform, field, bad_token, channel, workspace = "slack", "bot_token", "xoxb-wrong", "C1", "T1"
-    wrong = "invalid_auth"
+    wrong, called = "invalid_auth", "#c1"
 
     def given(self) -> dict[str, Any]:
         secrets = {"bot_token": self.server.workspace.token, "app_token": self.server.app_token}
@@ -91,7 +93,7 @@ class SlackSide(World):
 
 class DiscordSide(World):
     platform, field, bad_token = "discord", "token", "wrong.wrong.wrong"
-    wrong = "does not know this token"
+    wrong, called = "does not know this token", "#general"
 
     def given(self) -> dict[str, Any]:
         return {"values": {"api_base": self.server.api_base}, "secrets": {"token": self.server.token}}
@@ -114,7 +116,7 @@ class DiscordSide(World):
 
 class TelegramSide(World):
     platform, field, bad_token = "telegram", "token", "1:wrong"
-    wrong = "BotFather"
+    wrong, called = "BotFather", "Team"
 
     def __init__(self, server: Any) -> None:
         super().__init__(server)
@@ -178,6 +180,7 @@ async def until(right: Callable[[], Any]) -> Any:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(runner, "_REPORT_SECONDS", 0.05)
+    monkeypatch.setattr("bots.naming._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("bots.streaming._FIRST_PAUSE", 0.02)
     monkeypatch.setattr("bots.discord.client._BETWEEN_IDENTIFIES", 0.0)
 
@@ -236,6 +239,12 @@ async def test_a_platform_is_connected_tried_and_disconnected(open_site: Any, pl
             place = Place(platform, asked.workspace, asked.channel, asked.thread)
             await site.kvasir.outbox.add(place, "A person says: **28 days**, <!channel>, @everyone.", "reply")
             await until(lambda: any("A person says" in text for text in shown()))
+
+            async def is_called() -> bool:
+                spots = (await browser.get(f"/api/v1/channels?platform={platform}")).json()["items"]
+                return [one["platform_name"] for one in spots] == [world.called]
+
+            await until(is_called)
 
             assert (await browser.patch(url, json={"enabled": False})).status_code == 200
 

@@ -31,7 +31,7 @@ export async function sendTest(platform, title, changed = async () => undefined)
   const { items } = await get(`/channels?platform=${encodeURIComponent(platform)}&limit=100`);
   const known = items.filter((/** @type {any} */ one) => one.channel);
   /** @type {[string, string][]} */
-  const choices = known.map((/** @type {any} */ one, /** @type {number} */ at) => [String(at), plain(one.name || one.channel) + (one.workspace_name ? ` · ${plain(one.workspace_name)}` : "")]);
+  const choices = known.map((/** @type {any} */ one, /** @type {number} */ at) => [String(at), plain(one.name || one.platform_name || one.channel) + (one.workspace_name ? ` · ${plain(one.workspace_name)}` : "")]);
   const which = form([
     { name: "known", label: t("channels_test_known"), kind: "select", options: [...choices, ["", t("channels_test_other")]], value: choices.length ? "0" : "", onchange: () => show() },
   ]);

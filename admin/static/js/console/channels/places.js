@@ -3,7 +3,7 @@ import { ask, attempt, badge, button, call, confirmDeletion, el, empty, form, ge
 import { titleOf } from "./connections.js";
 import { shown } from "./values.js";
 
-/** @typedef {{platform: string, workspace: string, channel: string, name: string, workspace_name: string, values: Record<string, any>, questions: number, last_at: string | null}} Spot */
+/** @typedef {{platform: string, workspace: string, channel: string, name: string, platform_name: string, workspace_name: string, values: Record<string, any>, questions: number, last_at: string | null}} Spot */
 /** @typedef {{platforms: string[], kbs: {name: string, private: boolean}[], engines: string[], modes: string[], languages: string[], digests: string[], default_kb: string, default_engine: string}} Options */
 /** @typedef {{value: any, origin: string, wider_value: any, wider_origin: string, is_own: boolean}} Holding */
 
@@ -15,14 +15,14 @@ const keyOf = (one) => JSON.stringify([one.platform, one.workspace, one.channel]
 
 /** What people call the place. @param {Spot} one */
 function nameOf(one) {
-  if (one.channel) return plain(one.name || one.channel);
+  if (one.channel) return plain(one.name || one.platform_name || one.channel);
   if (one.workspace) return plain(one.name) || t("channels_whole_workspace", { name: plain(one.workspace_name || one.workspace) });
   return plain(one.name) || t("channels_whole_platform", { platform: titleOf(one.platform) });
 }
 
 /** @param {Spot} one */
 function cell(one) {
-  const parts = [titleOf(one.platform), one.workspace_name || one.workspace, one.name && one.channel ? one.channel : ""].filter(Boolean);
+  const parts = [titleOf(one.platform), one.workspace_name || one.workspace, (one.name || one.platform_name) && one.channel ? one.channel : ""].filter(Boolean);
   return el("span", {}, el("bdi", {}, nameOf(one)), el("span", { class: "channels-where" }, plain(parts.join(" · "))));
 }
 
@@ -73,7 +73,7 @@ async function addPlace(options, reload) {
     label: t("channels_next"),
     act: () => {
       const { platform, workspace, channel } = made.values();
-      spot = { platform, workspace: workspace.trim(), channel: channel.trim(), name: "", workspace_name: "", values: {}, questions: 0, last_at: null };
+      spot = { platform, workspace: workspace.trim(), channel: channel.trim(), name: "", platform_name: "", workspace_name: "", values: {}, questions: 0, last_at: null };
       return true;
     },
   });
