@@ -27,8 +27,9 @@ ENGLISH: Final = _patterns(
     ("cost", r"\bhow (?:much|expensive)\b(?=.*\b(?:cost|price)\b)|\bhow (?:much|expensive) (?:is|are)\b"),
     ("cost", r"\bwhat (?:does|do|will) (?:.*?)\bcost\b|\bwhat(?:'s| is| are) the .{0,40}\b(?:costs?|price|fees?)\b"),
     ("number", r"\bhow (?:many|much|high|large|big)\b|\bwhat(?:'s| is) the number of\b"),
-    ("when", r"\b(?:by |until |since |from )?when\b|\b(?:at |by )?what (?:time|day|date)\b"),
-    ("when", r"\bwhat(?:'s| is) the (?:deadline|due date|latest date|last day)\b"),
+    ("deadline", r"\b(?:by when|by what (?:time|day|date))\b|\bwhen\b(?=.*\b(?:deadline|due|latest)\b)"),
+    ("deadline", r"\bwhat(?:'s| is) the (?:deadline|due date|latest date|last day)\b"),
+    ("when", r"\b(?:until |since |from )?when\b|\b(?:at )?what (?:time|day|date)\b"),
     ("where", r"\bwhere\b|\bis there (?:a|any|some) place\b|\bin which (?:place|room|building)\b"),
     ("who", r"\bwho(?:m|se|'s| is)?\b|\bwhich (?:person|people|colleague)\b"),
     ("meaning", r"\bwhat (?:does|do|is|are)\b(?=.*\bmean(?:s|ing)?\b)"),
@@ -59,7 +60,7 @@ CHINESE: Final = _patterns(
     ("who", "是?谁|哪位|是?誰|什么人|何人"),
     (
         "way",
-        "(?:要|应该|应|该|需要|可以|能)?(?:怎么|如何|怎样|怎麼|怎樣)(?:才能|才可以|能|可以|去|来|办理|办|操作|做)?",
+        "(?:要|应该|应|该|需要|可以|能)?(?:怎么|如何|怎样|怎麼|怎樣)(?:才能|才可以|能|可以|去|来)?(?:(?:办理?|操作|做)$)?",
     ),
     ("way", "(?:步骤|流程|方法|办法)(?:是什么|是怎样的|有哪些|是?怎么样的)|要?办(?:理)?(?:什么|哪些)手续"),
     ("what", "(?:是|有|有些)?(?:什么|哪些|哪个|哪种|哪一个|啥|什麼|哪個)|有何"),
@@ -96,6 +97,7 @@ SAYING_THE_SAME: Final = tuple(
         (r"\b(?:modify|edit)(?:ing)?\b", "change"),
         (r"\bguarantee\b", "warranty"),
         (r"\b(?:the|our|this|your) company(?:'s)?\b", "our"),
+        (r"\b(?:per|as an) employee\b", ""),
         (r"\berror code\b", "error"),
         (r"\bsign(?:s|ed)? off\b", "approve"),
         (r"\b(?:call|reach|phone up|get in touch with)\b(?= (?:when|if|for|about|the|in)\b)", "contact"),
@@ -122,84 +124,48 @@ SAYING_THE_SAME: Final = tuple(
         ("电话号码", "电话"),
         (r"(\d)版(?!本)", r"\1版本"),
         ("连(?![接续锁带同])", "连接"),
+        ("联系谁", "找谁"),
         ("([a-z])(?:文件|系统|电脑|格式)", r"\1"),
         ("(?:错误|报错)代码", "错误"),
         ("多久(?=备份|更新|检查|清洗|维护)", "多久一次"),
     )
 )
 LIGHT: Final = frozenset(
-    token
-    for word in [
-        "have",
-        "do",
-        "need",
-        "want",
-        "able",
-        "exactly",
-        "current",
-        "currently",
-        "actual",
-        "actually",
-        "really",
-        "usual",
-        "usually",
-        "normal",
-        "normally",
-        "just",
-        "still",
-        "employee",
-        "our",
-        "per",
-        "there",
-        "own",
-        "already",
-        "anyway",
-        "also",
-        "let",
-        "know",
-        "question",
-        "each",
-        "a",
-        "one",
-    ]
-    for token in tokens(word)
+    tokens("have do exactly currently actually really usually normally just still our there already anyway also")
 )
 """Words that an English question may have or not."""
-UNITS: Final = frozenset(tokens("days weeks months years hours minutes seconds"))
 LIGHT_FOR: Final = {
     kind: frozenset(token for word in words.split() for token in tokens(word))
     for kind, words in {
         "where": "find see get look locate located place",
-        "number": "get entitled have exist",
+        "number": "get entitled exist",
         "duration": "get entitled take last",
         "frequency": "make made done performed happen",
-        "cost": "cost costs price fee pay charge",
-        "when": "deadline due submit submitted submission latest hand",
-        "who": "person people responsible",
-        "meaning": "mean meaning get see code",
+        "cost": "cost costs price fee",
+        "deadline": "deadline due submit submitted submission latest hand",
+        "meaning": "mean meaning",
         "allowed": "allowed allow permitted permit possible ok okay",
-        "needed": "have must required obliged",
-        "way": "process procedure way step steps how work",
-        "what": "have use",
+        "needed": "must required obliged need",
+        "way": "want need",
+        "what": "use",
     }.items()
 }
 """Words that say no more than what kind of thing is asked for."""
 LIGHT_CHINESE: Final = re.compile(
-    "(?:我们|咱们)?公司的|我们公司|我想知道|请告诉我|告诉我|我们|你们|咱们|我想要|我想|我要|想要|想|应该|一下|自己|的|地|得|了|着|吗|呢|吧|么|嘛|啊|呀|是|有|在|"
+    "我想知道|请告诉我|告诉我|我们|你们|咱们|我想要|我想|我要|想要|想|应该|一下|自己|的|地|得|了|着|吗|呢|吧|么|嘛|啊|呀|是|有|在|"
     "情况下|每(?=周)|到|把|被|将|给|为|成|要|会|能够|可以|能|需要|必须|允许|上|里|中|去|来|就|才|还|也|都|请|问|我|你|您|由|对|和|与|从|于|应|该|进行|时"
 )
 LIGHT_CHINESE_FOR: Final = {
     kind: re.compile(pattern)
     for kind, pattern in {
-        "way": "手续|步骤|流程|方法|办法|操作|办理|办|做|用|一[台个]",
-        "when": "截止时间|截止|最晚|之前|前|时间|时候|必须|要|提交时间",
+        "way": "(?:手续|步骤|流程|方法|操作)(?=$|是|有)|一[台个]",
+        "deadline": "截止时间|截止|最晚|之前|前|时间|时候",
         "where": "查看|查询|找到|找|看到|看|地方|地点",
-        "who": "负责(?!人)|联系|应该",
         "what": "用的?|叫",
-        "number": "个|台|位|数(?=$|是)|每|一年|共",
-        "duration": "每年|一年|个|时间",
-        "frequency": "做|一次|每|频率|进行",
-        "allowed": "允许|使用|是否|可否|享受|能够",
+        "number": "个|台|位|数(?=$|是)|共",
+        "duration": "每年|个|时间",
+        "frequency": "一次|做|频率|进行",
+        "allowed": "允许|使用|是否|可否|能够",
         "needed": "需要|必须|是否",
     }.items()
 }
@@ -216,3 +182,13 @@ TOWARDS: Final = re.compile(
 TOWARDS_CHINESE: Final = re.compile(
     "(到|成|从|比|由|向|给|往|换为|转为|导出为|以前|之前|之后|以后)([a-z0-9.+#-]+|[\u4e00-\u9fff]{1,2})"
 )
+UNIT_ASKED: Final = re.compile(rf"\b{UNIT}\b")
+DEADLINE: Final = re.compile("最晚|截止|之前")
+OPPOSITES: Final = (
+    # A word of the one kind in one question and of the other kind in the other tell them apart.
+    (r"\b(?:my|mine|me|i)\b|我", r"\b(?:your|yours)\b|你|您"),
+    (r"\b(?:can|could|may|able|allowed)\b|可以|能", r"\b(?:must|have to|has to|should|required)\b|必须|应该|需要|得"),
+    (r"\b(?:was|were|did|had)\b", r"\b(?:is|are|does|do|has|will)\b"),
+)
+NOT_OPPOSED: Final = frozenset({"way", "where", "why", "duration", "frequency", "allowed", "needed"})
+"""Kinds of questions in which these make no difference: «how can I», «how must I»."""

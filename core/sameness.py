@@ -83,6 +83,8 @@ class Asked:
         _, _, name, span = (
             min(found, key=lambda one: one[:2]) if not self._is_unspaced else min(found, key=lambda one: one[1])
         )
+        if name == "when" and self._is_unspaced and asking.DEADLINE.search(self.plain):
+            name = "deadline"
         return name, span
 
     @property
@@ -102,7 +104,7 @@ class Asked:
             return frozenset(token for token in tokens(words) if len(token) == 1 or token.isascii())
         light = asking.LIGHT | asking.LIGHT_FOR.get(name, frozenset())
         if name == "duration":
-            light |= asking.UNITS
+            words = asking.UNIT_ASKED.sub(" ", words, count=1)
         return frozenset(tokens(words)) - FUNCTION_WORDS - light
 
     @cached_property
@@ -118,6 +120,14 @@ class Asked:
         return self.kind, tuple(sorted(numbers)), bool(asking.NOT.search(text)), tuple(sorted(others))
 
     @cached_property
+    def sides(self) -> tuple[int, ...]:
+        """Of each pair of opposites: 1 where the first is said, 2 where the second is, 3 where both are, 0: neither."""
+        found = []
+        for first, second in asking.OPPOSITES:
+            found.append(bool(re.search(first, self.plain)) + 2 * bool(re.search(second, self.plain)))
+        return tuple(found)
+
+    @cached_property
     def directions(self) -> Mapping[str, str]:
         pattern = asking.TOWARDS_CHINESE if self._is_unspaced else asking.TOWARDS
         return dict(pattern.findall(self.plain))
@@ -127,11 +137,21 @@ def same(one: Asked, other: Asked) -> bool:
     """Whether they ask the same in other words; both must be comparable."""
     if one.marks != other.marks or one.content != other.content:
         return False
+    if _are_opposed(one, other):
+        return False
     for word in one.directions.keys() & other.directions.keys():
         thing, thing_there = one.directions[word], other.directions[word]
         if thing != thing_there and _is_first(thing, thing_there, one) is not _is_first(thing, thing_there, other):
             return False  # the same things, the other way round
     return True
+
+
+def _are_opposed(one: Asked, other: Asked) -> bool:
+    """Whether they say opposite things of who, may or must, and when."""
+    if one.kind in asking.NOT_OPPOSED:
+        return False
+    sides = zip(one.sides, other.sides, strict=True)
+    return any({here, there} == {1, 2} for here, there in sides)
 
 
 def _is_first(thing: str, other: str, asked: Asked) -> bool | None:
