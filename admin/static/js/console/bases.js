@@ -63,6 +63,10 @@ async function drawOne(root, chosen, manages) {
     counts,
     row(link("library", "document", "bases_to_documents"), link("sources", "refresh", "bases_to_sources"), link("playground", "search", "bases_to_playground")),
   );
+  if (!kb.can_edit) {
+    root.append(el("p", { class: "bases-note" }, t("bases_only_ask")));
+    return;
+  }
   const parts = [
     { name: "settings", title: t("bases_tab_settings"), draw: (/** @type {HTMLElement} */ part) => drawSettings(part, kb.name, refresh) },
     { name: "index", title: t("bases_tab_index"), draw: (/** @type {HTMLElement} */ part) => drawIndexes(part, kb.name, refresh) },

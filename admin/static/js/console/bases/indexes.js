@@ -143,5 +143,6 @@ function comparison(indexes) {
 /** Search words of an index as they were last counted. @param {Index[]} indexes @param {Index} one */
 function words(indexes, one) {
   if (one.counted) return one.counted.words;
-  return (one.state === "live" && indexes.find((other) => other.live_then)?.live_then?.words) || null;
+  const counter = indexes.find((other) => other.live_then && (one.state === "live" || other.state === "live"));
+  return counter?.live_then?.words ?? null;
 }

@@ -42,7 +42,7 @@ export async function drawSettings(root, kb, changed) {
   root.append(
     found.can_change ? "" : el("p", { class: "bases-note" }, t("bases_read_only")),
     notice,
-    el("div", { class: "columns" }, ...[[0, 2, 4], [1, 3]].map((column) => stack(...column.map((at) => groups[at]).map((group) => card(group.title, group.text ? el("p", { class: "soft small" }, group.text) : null, group.form.node))))),
+    el("div", { class: "columns" }, ...[[0, 1], [2, 3, 4]].map((column) => stack(...column.map((at) => groups[at]).map((group) => card(group.title, group.text ? el("p", { class: "soft small" }, group.text) : null, group.form.node))))),
     error,
     found.can_change ? row(go) : "",
   );

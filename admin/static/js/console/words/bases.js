@@ -49,6 +49,7 @@ export const WORDS = {
   bases_import_refused: ["1 thing was left out: {name} ({reason})|{n} things were left out, among them {name} ({reason})", "有 {n} 项未导入，例如 {name}（{reason}）"],
   bases_sending: ["Sending the file", "正在上传文件"],
 
+  bases_only_ask: ["You may ask this knowledge base; to change it you would have to be let in to edit it.", "您可以向该知识库提问；如需更改，须先获得编辑权限。"],
   bases_read_only: ["You can look at these settings; an administrator can change them.", "您可以查看这些设置，更改需由管理员进行。"],
   bases_needs_reindex: ["What you set here for the index counts once it is built anew.", "此处的索引设置要在重建索引后才会生效。"],
   bases_to_index: ["Build it anew", "去重建索引"],
