@@ -44,7 +44,7 @@ export async function sendTest(platform, title, changed = async () => undefined)
   show();
   /** @type {Message | null} */
   let message = null;
-  await ask(t("channels_test_title", { platform: title }), [choices.length ? which.node : null, other.node, text.node], {
+  await ask(t("channels_test_title", { platform: title }), [el("div", { class: "channels-form" }, choices.length ? which.node : null, other.node, text.node)], {
     label: t("channels_test_send"),
     act: async () => {
       const chosen = choices.length && which.values().known !== "" ? known[Number(which.values().known)] : null;

@@ -180,9 +180,9 @@ function kbChoice(options, holding) {
     box.checked = mine.includes(kb.name);
     return { box, node: el("label", { class: "check" }, box, el("span", {}, el("bdi", {}, plain(kb.name)), kb.private ? ` (${t("channels_private")})` : "")) };
   });
-  const hint = holding ? widerHint("kbs", holding) : "";
+  const hint = holding ? widerHint("kbs", holding) : t("channels_bulk_empty");
   return {
-    node: el("fieldset", {}, el("legend", {}, t("channels_field_kbs")), boxes.length ? el("div", { class: "channels-choices" }, ...boxes.map((one) => one.node)) : el("p", { class: "soft" }, t("channels_no_kbs")), el("span", { class: "field-hint" }, hint || t("channels_field_kbs_hint"))),
+    node: el("fieldset", {}, el("legend", {}, t("channels_field_kbs")), boxes.length ? el("div", { class: "channels-choices" }, ...boxes.map((one) => one.node)) : el("p", { class: "soft" }, t("channels_no_kbs")), el("span", { class: "field-hint" }, hint)),
     values: () => boxes.filter((one) => one.box.checked).map((one) => one.box.value),
   };
 }
@@ -204,13 +204,13 @@ async function bulk(chosen, options, reload) {
       return;
     }
     const one = field === "instructions" || LISTS.includes(field)
-      ? form([{ name: field, label: t(`channels_field_${field}`), kind: field === "instructions" ? "textarea" : "tags", hint: LISTS.includes(field) ? t(`channels_field_${field}_hint`) : "" }])
-      : form([{ name: field, label: t(`channels_field_${field}`), kind: "select", options: [["", t("channels_bulk_back")], ...choicesOf(field, options).map((item) => /** @type {[string, string]} */ ([item, shown(field, SWITCHES.includes(field) ? item === "true" : item)]))], value: "" }]);
+      ? form([{ name: field, label: t(`channels_field_${field}`), kind: field === "instructions" ? "textarea" : "tags", hint: t("channels_bulk_empty") }])
+      : form([{ name: field, label: t(`channels_field_${field}`), kind: "select", options: [...choicesOf(field, options).map((item) => /** @type {[string, string]} */ ([item, shown(field, SWITCHES.includes(field) ? item === "true" : item)])), ["", t("channels_bulk_back")]] }]);
     value = () => one.values()[field];
     room.replaceChildren(one.node);
   };
   show();
-  await ask(t("channels_bulk_title", { n: chosen.length }), [what.node, room], {
+  await ask(t("channels_bulk_title", { n: chosen.length }), [el("div", { class: "channels-form" }, what.node, room)], {
     label: t("save"),
     act: async () => {
       const field = what.values().what;
