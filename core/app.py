@@ -72,6 +72,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE_SECONDS = 15.0
 
 Progress = Callable[[str, float], None]
+_MODELS_PAUSE = 10.0
 WhenEmbedder = Literal["wait", "background", "if_ready"]
 
 
@@ -345,10 +346,12 @@ async def _keep_open(kvasir: Kvasir) -> None:
         if await kvasir.embedder.open_added():
             await kvasir.add_vectors()
 
-    try:
-        await kvasir.models.watch(open_added)
-    except Exception:
-        logger.exception("changes of models are not heard of any more")
+    while True:
+        try:
+            await kvasir.models.watch(open_added)
+        except Exception:  # the outermost loop of what keeps models open
+            logger.exception("changes of models were not heard of")
+        await asyncio.sleep(_MODELS_PAUSE)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from sqlalchemy import select
 
 from core import sections
-from core.errors import ConfigError, KvasirError, NotFound
+from core.db.tables import GenerationRow, KnowledgeBaseRow
+from core.errors import ConfigError, Conflict, KvasirError, NotFound
 from core.modellog import Line
 from core.models import Model
-from core.ports import Embedder, Engine, Reranker
-from core.running import Pool, Standing
+from core.ports import Embedder, EmbedderInfo, Engine, Reranker
+from core.running import Pool, Standing, State
 from core.sections import Kind
 from core.texts import spoken, tell
 from core.types import Locator, Passage, Prompt, Sampling, Turn
@@ -49,6 +51,8 @@ class Tended:
     """Of an embedder that is open."""
     used_by: Sequence[str]
     """Knowledge bases and channels that name it."""
+    indexes: Sequence[str]
+    """Knowledge bases that are searched by what this embedder has made; known of one that is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,17 @@ class Tried:
 
 async def look(kvasir: Kvasir, kind: Kind | None = None) -> list[Tended]:
     """All models there are, the house's first of each kind."""
-    used = await kvasir.models.used_by()
+    uses = await _uses(kvasir)
     found = kvasir.models.all(kind)
     order = {name: place for place, name in enumerate(sections.KINDS)}
     found.sort(key=lambda model: (order[model.kind], not model.is_default, not model.is_added, model.name))
-    return await asyncio.to_thread(lambda: [_tended(kvasir, model, used) for model in found])
+    return await asyncio.to_thread(lambda: [_tended(kvasir, model, uses) for model in found])
 
 
 async def look_at(kvasir: Kvasir, kind: Kind, name: str) -> Tended:
     """One of them. Raises NotFound."""
     model = kvasir.models.find(kind, name)
-    used = await kvasir.models.used_by()
-    return await asyncio.to_thread(_tended, kvasir, model, used)
+    return await asyncio.to_thread(_tended, kvasir, model, await _uses(kvasir))
 
 
 def log_of(kvasir: Kvasir, kind: Kind, name: str) -> Sequence[Line]:
@@ -123,6 +126,17 @@ async def use_none(kvasir: Kvasir, kind: Kind, name: str) -> None:
     if not kvasir.models.find(kind, name).is_default:
         raise NotFound(tell("model_is_not_default", name=name))
     await kvasir.models.use_none(kind)
+
+
+async def remove(kvasir: Kvasir, kind: Kind, name: str) -> None:
+    """Forget one that was added, with its key.
+
+    Raises NotFound, and Conflict where it is the house's, something names it, or an index is searched with it.
+    """
+    found = await look_at(kvasir, kind, name)
+    if found.indexes:
+        raise Conflict(tell("model_made_indexes", name=name, kbs=", ".join(found.indexes[:5])))
+    await kvasir.models.remove(name)
 
 
 async def opened(kvasir: Kvasir, kind: Kind, name: str) -> Engine | Embedder | Reranker:
@@ -169,14 +183,40 @@ async def test_trial(kvasir: Kvasir, model: Model) -> Tried:
 
 
 # ---------------------------------------------------------------- parts
-def _tended(kvasir: Kvasir, model: Model, used: Mapping[tuple[Kind, str], Sequence[str]]) -> Tended:
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """What names models, and what they have made."""
+
+    named: Mapping[tuple[Kind, str], Sequence[str]]
+    made: Mapping[str, Sequence[str]]
+    """Knowledge bases by the fingerprint of the embedder of their live index."""
+
+
+async def _uses(kvasir: Kvasir) -> _Uses:
+    base, generation = KnowledgeBaseRow, GenerationRow
+    made: dict[str, list[str]] = {}
+    async with kvasir.db.read() as session:
+        rows = await session.execute(
+            select(base.name, generation.profile)
+            .join(generation, generation.id == base.live_generation_id)
+            .where(base.expires_at.is_(None), generation.dimension > 0)
+            .order_by(base.name)
+        )
+        for kb, profile in rows:
+            made.setdefault(str(profile.get("embedder", "")), []).append(kb)
+    return _Uses(await kvasir.models.used_by(), made)
+
+
+def _tended(kvasir: Kvasir, model: Model, uses: _Uses) -> Tended:
     try:
         settings = kvasir.models.settings_for(model)
     except KvasirError as error:  # its key cannot be read; that is what it shows
         standing = Standing("failed", reason=str(error))
-        return Tended(model, standing, dict(model.values), "", "", 0, 0, 0, used.get((model.kind, model.name), ()))
+        return Tended(
+            model, standing, dict(model.values), "", "", 0, 0, 0, uses.named.get((model.kind, model.name), ()), ()
+        )
     shown = kvasir.models.shown(model)
-    standing, dimension = _standing(kvasir, model)
+    standing, info = _standing(kvasir, model)
     return Tended(
         model=model,
         standing=standing,
@@ -185,24 +225,23 @@ def _tended(kvasir: Kvasir, model: Model, used: Mapping[tuple[Kind, str], Sequen
         where=sections.origin_of(shown).partition("://")[2],
         memory=kvasir.adapters.memory(model, settings),
         parallel=int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0),
-        dimension=dimension,
-        used_by=used.get((model.kind, model.name), ()),
+        dimension=info.dimension if info else 0,
+        used_by=uses.named.get((model.kind, model.name), ()),
+        indexes=uses.made.get(info.fingerprint, ()) if info else (),
     )
 
 
-def _standing(kvasir: Kvasir, model: Model) -> tuple[Standing, int]:
-    """How it is doing, and an embedder's dimension; the settings' embedder has a place of its own."""
-    pool = _pool(kvasir, model.kind)
-    if model.kind == "embedder" and not model.is_added:
-        slot = kvasir.embedder.slot
-        if slot.embedder is not None:
-            return Standing("ready"), slot.embedder.info.dimension
-        return Standing("failed" if slot.state.reason else "loading", slot.state.stage, slot.state.progress,
-                        slot.state.reason), 0  # fmt: skip
-    dimension = 0
-    if model.kind == "embedder" and (embedder := kvasir.embedder.named(model.name)) is not None:
-        dimension = embedder.info.dimension
-    return pool.standing(model), dimension
+def _standing(kvasir: Kvasir, model: Model) -> tuple[Standing, EmbedderInfo | None]:
+    """How it is doing, and what an open embedder is; the settings' embedder has a place of its own."""
+    standing = _pool(kvasir, model.kind).standing(model)
+    if model.kind != "embedder":
+        return standing, None
+    embedder = kvasir.embedder.named(model.name)
+    if not model.is_added:
+        state = kvasir.embedder.slot.state
+        how: State = "ready" if embedder else "failed" if state.reason else "loading"
+        standing = Standing(how, state.stage, state.progress, "" if embedder else state.reason)
+    return standing, embedder.info if embedder else None
 
 
 def _runs(kvasir: Kvasir, model: Model, shown: Mapping[str, Any]) -> str:

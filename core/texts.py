@@ -2026,6 +2026,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "«{name}» is used by: {users}. Choose another model there first.",
         "以下位置正在使用“{name}”：{users}。请先在那里改用其他模型。",
     ),
+    "model_made_indexes": (
+        "«{name}» has made the index of: {kbs}. Re-index them with another embedder first.",
+        "“{name}”建立了以下知识库的索引：{kbs}。请先用其他嵌入模型重新索引。",
+    ),
     "model_not_set_up": (
         "«{name}» lacks something that it needs; add it as a model of its own, with its settings.",
         "“{name}”缺少必要的设置；请作为新模型添加，并填写设置。",

@@ -89,6 +89,9 @@ class ModelOut(Out):
     parallel: int
     dimension: int
     used_by: Sequence[str]
+    """Knowledge bases and channels that name it."""
+    indexes: Sequence[str]
+    """Knowledge bases that are searched by what this embedder has made."""
 
 
 class ModelsOut(Out):
@@ -225,8 +228,7 @@ async def change_model(kind: Kind, name: Name, given: ChangedModel, caller: Call
 async def remove_model(kind: Kind, name: Name, caller: CallerDep, kvasir: KvasirDep) -> None:
     """Forgets it with its key; refused while anything names it."""
     caller.require(Action.MANAGE)
-    kvasir.models.find(kind, name)
-    await kvasir.models.remove(name)
+    await tending.remove(kvasir, kind, name)
 
 
 @router.post("/{kind}/{name}/load", status_code=202)
@@ -319,4 +321,5 @@ def _out(one: Tended) -> ModelOut:
         parallel=one.parallel,
         dimension=one.dimension,
         used_by=one.used_by,
+        indexes=one.indexes,
     )

@@ -178,8 +178,10 @@ def model_remove(name: Name, yes: Yes = False) -> None:
     confirm(tell("model_remove_question", name=name), yes)
 
     async def work(settings: Settings) -> None:
+        from core import tending
+
         async with opened(settings) as kvasir:
-            await kvasir.models.remove(name)
+            await tending.remove(kvasir, _added(kvasir, name).kind, name)
         told("model_was_removed", name=name)
 
     run(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from core import tending
+from core import models, tending
 from core.app import Kvasir
 from core.cli.documents import bring_in
-from core.errors import EmbedderUnavailable
+from core.errors import Conflict, EmbedderUnavailable
 from core.settings import load
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.embedding_server import EmbeddingServer, embedding_server
@@ -97,6 +98,40 @@ async def test_a_change_of_the_default_leaves_indexes_until_they_are_built_anew(
         await kvasir.indexes.reindex("ours")
         assert [one.generation.dimension for one in await kvasir.knowledge.live(["ours"])] == [32]
         assert (await searched(kvasir, "ours"))["ours"]
+
+
+async def test_what_has_made_an_index_is_not_forgotten(tmp_path: Path, server: EmbeddingServer) -> None:
+    async with house(tmp_path, HashEmbedder(64, "own")) as kvasir:
+        await add(kvasir, server)
+        await tending.use(kvasir, "embedder", "theirs")
+        await kvasir.knowledge.create("sagas")
+        await put(kvasir, "sagas", tmp_path)
+        await kvasir.models.use_none("embedder")
+        assert (await tending.look_at(kvasir, "embedder", "theirs")).indexes == ["sagas"]
+        with pytest.raises(Conflict, match="sagas"):
+            await tending.remove(kvasir, "embedder", "theirs")
+        await kvasir.indexes.reindex("sagas")
+        await tending.remove(kvasir, "embedder", "theirs")
+
+
+async def test_a_process_that_serves_opens_by_itself_what_was_added_elsewhere(
+    tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "WATCH_SECONDS", 0.02)
+    settings = load(data_dir=tmp_path / "data", embedder={"kind": "none"})
+    async with Kvasir.open(settings, embedder="background") as serving, house(tmp_path, None) as other:
+        await add(other, server)
+        await other.models.add("engine", "poet", "scripted")
+        await other.models.use("embedder", "theirs")
+        async with asyncio.timeout(10):
+            while serving.embedder.current() is None or serving.engines.pool.peek("poet") is None:
+                await asyncio.sleep(0.01)
+        assert serving.embedder_state.ready
+        await other.models.use_none("embedder")
+        await other.models.remove("theirs")
+        async with asyncio.timeout(10):
+            while serving.embedder.current() is not None:
+                await asyncio.sleep(0.01)
 
 
 async def test_another_process_opens_what_an_index_needs(tmp_path: Path, server: EmbeddingServer) -> None:

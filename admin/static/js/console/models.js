@@ -5,7 +5,7 @@ import { testResult } from "./models/parts.js";
 import { WORDS } from "./words/models.js";
 
 /** @typedef {{state: string, stage: string, progress: number, reason: string, active: number, waiting: number, ending: number}} Standing */
-/** @typedef {{kind: string, name: string, adapter: string, added: boolean, enabled: boolean, default: boolean, settings: Record<string, any>, secrets: string[], standing: Standing, runs: string, where: string, memory: number, parallel: number, dimension: number, used_by: string[]}} Model */
+/** @typedef {{kind: string, name: string, adapter: string, added: boolean, enabled: boolean, default: boolean, settings: Record<string, any>, secrets: string[], standing: Standing, runs: string, where: string, memory: number, parallel: number, dimension: number, used_by: string[], indexes: string[]}} Model */
 
 const QUICK = 1000;
 const CALM = 5000;
@@ -132,6 +132,7 @@ class ModelCard {
       [t("models_key"), this.#hasKey(model) && t(model.secrets.length ? "models_key_set" : "models_key_none")],
       [t("models_memory"), model.memory ? t("models_memory_about", { size: bytes(model.memory) }) : t("models_memory_none")],
       [t("models_dimension"), model.dimension ? t("models_numbers", { count: model.dimension }) : false],
+      [t("models_indexes"), model.indexes.length ? model.indexes.join(", ") : false],
       [t("models_queue"), model.kind === "engine" && queue(model)],
       [t("models_used_by"), model.used_by.length ? model.used_by.join(", ") : false],
     ];
@@ -213,7 +214,8 @@ class ModelCard {
   /** @param {Model} model */
   async #unload(model) {
     const lost = model.kind === "embedder" ? t("models_unload_embedder") : t("models_unload_text");
-    const users = model.used_by.length ? el("p", {}, t("models_unload_users", { users: model.used_by.join(", ") })) : null;
+    const names = [...new Set([...model.used_by, ...model.indexes])];
+    const users = names.length ? el("p", {}, t("models_unload_users", { users: names.join(", ") })) : null;
     await ask(t("models_unload_title", { name: model.name }), [el("p", {}, lost), users], {
       label: t("models_unload"),
       act: async () => {

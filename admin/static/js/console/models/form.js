@@ -184,7 +184,7 @@ export function editModel(model, adapters, done) {
   const fields = fieldsOf(adapter, model, undefined);
   const show = (/** @type {string} */ which, /** @type {string} */ text) => fields.showError(which, text);
   const given = () => (fields.check() ? { kind: model.kind, adapter: adapter.name, kept: model.name, ...fields.values() } : null);
-  return ask(t("models_edit", { name: model.name }), [stack(fields.node, trial(given, (error) => place(error, show)))], {
+  return ask(t("models_edit", { name: model.name }), [stack(model.kind === "embedder" ? el("p", { class: "soft" }, t("models_edit_embedder")) : null, fields.node, trial(given, (error) => place(error, show)))], {
     label: t("save_changes"),
     act: async () => {
       if (!fields.check()) return false;
