@@ -79,9 +79,8 @@ def schedule_add(
                 ),
                 by="terminal:operator",
             )
-            await kvasir.audit.note(
-                OPERATOR, "schedules.create", kind="schedules", object=made.name, changes={"kind": kind, "cron": made.cron}
-            )
+            changes = {"kind": kind, "cron": made.cron}
+            await kvasir.audit.note(OPERATOR, "schedules.create", kind="schedules", object=made.name, changes=changes)
         print_json(_json(made)) if as_json else told("schedule_made", name=made.name, next=_next(made))
 
     run(work)

@@ -24,6 +24,7 @@ from core.app import Kvasir
 from core.db.tables import SourceRow
 from core.errors import ConfigError, Conflict, KvasirError, NotAllowed, NotFound, UserError
 from core.jobs import run_job
+from core.schedules import NewSchedule
 from core.sources.folder import Folder, FolderSpec
 from core.sources.port import Item
 from core.sources.register import NewSource, SourceInfo
@@ -70,10 +71,10 @@ class House:
 
 
 @asynccontextmanager
-async def opened(folder: Path, **sources: Any) -> AsyncIterator[House]:
-    await put_sqlite(folder / "data" / "kvasir.db")
+async def opened(folder: Path, url: str = "", **sources: Any) -> AsyncIterator[House]:
     given = {"private_hosts": ["127.0.0.1", "localhost"], "delay_seconds": 0, **sources}
-    settings = settings_module.load(data_dir=folder / "data", sources=given)
+    url = url or await put_sqlite(folder / "data" / "kvasir.db")
+    settings = settings_module.load(data_dir=folder / "data", sources=given, database={"url": url})
     async with Kvasir.open(settings, embedder=HashEmbedder()) as kvasir:
         await kvasir.knowledge.get_or_create("kb")
         yield House(kvasir)
@@ -570,6 +571,37 @@ async def test_git_connects_to_the_address_that_was_checked(
     assert [item.name for item in preview.items] == ["README.md"]
 
 
+@needs_git
+async def test_git_gets_nothing_of_ours_and_no_secret_on_its_command_line(
+    house: House, httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: other users of the machine may read command lines."""
+    git = GitServer(tmp_path / "repo", httpserver)
+    git.commit({"README.md": "Tea at four."})
+    log, real = tmp_path / "calls.txt", shutil.which("git")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "git"
+    script.write_text(f'#!/bin/sh\necho "ARGS $@" >> {log}\nenv >> {log}\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("KVASIR_SECRET_KEY", "k" * 40)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:1")
+    monkeypatch.setattr("core.sources.git_command.shutil.which", lambda _name: str(script))
+    await house.kvasir.sources.preview("git", {"url": git.url}, "s3cr3t-t0ken")
+    lines = log.read_text().splitlines()
+    commands = [line for line in lines if line.startswith("ARGS ")]
+    assert any("clone" in line for line in commands)
+    assert not [line for line in commands if "s3cr3t" in line or base64.b64encode(b"git:s3cr3t").decode()[:8] in line]
+    assert not [line for line in lines if "KVASIR" in line or "proxy.example" in line]
+
+
+@needs_git
+async def test_a_repository_that_is_too_large_is_given_up(tmp_path: Path, httpserver: HTTPServer) -> None:
+    git = GitServer(tmp_path / "repo", httpserver)
+    git.commit({"big.bin": os.urandom(3 << 20), "a.md": "Apples."})
+    async with opened(tmp_path, max_mb=1) as house:
+        assert "larger than 1 MB" in await house.problem("git", {"url": git.url})
+
+
 async def test_without_git_there_is_a_sentence(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.sources.git_command.shutil.which", lambda _name: None)
     with pytest.raises(ConfigError, match="git is not installed"):
@@ -622,3 +654,29 @@ async def test_one_synchronisation_at_a_time_and_one_name_a_knowledge_base(house
 async def test_settings_that_cannot_be_are_named(house: House, kind: str, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(KvasirError, match=said):
         await house.source(kind, **settings)
+
+
+async def test_sources_on_every_database(database_url: str, tmp_path: Path, web: Web) -> None:
+    web.pages = {"/tea": page("Tea."), "/cake": page("Cake.")}
+    async with opened(tmp_path, database_url) as house:
+        kvasir = house.kvasir
+        source = await house.source("url", urls=[f"{web.root}/tea", f"{web.root}/cake"])
+        planned = await kvasir.schedules.create(NewSchedule("sync", "daily", target=source.id, settings={"kb": "kb"}))
+        await kvasir.schedules.run_now(planned.id)
+        while (job := await kvasir.jobs.claim()) is not None:
+            await run_job(kvasir.jobs, job, kvasir.run_job)
+        (run,), _ = await kvasir.schedules.runs(planned.id)
+        assert run.result == "2 new, 0 changed, 0 removed, 0 as they were."
+        runs, total = await kvasir.sources.runs(source.id)
+        assert (total, runs[0].payload["kb"]) == (1, "kb")
+        assert (await kvasir.jobs.page(kbs=["kb"]))[1] == 2
+        assert (await kvasir.jobs.page(kbs=["other"]))[1] == 0
+        assert (await kvasir.jobs.counts(["kb"]))["sync"]["done"] == 1
+        assert (await kvasir.jobs.documents([runs[0].id])) == {}
+        (found,), _ = await kvasir.sources.list(kbs=["kb"])
+        assert (found.documents, found.state) == (2, "done")
+        web.pages["/cake"] = 404
+        assert (await house.sync(source))[1].startswith("0 new, 0 changed, 1 removed")
+        await kvasir.knowledge.delete("kb")
+        assert (await kvasir.sources.list())[1] == 0
+        assert (await kvasir.schedules.list())[1] == 0
