@@ -361,7 +361,9 @@ async def test_a_private_knowledge_base_is_not_there_for_those_who_may_not_ask_i
         assert {"kb:open", "kb:hidden"} <= set(names)
         whole = accounts.may
         monkeypatch.setattr(
-            accounts, "may", lambda who, action, *, private=False: not private and whole(who, action, private=private)
+            accounts,
+            "may",
+            lambda who, action, *, private=False, **how: not private and whole(who, action, private=private, **how),
         )
         names = [model["id"] for model in (await anna.get("/v1/models")).json()["data"]]
         assert "kb:hidden" not in names
