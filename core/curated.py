@@ -259,7 +259,7 @@ class Curated:
 
         Raises KvasirError with the reason where it cannot be indexed.
         """
-        data = text.encode()
+        data = text.encode("utf-8", "replace")
 
         async def incoming() -> AsyncIterator[Incoming]:
             yield Incoming(name, lambda: data, source=source)
@@ -317,8 +317,13 @@ async def run(kvasir: Kvasir, _job: Job) -> str:
     return tell("curated_checked", expired=expired, marked=marked)
 
 
+def _clean(text: str) -> str:
+    """What can be seen, and written as UTF-8."""
+    return visible(text).encode("utf-8", "replace").decode("utf-8")
+
+
 def _text(text: str) -> str:
-    text = visible(text).strip()
+    text = _clean(text).strip()
     if not text:
         raise UserError(tell("curated_empty"))
     if len(text) > LONGEST:
@@ -328,7 +333,7 @@ def _text(text: str) -> str:
 
 def _questions(question: str, paraphrases: Iterable[str]) -> tuple[str, list[str]]:
     """Both as they are kept: each on one line, and none twice."""
-    lines = [" ".join(visible(line).split()) for line in (question, *paraphrases)]
+    lines = [" ".join(_clean(line).split()) for line in (question, *paraphrases)]
     if not normalised(lines[0]):
         raise UserError(tell("curated_empty"))
     if max(map(len, lines)) > LONGEST_QUESTION:

@@ -146,6 +146,15 @@ async def test_a_change_is_seen_by_the_next_question_and_a_base_without_any_is_n
 
 # ---------------------------------------------------------------- with documents
 @pytest.fixture
+async def any_kvasir(database_url: str, tmp_path: Path) -> AsyncIterator[Kvasir]:
+    """The same on SQLite and on PostgreSQL."""
+    settings = load(data_dir=tmp_path, embedder={"kind": "none"}, database={"url": database_url})
+    async with Kvasir.open(settings) as opened:
+        await opened.knowledge.create("handbook")
+        yield opened
+
+
+@pytest.fixture
 async def kvasir(tmp_path: Path) -> AsyncIterator[Kvasir]:
     async with Kvasir.open(load(data_dir=tmp_path, embedder={"kind": "none"})) as opened:
         await opened.knowledge.create("handbook")
@@ -190,7 +199,13 @@ async def test_it_is_a_document_of_its_base_as_long_as_it_is_on(kvasir: Kvasir) 
         await kvasir.curated.get(made.id)
 
 
-async def test_a_changed_document_marks_it_until_somebody_looks(kvasir: Kvasir) -> None:
+async def test_what_cannot_be_written_is_replaced(kvasir: Kvasir) -> None:
+    made = await add(kvasir, question="What is \udcff?", text="It \x00is \ud800.")
+    assert (made.question, made.text) == ("What is ??", "It is ?.")
+
+
+async def test_a_changed_document_marks_it_until_somebody_looks(any_kvasir: Kvasir) -> None:
+    kvasir = any_kvasir
     leave = await bring(kvasir, "leave.md", "# Leave\n\nAnnual leave is 28 days.")
     other = await bring(kvasir, "parking.md", "# Parking\n\nPark in the yard.")
     made = await add(kvasir, leave, other)
@@ -277,7 +292,8 @@ async def test_only_documents_of_its_own_base_are_rested_on(kvasir: Kvasir) -> N
     assert more.rests_on == ()
 
 
-async def test_lists_are_narrowed_down(kvasir: Kvasir) -> None:
+async def test_lists_are_narrowed_down(any_kvasir: Kvasir) -> None:
+    kvasir = any_kvasir
     await kvasir.knowledge.create("other")
     await add(kvasir, paraphrases=("年假有多少天？",))
     two = await add(kvasir, question="Where do I park?")
