@@ -51,3 +51,10 @@ def test_a_platform_is_set_switched_and_removed(kvasir: Commands, monkeypatch: p
     monkeypatch.delenv("KVASIR_TELEGRAM__TOKEN")
     kvasir("connection", "remove", "telegram", "--yes")
     assert "Nothing is kept" in kvasir.fails("connection", "remove", "telegram", "--yes")
+
+
+def test_the_doctor_looks_with_what_is_kept(kvasir: Commands) -> None:
+    assert "Telegram is off" in kvasir("doctor", "telegram", status=1)
+    kvasir("connection", "set", "telegram", "token=-", "api_base=http://127.0.0.1:9", "--unchecked", stdin=TOKEN)
+    assert "does not answer" in kvasir("doctor", "telegram", status=1)
+    assert TOKEN not in kvasir.out
