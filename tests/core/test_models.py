@@ -294,6 +294,19 @@ async def test_a_change_lets_running_answers_end(kvasir: Kvasir) -> None:
     await until(lambda: states(kvasir, "poet")[3] == 0)
 
 
+async def test_twenty_answers_and_three_changes_lose_nothing(kvasir: Kvasir) -> None:
+    texts = [f"{word} one two three" for word in ("first", "second", "third", "fourth")]
+    await kvasir.models.add("engine", "poet", "scripted", {"reply": texts[0], "token_seconds": 0.01, "parallel": 4})
+    running = [asyncio.create_task(said(await kvasir.engines.get("poet"))) for _ in range(20)]
+    for text in texts[1:]:
+        await asyncio.sleep(0.03)
+        await kvasir.models.change("poet", {"reply": text})
+    answers = await asyncio.gather(*running)
+    assert set(answers) <= set(texts)
+    assert len(set(answers)) > 1
+    await until(lambda: states(kvasir, "poet")[1:] == (0, 0, 0))
+
+
 async def test_switching_off_ends_nothing_and_lets_nobody_in(kvasir: Kvasir) -> None:
     await kvasir.models.add("engine", "poet", "scripted", {"reply": "one two three", "token_seconds": 0.05})
     engine = await kvasir.engines.get("poet")
