@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from core.app import Kvasir
 
 FORMAT: Final = 1
-_LARGEST_MANIFEST: Final = 256 << 20
+_LARGEST_MANIFEST: Final = 64 << 20
 _LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures", "platform_state", "leases", "outbox"})
 """Tables that no backup needs: logins are made anew, here and with the platforms; what waited to be posted was."""
 _PAGE = 500
@@ -290,13 +290,13 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def opened(file: Path) -> zipfile.ZipFile:
+def opened(file: Path | BinaryIO) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except FileNotFoundError as error:
         raise UserError(tell("no_such_file", file=file)) from error
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(tell("not_a_backup", file=file.name)) from error
+        raise UserError(tell("not_a_backup", file=called(file))) from error
 
 
 @contextmanager
@@ -307,16 +307,21 @@ def damage_told() -> Iterator[None]:
         raise UserError(tell("backup_part_damaged", name=str(error)[:80])) from error
 
 
-def manifest_of(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
+def called(file: Path | BinaryIO) -> str:
+    """What a person knows it by."""
+    return file.name if isinstance(file, Path) else tell("uploaded_file")
+
+
+def manifest_of(archive: zipfile.ZipFile, file: Path | BinaryIO) -> dict[str, Any]:
     try:
         part = archive.getinfo("manifest.json")
         if part.file_size > _LARGEST_MANIFEST:
-            raise UserError(tell("not_a_backup", file=file.name))
+            raise UserError(tell("not_a_backup", file=called(file)))
         manifest = json.loads(archive.read(part))
     except (KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted or odd parts
-        raise UserError(tell("not_a_backup", file=file.name)) from error
+        raise UserError(tell("not_a_backup", file=called(file))) from error
     if not isinstance(manifest, dict) or "format" not in manifest:
-        raise UserError(tell("not_a_backup", file=file.name))
+        raise UserError(tell("not_a_backup", file=called(file)))
     if manifest["format"] != FORMAT or not _is_known(manifest.get("revision")):
         raise UserError(tell("backup_other_version"))
     return manifest

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.archive import FORMAT, damage_told, manifest_of, new_file, opened
+from core.archive import FORMAT, called, damage_told, manifest_of, new_file, opened
 from core.blobs import Blobs, Original
 from core.curated import FOLDER as CURATED_FOLDER
 from core.curated import STATES as CURATED_STATES
@@ -248,21 +248,21 @@ async def import_kb(kvasir: Kvasir, file: Path, name: str | None) -> tuple[str, 
     return made, [*ticket.refused, *ticket.unchanged, *await kvasir.ingest.outcomes(ticket.job.id)]
 
 
-async def begin_import(kvasir: Kvasir, file: Path, name: str | None, *, by: str = "") -> tuple[str, Ticket]:
+async def begin_import(kvasir: Kvasir, file: Path | BinaryIO, name: str | None, *, by: str = "") -> tuple[str, Ticket]:
     """Make the knowledge base, and a job that is claimed for its documents; `file` is needed no more then.
 
     The file may be hostile: sizes and hashes are checked before anything is made, and whatever fails later takes the
     knowledge base away again. Raises UserError, TooLarge, Conflict or KvasirError.
     """
     with opened(file) as archive:
-        manifest = manifest_of(archive, file)
+        manifest = await asyncio.to_thread(manifest_of, archive, file)
         if not isinstance(manifest.get("kb"), dict) or not isinstance(manifest.get("documents"), list):
-            raise UserError(tell("not_an_export", file=file.name))
+            raise UserError(tell("not_an_export", file=called(file)))
         with damage_told():
             listed = [_listed(document) for document in manifest["documents"]]
             _check_totals(kvasir, archive, listed)
             await asyncio.to_thread(_check_originals, archive, listed)
-            made_of_it = _Made.read(manifest)
+            made_of_it = await asyncio.to_thread(_Made.read, manifest)
         base = checked_kb_name(name or str(manifest["kb"].get("name", "")))
         made = await kvasir.knowledge.create(base, **await _settings(kvasir, manifest["kb"]))
         try:

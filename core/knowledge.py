@@ -170,7 +170,7 @@ class Knowledge:
 
     async def get(self, name: str, *, temporary: bool = False) -> KnowledgeBase:
         """Raises NotFound with the names there are; so for a temporary one that is not asked for."""
-        query = _with_counts().where(KnowledgeBaseRow.name == name)
+        query = _with_counts(name)
         async with self._db.read() as session:
             row = (await session.execute(query if temporary else query.where(LASTING))).one_or_none()
             if row is None:
@@ -384,7 +384,9 @@ def _splitting(defaults: SplitterSettings) -> dict[str, Any]:
     return {key: getattr(defaults, key) for key in ("chunk_size", "chunk_overlap", "title_enhance")}
 
 
-def _with_counts() -> Any:
+def _with_counts(name: str | None = None) -> Any:
+    """Of all, or only of the one of that name."""
+    named = KnowledgeBaseRow.name == name
     live = DocumentRow.live_hash.is_not(None)
     counts = (
         select(
@@ -397,14 +399,17 @@ def _with_counts() -> Any:
         )
         .where(DocumentRow.status != "deleting")
         .group_by(DocumentRow.kb_id)
-        .subquery()
     )
-    columns = [counts.c[name] for name in _COUNTS]
-    return (
+    if name is not None:
+        counts = counts.where(DocumentRow.kb_id == select(KnowledgeBaseRow.id).where(named).scalar_subquery())
+    counted = counts.subquery()
+    columns = [counted.c[field] for field in _COUNTS]
+    query = (
         select(KnowledgeBaseRow, GenerationRow, *columns)
-        .outerjoin(counts, counts.c.kb_id == KnowledgeBaseRow.id)
+        .outerjoin(counted, counted.c.kb_id == KnowledgeBaseRow.id)
         .outerjoin(GenerationRow, GenerationRow.id == KnowledgeBaseRow.live_generation_id)
     )
+    return query if name is None else query.where(named)
 
 
 def _knowledge_base(row: KnowledgeBaseRow, generation: GenerationRow | None, *counts: int | None) -> KnowledgeBase:

@@ -291,6 +291,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "An index of «{kb}» is being built or switched already; wait for it, or cancel it.",
         "“{kb}”的索引正在构建或切换，请等待完成或先取消。",
     ),
+    "uploaded_file": ("what was sent", "上传的文件"),
     "import_too_many": ("The file holds more than {most} documents.", "该文件包含的文档超过 {most} 份。"),
     "import_too_large": ("The file holds more than {most} MB of originals.", "该文件包含的原件超过 {most} MB。"),
     "restore_secrets": (
@@ -437,6 +438,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "job_reindex": ("Index", "索引"),
     "job_about_ingest": ("Documents for «{kb}»", "将文档导入“{kb}”"),
     "job_about_reindex": ("A new index of «{kb}»", "为“{kb}”重建索引"),
+    "job_switch": ("Switch of an index", "切换索引"),
+    "job_about_switch": ("Another index for «{kb}»", "为“{kb}”切换索引"),
     "job_switch": ("Index", "索引"),
     "job_about_switch": ("Another index of «{kb}» goes live", "切换“{kb}”的索引"),
     "job_about_retention": ("Deletion of old conversations", "清理旧会话"),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
@@ -262,20 +260,17 @@ async def _settings(caller: Caller, kb: KnowledgeBase) -> KbSettings:
 
 
 @asynccontextmanager
-async def _received(kvasir: Kvasir, files: MultipartFiles) -> AsyncIterator[Path]:
-    """The one file of an upload, on disk while the block runs."""
-    handle, path = tempfile.mkstemp(prefix="import-", dir=kvasir.settings.data_dir)
+async def _received(kvasir: Kvasir, files: MultipartFiles) -> AsyncIterator[BinaryIO]:
+    """The one file of an upload, on disk without a name while the block runs."""
     count = 0
     try:
-        with os.fdopen(handle, "wb") as target:
+        with tempfile.TemporaryFile(dir=kvasir.settings.data_dir) as target:
             async for file in files:
                 count += 1
                 async for piece in file.pieces:
                     await asyncio.to_thread(target.write, piece)
-        if not count:
-            raise UserError(tell("no_files"))
-        yield Path(path)
+            if not count:
+                raise UserError(tell("no_files"))
+            yield target
     except OSError as error:
         raise StorageFull(tell("cannot_store", reason=error.strerror or error)) from error
-    finally:
-        Path(path).unlink(missing_ok=True)

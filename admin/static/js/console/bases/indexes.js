@@ -65,7 +65,8 @@ function working(found, again) {
 /** @param {string} kb @param {string} base @param {Index} ready @param {boolean} free @param {() => Promise<void>} again */
 function waiting(kb, base, ready, free, again) {
   const lines = [el("p", {}, t("bases_ready_text"))];
-  if (ready.behind) lines.push(el("p", {}, t("bases_behind", { n: ready.behind })));
+  const later = ready.behind - ready.failed.length;
+  if (later > 0) lines.push(el("p", {}, t("bases_behind", { n: later })));
   if (ready.failed.length) {
     lines.push(el("details", {}, el("summary", {}, t("bases_unreadable", { n: ready.failed.length })),
       el("ul", { class: "bases-failed" }, ...ready.failed.map((one) => el("li", {}, el("strong", {}, name(one.name)), ": ", name(one.reason))))));
