@@ -110,8 +110,8 @@ export class Uploads {
     this.hidden += picked.length - wanted.length;
     const items = wanted.map(({ name, file }) => this.#item(name, file.size, file));
     for (const item of items) {
-      if (!item.size) this.#fail(item, t("library_file_empty"));
-      else if (item.size > this.limitMb * 1048576) this.#fail(item, t("library_file_large", { n: this.limitMb }));
+      if (!item.size) this.#refuse(item, t("library_file_empty"));
+      else if (item.size > this.limitMb * 1048576) this.#refuse(item, t("library_file_large", { n: this.limitMb }));
     }
     this.#send(items.filter((item) => item.state === "waiting"));
     this.redraw();
@@ -200,6 +200,12 @@ export class Uploads {
     this.redraw();
   }
 
+  /** For good: to send it once more would change nothing. @param {Item} item @param {string} reason */
+  #refuse(item, reason) {
+    item.file = null;
+    this.#fail(item, reason);
+  }
+
   /** @param {Item} item @param {string} reason */
   #fail(item, reason) {
     item.state = "failed";
@@ -216,7 +222,7 @@ export class Uploads {
     this.stop.abort();
     this.stop = new AbortController();
     const reading = this.items.filter((item) => item.state === "reading");
-    for (const item of this.items) if (item.state === "waiting" || item.state === "sending") { item.state = "stopped"; item.reason = ""; }
+    for (const item of this.items) if (["waiting", "sending", "reading"].includes(item.state)) { item.state = "stopped"; item.reason = ""; }
     this.redraw();
     for (let at = 0; at < reading.length; at += 1000) {
       await attempt(() => call("POST", `${path("kbs", this.kb)}/documents/changes`, { change: "cancel", ids: reading.slice(at, at + 1000).map((item) => item.id) }));
