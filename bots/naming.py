@@ -34,6 +34,9 @@ async def learn_names(places: Places, messenger: Messenger, intake: Intake) -> N
                     done = heard
             except KvasirError as error:
                 logger.info("the names of channels could not be kept: %s", error)
+            except Exception:
+                logger.exception("the names of channels could not be learned")
+                done = heard
         await asyncio.sleep(_LOOK_SECONDS)
 
 

@@ -32,6 +32,8 @@ async def deliver(outbox: Outbox, messenger: Messenger, mail: asyncio.Event) -> 
                 await asyncio.sleep(min(pause, _LONGEST_PAUSE))
         except KvasirError as error:
             logger.warning("messages for %s wait: %s", messenger.name, error)
+        except Exception:
+            logger.exception("messages for %s wait", messenger.name)
 
 
 async def _post(outbox: Outbox, messenger: Messenger, posting: Posting) -> float:

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Final
 from bots.inbox import BEAT_SECONDS, Inbox
 from bots.running import Running
 from core import digests
-from core.connections import Report
 from core.db.tables import now
 from core.errors import KvasirError
+from core.reports import Report
 
 if TYPE_CHECKING:
     from bots.handler import ChatHandler

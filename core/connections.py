@@ -10,10 +10,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from datetime import datetime
+from typing import Any, Final
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 from sqlalchemy import func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,71 +22,23 @@ from core.db.direct import Statement
 from core.db.session import Database
 from core.db.tables import ConnectionRow, InboxRow, PlatformStateRow, now
 from core.errors import ConfigError, KvasirError, NotAccepted, NotFound
+from core.platform_options import ADDRESSES, Field, Origin, cleaned, is_hidden, is_secret, kind_of, says, variable
 from core.ports import Finding
-from core.settings import PREFIX, Section, Settings
+from core.reports import Report, State, reports_of, state_of, with_report
+from core.settings import Section, Settings
 from core.texts import tell
 from core.vault import Vault
 
 Check = Callable[[Settings], AsyncIterator[Finding]]
 """What a chat platform looks at; it changes nothing."""
-Kind = Literal["secret", "text", "number", "switch", "list"]
-Origin = Literal["", "console", "settings"]
-State = Literal["off", "unset", "waiting", "connecting", "connected", "refused", "silent"]
-"""Switched off; without tokens; not taken up by any process yet; …; refused for good; its process is not heard."""
 
 WORKSPACE_KEY: Final = "workspace"
 """Of `PlatformStateRow`: the name of a workspace that has us."""
-SILENT_AFTER: Final = timedelta(seconds=45)
-"""A process that says nothing for so long is taken for dead; a living one speaks every fifteen seconds."""
-_FORGOTTEN_AFTER: Final = timedelta(minutes=2)
-"""What a dead process said is forgotten when a living one speaks."""
 _CHECK_SECONDS: Final = 30.0
-_LONGEST_VALUE: Final = 4000
-_MOST_IN_LIST: Final = 1000
-_HIDDEN: Final = frozenset({"proxy"})
-"""Fields that may hold a password, besides those that are secrets."""
-_ADDRESSES: Final = frozenset({"base_url", "api_base", "proxy"})
-"""Fields that say where the tokens are sent."""
 
 _STAMPS: Final = Statement(
     select(ConnectionRow.platform, ConnectionRow.updated_at).where(ConnectionRow.updated_by != "")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One option of a platform, as it holds now."""
-
-    name: str
-    kind: Kind
-    description: str
-    default: Any
-    value: Any
-    """None where it is a secret, and where nothing is set."""
-    origin: Origin
-    """Where it is set; empty: nowhere."""
-    variable: str
-    """The environment variable that goes before what is set here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one process says of a platform that it runs."""
-
-    process: str
-    """Machine and number."""
-    state: Literal["connecting", "connected", "refused", "stopped"]
-    since: datetime
-    at: datetime
-    """When it said so."""
-    last_event_at: datetime | None = None
-    error: str = ""
-    """The last one, in the platform's words or ours; it may be over."""
-    error_at: datetime | None = None
-
-    @property
-    def is_silent(self) -> bool:
-        return self.state != "stopped" and now() - self.at > SILENT_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +195,7 @@ class Connections:
                 new = insert(ConnectionRow).values(platform=platform, enabled=True, settings={}, secrets="", status={})
                 await session.execute(new.on_conflict_do_nothing())
                 row = await session.get_one(ConnectionRow, platform, with_for_update=True)
-            others = {name: one for name, one in row.status.items() if _is_remembered(one) and name != said.process}
-            row.status = {**others, said.process: _to_json(said)}
+            row.status = with_report(row.status, said)
 
     # ------------------------------------------------------------ inside
     async def _all(self) -> Sequence[Connection]:
@@ -267,14 +218,14 @@ class Connections:
                 settings = self._with(platform, kept)
         except KvasirError as error:
             trouble = str(error)
-        reports = [_from_json(name, one) for name, one in sorted((row.status if row else {}).items())]
+        reports = reports_of(row.status if row else {})
         configured = bool(trouble) or self._is_configured(platform, settings)
         return Connection(
             platform=platform,
             enabled=enabled,
             is_kept=bool(row and (row.settings or row.secrets)),
             is_configured=configured,
-            state="refused" if trouble else _state(enabled, configured, reports),
+            state="refused" if trouble else state_of(enabled, configured, reports),
             fields=self._fields(platform, settings, kept),
             reports=reports,
             trouble=trouble,
@@ -299,7 +250,7 @@ class Connections:
         section = self._section(platform)
         if section is None:
             return {}
-        return {name: value for name in section.model_fields_set if _says(value := getattr(section, name))}
+        return {name: value for name in section.model_fields_set if says(value := getattr(section, name))}
 
     def _with(self, platform: str, kept: Mapping[str, Any]) -> Settings:
         """The settings with these values behind what they say themselves. Raises NotAccepted."""
@@ -325,9 +276,9 @@ class Connections:
             if name not in fields:
                 raise NotAccepted(tell("connection_no_field", name=name[:40]), {name[:40]: tell("no_such_field")})
             if name in said:
-                says = tell("connection_by_settings", variable=_variable(platform, name))
+                says = tell("connection_by_settings", variable=variable(platform, name))
                 raise NotAccepted(says, {name: says})
-            value = _cleaned(name, value)
+            value = cleaned(name, value)
             after.pop(name, None)
             if value is not None:
                 after[name] = value
@@ -338,12 +289,12 @@ class Connections:
         self, platform: str, before: Mapping[str, Any], after: Mapping[str, Any], given: Mapping[str, Any]
     ) -> None:
         """Kept tokens go to no other address than that for which they were given: whoever changes it must know them."""
-        moved = [name for name in _ADDRESSES if before.get(name) != after.get(name)]
+        moved = [name for name in ADDRESSES if before.get(name) != after.get(name)]
         said = self._said(platform)
         section = self._section(platform)
         if not moved or section is None:
             return
-        secrets = [name for name in type(section).model_fields if _is_secret(type(section), name)]
+        secrets = [name for name in type(section).model_fields if is_secret(type(section), name)]
         unknown = [name for name in secrets if name in said or (name in after and given.get(name) is None)]
         if unknown:
             says = tell("connection_secrets_again", fields=", ".join(unknown))
@@ -357,7 +308,7 @@ class Connections:
             row = await session.get_one(ConnectionRow, platform, with_for_update=True)
             after = self._changed(platform, row, values)
             section = self._section(platform)
-            hidden = {name for name in after if section is not None and _is_hidden(type(section), name)}
+            hidden = {name for name in after if section is not None and is_hidden(type(section), name)}
             row.settings = {name: value for name, value in after.items() if name not in hidden}
             secrets = {name: after[name] for name in sorted(hidden)}
             row.secrets = self._vault.encrypt(json.dumps(secrets)) if secrets else ""
@@ -374,7 +325,7 @@ class Connections:
         if not isinstance(section, Section):
             return True
         return any(
-            _is_secret(type(section), name) and _says(getattr(section, name)) for name in type(section).model_fields
+            is_secret(type(section), name) and says(getattr(section, name)) for name in type(section).model_fields
         )
 
     def _fields(self, platform: str, settings: Settings, kept: Mapping[str, Any]) -> Sequence[Field]:
@@ -384,19 +335,19 @@ class Connections:
         said = self._said(platform)
         found = []
         for name, field in type(section).model_fields.items():
-            hidden = _is_hidden(type(section), name)
+            hidden = is_hidden(type(section), name)
             value = getattr(section, name)
             origin: Origin = "settings" if name in said else "console" if name in kept else ""
             default = None if field.default is PydanticUndefined or hidden else field.default
             found.append(
                 Field(
                     name=name,
-                    kind=_kind(type(section), name),
+                    kind=kind_of(type(section), name),
                     description=field.description or "",
                     default=default,
                     value=None if hidden else value,
                     origin=origin,
-                    variable=_variable(platform, name),
+                    variable=variable(platform, name),
                 )
             )
         return found
@@ -413,87 +364,3 @@ class Connections:
         except TimeoutError:
             found.append(Finding(platform, False, tell("doctor_slow", seconds=int(_CHECK_SECONDS)), "*"))
         return found
-
-
-def _state(enabled: bool, configured: bool, reports: Sequence[Report]) -> State:
-    if not configured:
-        return "unset"
-    if not enabled:
-        return "off"
-    living = [one for one in reports if one.state != "stopped" and not one.is_silent]
-    for state in ("connected", "connecting", "refused"):
-        if any(one.state == state for one in living):
-            return state
-    return "silent" if any(one.is_silent for one in reports) else "waiting"
-
-
-def _kind(section: type[Section], name: str) -> Kind:
-    if _is_hidden(section, name):
-        return "secret"
-    annotation = section.model_fields[name].annotation
-    kinds: dict[Any, Kind] = {bool: "switch", int: "number", float: "number", list[str]: "list"}
-    return kinds.get(annotation, "text")
-
-
-def _is_secret(section: type[Section], name: str) -> bool:
-    return "SecretStr" in str(section.model_fields[name].annotation)
-
-
-def _is_hidden(section: type[Section], name: str) -> bool:
-    return name in _HIDDEN or _is_secret(section, name)
-
-
-def _says(value: Any) -> bool:
-    return bool(value.get_secret_value().strip()) if isinstance(value, SecretStr) else value not in (None, "")
-
-
-def _variable(platform: str, name: str) -> str:
-    return f"{PREFIX}{platform}__{name}".upper()
-
-
-def _cleaned(name: str, value: Any) -> Any:
-    """The value as it is kept; None sets the field back. Raises NotAccepted."""
-    match value:
-        case str():
-            text = "".join(char for char in value if char.isprintable()).strip()
-            if len(text) > _LONGEST_VALUE:
-                says = tell("connection_too_long", most=_LONGEST_VALUE)
-                raise NotAccepted(says, {name: says})
-            return text or None
-        case list() | tuple():
-            if len(value) > _MOST_IN_LIST or not all(isinstance(one, str) and len(one) < 256 for one in value):
-                says = tell("connection_too_long", most=_MOST_IN_LIST)
-                raise NotAccepted(says, {name: says})
-            return [text for one in value if (text := _cleaned(name, one))] or None
-        case bool() | int() | float() | None:
-            return value
-    says = tell("connection_bad_value")
-    raise NotAccepted(says, {name: says})
-
-
-def _is_remembered(one: Mapping[str, Any]) -> bool:
-    return now() - datetime.fromisoformat(one["at"]) < _FORGOTTEN_AFTER
-
-
-def _to_json(said: Report) -> dict[str, Any]:
-    return {
-        "state": said.state,
-        "since": said.since.isoformat(),
-        "at": said.at.isoformat(),
-        "last_event_at": said.last_event_at.isoformat() if said.last_event_at else None,
-        "error": said.error,
-        "error_at": said.error_at.isoformat() if said.error_at else None,
-    }
-
-
-def _from_json(process: str, one: Mapping[str, Any]) -> Report:
-    heard, wrong = one.get("last_event_at"), one.get("error_at")
-    return Report(
-        process=process,
-        state=one["state"],
-        since=datetime.fromisoformat(one["since"]),
-        at=datetime.fromisoformat(one["at"]),
-        last_event_at=datetime.fromisoformat(heard) if heard else None,
-        error=one.get("error", ""),
-        error_at=datetime.fromisoformat(wrong) if wrong else None,
-    )

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from core.connections import SILENT_AFTER, Connections, Report
+from core.connections import Connections
 from core.db.session import Database
 from core.db.tables import ConnectionRow, InboxRow, now
 from core.errors import ConfigError, NotAccepted, NotFound
 from core.ports import Finding
+from core.reports import SILENT_AFTER, Report
 from core.settings import Settings, load
 from core.vault import Vault
 
