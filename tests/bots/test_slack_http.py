@@ -131,8 +131,8 @@ async def test_tokens_are_kept_encrypted_until_the_app_is_removed(front: Front, 
         await install(server)
         async with front.kvasir.db.read() as session:
             kept = (await session.scalars(select(PlatformStateRow.value))).all()
-        assert len(kept) == 1
-        assert server.workspaces["T2"].token not in kept[0]
+        assert len(kept) == 2  # the installation, and the workspace's name
+        assert [value for value in kept if server.workspaces["T2"].token in value] == []
         await server.people_of(server.workspaces["T2"]).uninstall()
         assert await asked_in(here, "T2", "How long is annual leave?") == []
         async with front.kvasir.db.read() as session:
