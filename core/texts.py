@@ -594,6 +594,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Nothing of it is there any more. In case that is a mistake, its {count} documents were kept.",
         "数据源中已没有任何内容。为防误删，已保留其 {count} 个文档。",
     ),
+    "sync_nothing_had": (
+        "Nothing could be had, and nothing was removed: {reason}",
+        "没有获取到任何内容，也没有删除任何文档：{reason}",
+    ),
     "sync_gave_up": (
         "The source was left alone after too many failures, and nothing was removed: {reason}",
         "多次失败后已停止，没有删除任何文档：{reason}",

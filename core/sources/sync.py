@@ -177,7 +177,9 @@ class _Sync:
                 self._counts.failed += 1
                 in_a_row += 1
                 self._first_failure = self._first_failure or str(error)
-                if in_a_row >= _FAILURES or self._counts.failed == len(listing.items):
+                if self._counts.failed == len(listing.items):
+                    raise Unavailable(tell("sync_nothing_had", reason=self._first_failure)) from error
+                if in_a_row >= _FAILURES:
                     raise Unavailable(tell("sync_gave_up", reason=self._first_failure)) from error
                 continue
             in_a_row = 0
