@@ -243,6 +243,24 @@ class Reviews:
             )
         return await self.get(answer_id, allowed)
 
+    async def set_state(
+        self, answer_ids: Sequence[str], state: str, by: Person, allowed: tuple[str, ...] | None = None
+    ) -> int:
+        """Give several one state; those that are not there or may not be seen are passed by. Gives how many it was."""
+        values = _checked(Changed(state)) | {"updated_by": by.name, "updated_at": now()}
+        where = [_NEEDED, AnswerRow.id.in_(dict.fromkeys(answer_ids))]
+        if allowed is not None:
+            where.append(seen(allowed, is_sqlite=self._db.is_sqlite))
+        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+        fresh = {"labels": [], "note": "", "cure": {}, "created_at": now()} | values
+        async with self._db.session() as session:
+            ids = list(await session.scalars(select(AnswerRow.id).where(*where)))
+            for start in range(0, len(ids), _PAGE):
+                rows = [{"answer_id": key, **fresh} for key in ids[start : start + _PAGE]]
+                put = insert(ReviewRow).values(rows)
+                await session.execute(put.on_conflict_do_update(index_elements=["answer_id"], set_=values))
+        return len(ids)
+
     # ------------------------------------------------------------ giving away
     async def export(self, sought: Sought, kind: Literal["csv", "jsonl"]) -> str:
         """The filtered list as CSV, with nothing in it that a spreadsheet would run, or as JSON lines."""

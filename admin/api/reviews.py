@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
-from admin.api.curated import Body, CuratedOut, Ids, Line, Lines, curated_out
+from admin.api.curated import Body, CuratedOut, Id, Ids, Line, Lines, curated_out
 from admin.api.documents import attachment
 from admin.api.records import EntryOut, PlaceOut, entry_out
 from admin.api.statistics import Chosen, reviewer
@@ -112,6 +112,15 @@ class ReviewerOut(Out):
 
 class Reviewers(Out):
     items: Sequence[ReviewerOut]
+
+
+class StateOfMany(Given):
+    answers: Annotated[tuple[Id, ...], Field(min_length=1, max_length=1000)]
+    state: State
+
+
+class ChangedMany(Out):
+    changed: int
 
 
 class CureGiven(Given):
@@ -233,6 +242,14 @@ async def list_gaps(
         total=len(found),
         questions=sum(gap.size for gap in found),
     )
+
+
+@router.post("/states")
+async def change_states(given: StateOfMany, caller: CallerDep, kvasir: KvasirDep) -> ChangedMany:
+    """Gives several one state, e.g. all questions of a gap; those that are not there are passed by."""
+    caller.require(Action.CURATE)
+    allowed = await caller.seen_kbs(Action.REVIEW)
+    return ChangedMany(changed=await kvasir.reviews.set_state(given.answers, given.state, caller.person, allowed))
 
 
 # ---------------------------------------------------------------- one

@@ -104,6 +104,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "reviews.list_reviewers": by(REVIEW),
     "reviews.export_reviews": by(REVIEW),
     "reviews.list_gaps": by(REVIEW),
+    "reviews.change_states": by(CURATE),
     "reviews.cure_by_document": inside(WRITE),
     "reviews.cure_by_answer": inside(CURATE),
     "reviews.": inside(REVIEW),

@@ -133,6 +133,10 @@ async def test_what_somebody_may_not_see_does_not_exist(site: Site) -> None:
     for path in ("/reviews", "/reviews/people", "/reviews/gaps", "/reviews/export", f"/reviews/{rated}", "/curated"):
         await sent(viewer, "GET", path, None, 403)
     await sent(viewer, "POST", "/curated", {**cure, "kb": "kb"}, 403)
+    many = {"answers": [rated, secret], "state": "solved"}
+    await sent(viewer, "POST", "/reviews/states", many, 403)
+    assert await sent(browser, "POST", "/reviews/states", many) == {"changed": 1}
+    assert (await sent(owner, "GET", f"/reviews/{secret}"))["review"]["state"] == "new"
 
 
 @pytest.mark.parametrize(

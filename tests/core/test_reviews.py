@@ -107,6 +107,19 @@ async def test_it_is_taken_labelled_and_solved(db: Database, reviews: Reviews) -
     assert down in await ids(reviews), "what somebody works on stays"
 
 
+async def test_several_get_one_state(db: Database, reviews: Reviews) -> None:
+    down, refused, both = await furnish(db)
+    good = await answered(db, None, "Good?")
+    await reviews.change(both, Changed(note="Kept."), RITA)
+    assert await reviews.set_state((down, both, both, refused, good, "f" * 32), "solved", RITA, ("kb",)) == 2
+    assert await ids(reviews, Sought(states=("solved",))) == [both, down]
+    found = await reviews.get(both)
+    assert (found.note, found.updated_by) == ("Kept.", "rita")
+    assert (await reviews.get(refused)).state == "new"
+    with pytest.raises(UserError):
+        await reviews.set_state((down,), "gone", RITA)
+
+
 @pytest.mark.parametrize(
     "given",
     [

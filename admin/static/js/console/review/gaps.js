@@ -1,5 +1,5 @@
 // Gaps: unanswered questions put together by what they are about.
-import { badge, el, empty, get, query, t, table, when } from "../base.js";
+import { badge, button, call, confirmDeletion, el, empty, get, query, t, table, when } from "../base.js";
 import { selection } from "../selection.js";
 
 /** @typedef {{question: string, size: number, people: number, kbs: string[], first_at: string, last_at: string, weeks: number[], trend: number, answers: string[], questions: string[]}} Gap */
@@ -27,6 +27,10 @@ export async function drawGaps(root, show) {
       return page;
     },
     empty: () => empty(t("review_gaps_empty"), t("review_gaps_empty_text")),
+    select: (some) => [button(t("review_many_solved"), () => void confirmDeletion(t("review_gap_solve"), t("review_gap_solve_text", { n: some.reduce((sum, gap) => sum + gap.size, 0) }), t("review_many_solved"), async () => {
+      await call("POST", "/reviews/states", { answers: some.flatMap((gap) => gap.answers).slice(0, 1000), state: "solved" });
+      await list.restart();
+    }), { small: true })],
     onRow: (gap) => { query.set({ answer: gap.answers[0] }, true); void show(); },
   });
   const folded = el("details", { class: "review-fold", open: matchMedia("(min-width: 52rem)").matches }, el("summary", {}, t("review_filters")), chosen.node);

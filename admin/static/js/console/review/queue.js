@@ -1,5 +1,5 @@
 // The list of what is to be looked at.
-import { address, badge, el, empty, form, get, query, t, table, when } from "../base.js";
+import { address, attempt, badge, button, call, el, empty, form, get, query, t, table, when } from "../base.js";
 import { selection } from "../selection.js";
 
 /**
@@ -64,6 +64,10 @@ export async function drawQueue(root, show) {
       return page;
     },
     empty: () => empty(t("review_empty"), t("review_empty_text")),
+    select: (some) => ["solved", "working"].map((state) => button(t(`review_many_${state}`), async () => {
+      await attempt(() => call("POST", "/reviews/states", { answers: some.map((item) => item.answer_id), state }), t("base_saved"));
+      await list.restart();
+    }, { small: true })),
     onRow: (item) => { query.set({ answer: item.answer_id }, true); void show(); },
   });
   const isWide = matchMedia("(min-width: 52rem)").matches;
