@@ -28,6 +28,7 @@ from core.types import Generation
 KEPT: Final = timedelta(days=7)
 """How long a former index is kept."""
 _LISTED: Final = ("live", "ready", "building", "former")
+_SWITCHABLE: Final = ("ready", "former")
 _READ_AT_ONCE: Final = 16
 _NAMES: Final = 5
 _MOST_FAILED: Final = 200
@@ -109,7 +110,8 @@ class Generations:
             measured = await _measured(session, base.id, [row.id for row in rows])
         rows.sort(key=lambda row: row.created_at, reverse=True)
         rows.sort(key=lambda row: _LISTED.index(row.state))
-        return [await self._index(kb, row, measured.get(row.id, ())) for row in rows]
+        contents = await self._indexes.contents(kb) if any(row.state in _SWITCHABLE for row in rows) else {}
+        return [await self._index(row, measured.get(row.id, ()), contents) for row in rows]
 
     async def states(self) -> Mapping[str, frozenset[str]]:
         """Which states the indexes of each knowledge base have, by its id."""
@@ -120,7 +122,7 @@ class Generations:
                 found.setdefault(kb_id, set()).add(state)
         return {kb_id: frozenset(states) for kb_id, states in found.items()}
 
-    async def _index(self, kb: str, row: GenerationRow, measured: Sequence[Measured]) -> Index:
+    async def _index(self, row: GenerationRow, measured: Sequence[Measured], contents: Mapping[str, str]) -> Index:
         held = await self._store.documents(generation_of(row))
         figures = dict(row.figures)
         return Index(
@@ -137,7 +139,7 @@ class Generations:
             live_then=_figures(figures.get("live")),
             seconds=figures.get("seconds"),
             failed=[(str(name), str(reason)) for name, reason in figures.get("failed", ())],
-            behind=await self._indexes.behind(kb, row.id) if row.state in ("ready", "former") else 0,
+            behind=_behind(held, contents) if row.state in _SWITCHABLE else 0,
             created_at=row.created_at,
             switched_at=row.switched_at,
             kept_until=row.switched_at + KEPT if row.state == "former" and row.switched_at else None,
@@ -230,7 +232,8 @@ class Generations:
     # ------------------------------------------------------------ switching
     async def is_level(self, kb: str, generation_id: str) -> bool:
         """Whether a switch to it is but a moment. Raises NotFound."""
-        return not await self._indexes.behind(kb, generation_id)
+        held = await self._store.documents(await self.find(kb, generation_id))
+        return not _behind(held, await self._indexes.contents(kb))
 
     async def switch(
         self, kb: str, generation_id: str, *, give_up: bool = False, on_documents: OnDocuments | None = None
@@ -241,7 +244,7 @@ class Generations:
         read would be lost: `give_up` says that they may count as failed.
         """
         row = await self._row(kb, generation_id)
-        if row.state not in ("ready", "former"):
+        if row.state not in _SWITCHABLE:
             raise Conflict(tell("index_not_waiting"))
         unreadable: dict[str, str] = {}
         while True:
@@ -291,6 +294,12 @@ class Generations:
             return row
 
 
+def _behind(held: Sequence[tuple[str, str, int]], contents: Mapping[str, str]) -> int:
+    """How many documents an index that holds these lacks, or has otherwise."""
+    indexed = {document_id: content for document_id, content, _ in held}
+    return sum(indexed.get(document_id) != content for document_id, content in contents.items())
+
+
 async def _measured(session: AsyncSession, kb_id: str, ids: Sequence[str]) -> Mapping[str, Sequence[Measured]]:
     """The newest complete run of each evaluation set with each of these indexes."""
     newest = (
@@ -319,7 +328,9 @@ async def _measured(session: AsyncSession, kb_id: str, ids: Sequence[str]) -> Ma
     )
     found: dict[str, list[Measured]] = {}
     for run, name in rows:
-        found.setdefault(run.generation_id, []).append(Measured(run.set_id, name, dict(run.results), run.created_at))
+        found.setdefault(run.generation_id or "", []).append(
+            Measured(run.set_id, name, dict(run.results), run.created_at)
+        )
     return found
 
 

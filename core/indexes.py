@@ -177,12 +177,20 @@ class Indexes:
             if not missing:
                 return generation
 
-    async def behind(self, kb_name: str, generation_id: str) -> int:
-        """How many documents of the live index another one lacks, or has in a former version."""
-        return len((await self._behind(kb_name, generation_id, {}, tidy=False))[2])
+    async def contents(self, kb_name: str) -> Mapping[str, str]:
+        """What every index is to hold: the live documents, each with the content hash that an index has it under."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            changes = await overrides.of_base(session, base.id)
+            rows = await session.execute(
+                select(DocumentRow.id, DocumentRow.live_hash).where(
+                    DocumentRow.kb_id == base.id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting"
+                )
+            )
+            return {key: index_hash(live or "", changes.get(key, ())) for key, live in rows}
 
     async def _behind(
-        self, kb_name: str, generation_id: str, unreadable: Mapping[str, str], *, tidy: bool = True
+        self, kb_name: str, generation_id: str, unreadable: Mapping[str, str]
     ) -> tuple[Generation, SplitterSpec, list[DocumentRow], int, Changes]:
         """The documents that an index lacks, how many there are in all, and what people changed in them.
 
@@ -199,7 +207,7 @@ class Indexes:
             changes = await overrides.of_base(session, base.id)
             rows = [row for row in await session.scalars(_rows(base.id)) if _wanted(row, indexed, changes)]
         wanted = {row.id for row in rows}
-        if tidy and (surplus := indexed.keys() - wanted):
+        if surplus := indexed.keys() - wanted:
             await self._store.delete(generation, sorted(surplus))
         missing = [row for row in rows if indexed.get(row.id) != _hash_of(row, changes) and row.id not in unreadable]
         return generation, await self._spec(generation, profile), missing, len(rows), changes
