@@ -103,12 +103,12 @@ async def _engine(kvasir: Kvasir) -> Sequence[Part]:
 
 
 async def _embedder(kvasir: Kvasir) -> Sequence[Part]:
-    state, kind = kvasir.embedder_state, kvasir.settings.embedder.kind
+    state, name = kvasir.embedder_state, kvasir.models.default("embedder")
     title = tell("part_embedder")
-    if kind == "none":
+    if not name:
         return [Part("embedder", title, "off", tell("part_embedder_off"))]
     if state.ready:
-        return [Part("embedder", title, "good", tell("part_works", name=kind))]
+        return [Part("embedder", title, "good", tell("part_works", name=name))]
     if state.reason:
         return [Part("embedder", title, "warn", tell("keyword_only", reason=state.reason))]
     return [Part("embedder", title, "busy", tell("part_embedder_loading"))]

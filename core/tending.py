@@ -122,10 +122,9 @@ async def use(kvasir: Kvasir, kind: Kind, name: str, *, unload_former: bool = Fa
 
 
 async def use_none(kvasir: Kvasir, kind: Kind, name: str) -> None:
-    """Let the settings say again which is the house's. Raises NotFound where it is not that of this name."""
-    if not kvasir.models.find(kind, name).is_default:
-        raise NotFound(tell("model_is_not_default", name=name))
-    await kvasir.models.use_none(kind)
+    """Where it is the house's, let the settings say again which that is. Raises NotFound."""
+    if kvasir.models.find(kind, name).is_default:
+        await kvasir.models.use_none(kind)
 
 
 async def remove(kvasir: Kvasir, kind: Kind, name: str) -> None:

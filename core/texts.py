@@ -2028,7 +2028,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "«{name}» is the default; make another one that first.",
         "“{name}”是当前的默认模型；请先把默认换成另一个。",
     ),
-    "model_is_not_default": ("«{name}» is not the default.", "“{name}”不是默认模型。"),
     "model_is_used": (
         "«{name}» is used by: {users}. Choose another model there first.",
         "以下位置正在使用“{name}”：{users}。请先在那里改用其他模型。",

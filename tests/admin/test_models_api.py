@@ -86,7 +86,8 @@ async def test_a_default_is_taken_back(site: Site, admin: httpx2.AsyncClient) ->
     assert site.kvasir.models.house().retrieval.reranker == "sentences"
     assert (await admin.delete(f"{ROOT}/reranker/sentences/use")).status_code == 204
     assert site.kvasir.models.house().retrieval.reranker == ""
-    assert (await admin.delete(f"{ROOT}/reranker/sentences/use")).status_code == 404
+    assert (await admin.delete(f"{ROOT}/reranker/sentences/use")).status_code == 204
+    assert (await admin.delete(f"{ROOT}/reranker/nobody/use")).status_code == 404
 
 
 async def test_added_models_speak_openais_api(site: Site, admin: httpx2.AsyncClient) -> None:
