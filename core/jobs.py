@@ -33,6 +33,8 @@ LANES: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation": ("evaluation",),
 }
 """Kinds that wait only for their like, so that a long one holds up no upload; all other kinds share one more lane."""
+WIDTHS: Final[Mapping[str, int]] = {"sync": 3}
+"""Jobs at a time in a lane, where that is more than one: those that mostly wait for other people's servers."""
 OTHER_LANE: Final = "other"
 _STATES: Final = ("queued", "running", "failed", "done", "cancelled")
 

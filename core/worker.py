@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from core.app import Kvasir
 from core.errors import Unavailable
-from core.jobs import Job, lane_of, run_job
+from core.jobs import WIDTHS, Job, lane_of, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,8 @@ _TIDY_SECONDS = 60.0
 async def serve(kvasir: Kvasir, _handler: object) -> None:
     """Put right what a crash left, then do the jobs, until cancelled; meanwhile mind the schedules, and tidy up.
 
-    In each lane one job at a time. A database or store that is away is waited for; the other services go on meanwhile.
+    In each lane one job at a time, or a few. A database or store that is away is waited for; the other services go on
+    meanwhile.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(_tidy(kvasir), name="tidy")
@@ -42,7 +44,7 @@ async def _tidy(kvasir: Kvasir) -> None:
 
 async def _work(kvasir: Kvasir, group: asyncio.TaskGroup) -> None:
     recovered = gone = False
-    lanes: dict[str, asyncio.Task[None]] = {}
+    lanes: dict[asyncio.Task[None], str] = {}
     while True:
         try:
             if not recovered:
@@ -60,15 +62,16 @@ async def _work(kvasir: Kvasir, group: asyncio.TaskGroup) -> None:
             gone = False
 
 
-async def _next(kvasir: Kvasir, group: asyncio.TaskGroup, lanes: dict[str, asyncio.Task[None]]) -> None:
-    """Start the next job of a lane that is free, or wait a moment."""
-    for lane in [lane for lane, task in lanes.items() if task.done()]:
-        del lanes[lane]
-    job = await kvasir.jobs.claim(lanes.keys())
+async def _next(kvasir: Kvasir, group: asyncio.TaskGroup, lanes: dict[asyncio.Task[None], str]) -> None:
+    """Start the next job of a lane that is free, or wait a moment; `lanes` says where each of those that run is."""
+    for task in [task for task in lanes if task.done()]:
+        del lanes[task]
+    counts = Counter(lanes.values())
+    job = await kvasir.jobs.claim([lane for lane, count in counts.items() if count >= WIDTHS.get(lane, 1)])
     if job is None:
-        await kvasir.jobs.wait_for_work(lanes.values())
+        await kvasir.jobs.wait_for_work(lanes.keys())
     else:
-        lanes[lane_of(job.kind)] = group.create_task(_do(kvasir, job), name=f"job-{job.kind}")
+        lanes[group.create_task(_do(kvasir, job), name=f"job-{job.kind}")] = lane_of(job.kind)
 
 
 async def _do(kvasir: Kvasir, job: Job) -> None:

@@ -34,6 +34,8 @@ KIND: Final = "sync"
 _NAME_LIMIT: Final = 100
 _PREVIEW_SECONDS: Final = 60.0
 _PREVIEW_ITEMS: Final = 50
+_LOOKS: Final = 2
+"""Previews at a time."""
 _PAGE: Final = 500
 
 
@@ -106,6 +108,7 @@ class Sources:
         self._settings = settings
         self._readable = readable
         self._manners = Manners()
+        self._looks = asyncio.Semaphore(_LOOKS)
 
     # ------------------------------------------------------------ definitions
     async def create(self, given: NewSource) -> SourceInfo:
@@ -225,7 +228,7 @@ class Sources:
         if token:
             kind.check_secrets(spec, self._settings.sources)
         try:
-            async with asyncio.timeout(_PREVIEW_SECONDS):
+            async with asyncio.timeout(_PREVIEW_SECONDS), self._looks:
                 return await self._look(kind, spec, {"token": token} if token else {})
         except TimeoutError as error:
             raise Unavailable(tell("source_preview_slow", seconds=f"{_PREVIEW_SECONDS:g}")) from error

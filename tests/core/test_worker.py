@@ -14,7 +14,7 @@ from core import settings as settings_module
 from core.app import Kvasir
 from core.db.tables import now
 from core.errors import Unavailable
-from core.jobs import Job
+from core.jobs import WIDTHS, Job
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import incoming, opened_library
 
@@ -85,10 +85,13 @@ async def test_what_came_in_without_vectors_gets_them_though_another_process_fet
 
 async def test_a_long_synchronisation_holds_up_no_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protection: the lanes of the queue."""
-    going, over = asyncio.Event(), asyncio.Event()
+    going, over, begun = asyncio.Event(), asyncio.Event(), 0
 
     async def long(_kvasir: Kvasir, _job: Job) -> str:
-        going.set()
+        nonlocal begun
+        begun += 1
+        if begun == WIDTHS["sync"]:
+            going.set()
         await over.wait()
         return "Done at last."
 
@@ -97,14 +100,15 @@ async def test_a_long_synchronisation_holds_up_no_upload(tmp_path: Path, monkeyp
         await kvasir.knowledge.create("kb")
         service = asyncio.create_task(worker.serve(kvasir, None))
         async with asyncio.timeout(20):
-            slow = await kvasir.jobs.add("sync", {"target": "x"})
+            slow = [await kvasir.jobs.add("sync", {"target": "x"}) for _ in range(WIDTHS["sync"] + 1)]
             await going.wait()
             ticket = await kvasir.ingest.submit("kb", incoming({"tea.md": "Tea is served at four."}))
             while (await kvasir.jobs.get(ticket.job.id)).state != "done":
                 await asyncio.sleep(0.02)
-            assert (await kvasir.jobs.get(slow.id)).state == "running"
+            states = [(await kvasir.jobs.get(job.id)).state for job in slow]
+            assert states == ["running"] * WIDTHS["sync"] + ["queued"]
             over.set()
-            while (ended := await kvasir.jobs.get(slow.id)).state != "done":
+            while (ended := await kvasir.jobs.get(slow[-1].id)).state != "done":
                 await asyncio.sleep(0.02)
         service.cancel()
         with pytest.raises(asyncio.CancelledError):
