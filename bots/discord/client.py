@@ -18,6 +18,7 @@ from discord.http import Route
 from bots.discord.buttons import ControlButton
 from bots.discord.events import is_of_people
 from bots.memory import Memory
+from core.connections import WORKSPACE_KEY
 
 if TYPE_CHECKING:
     from bots.discord.desk import Desk
@@ -138,10 +139,20 @@ class Bot(discord.AutoShardedClient):
             await self._on(lambda: self.desk.listener.read_back_private(self))
 
     async def on_guild_available(self, guild: discord.Guild) -> None:
+        await self._on(lambda: self._name(guild))
         await self._on(lambda: self.desk.listener.read_back(self, guild))
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
+        await self._on(lambda: self._name(guild))
         await self._on(lambda: self.desk.listener.read_back(self, guild))
+
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        await self._on(lambda: self._memory.forget(WORKSPACE_KEY, str(guild.id)))
+
+    async def _name(self, guild: discord.Guild) -> None:
+        """Keep what people call the server."""
+        if await self._memory.get(WORKSPACE_KEY, str(guild.id)) != guild.name:
+            await self._memory.put(WORKSPACE_KEY, guild.name, str(guild.id))
 
     async def on_message(self, message: discord.Message) -> None:
         if not is_of_people(message):

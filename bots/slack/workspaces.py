@@ -136,7 +136,7 @@ class Workspaces:
         await self._memory.put_secret(_KEPT_UNDER, kept, installation.team)
         self._dead.pop(installation.team, None)
         self._known[installation.team] = self._workspace(installation)
-        await self._memory.put(WORKSPACE_KEY, installation.name, installation.team)
+        await self._name(installation.team, installation.name)
         logger.info("the workspace %s has let us in", installation.team)
 
     async def forget(self, team: str) -> None:
@@ -168,8 +168,7 @@ class Workspaces:
         self._known[team] = self._workspace(
             Installation(team, token, str(about["user_id"]), str(about.get("bot_id", "")), name)
         )
-        if await self._memory.get(WORKSPACE_KEY, team) != name:
-            await self._memory.put(WORKSPACE_KEY, name, team)
+        await self._name(team, name)
 
     async def _open_kept(self, team: str) -> None:
         if team in self._known:
@@ -184,6 +183,12 @@ class Workspaces:
             return
         self._dead.pop(team, None)
         self._known[team] = self._workspace(installation)
+        await self._name(team, installation.name)
+
+    async def _name(self, team: str, name: str) -> None:
+        """Keep it for people, who know no ids."""
+        if await self._memory.get(WORKSPACE_KEY, team) != name:
+            await self._memory.put(WORKSPACE_KEY, name, team)
 
     def _workspace(self, installation: Installation) -> Workspace:
         return Workspace(installation, Web(self.client(installation.token)))

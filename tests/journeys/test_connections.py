@@ -240,6 +240,9 @@ async def test_a_platform_is_connected_tried_and_disconnected(open_site: Any, pl
             await site.kvasir.outbox.add(place, "A person says: **28 days**, <!channel>, @everyone.", "reply")
             await until(lambda: any("A person says" in text for text in shown()))
 
+            workspaces = (await browser.get(f"{url}/workspaces")).json()["items"]
+            assert [one["name"] for one in workspaces] == ([] if platform == "telegram" else ["Acme"])
+
             async def is_called() -> bool:
                 spots = (await browser.get(f"/api/v1/channels?platform={platform}")).json()["items"]
                 return [one["platform_name"] for one in spots] == [world.called]

@@ -43,6 +43,8 @@ function guide(one) {
       link ? el("div", {}, el("a", { href: link, target: "_blank", rel: "noreferrer noopener" }, link)) : null,
       one.has_manifest && number === 2 ? el("div", {}, el("a", { class: "button small", href: `/api/v1/connections${path(one.platform)}/manifest`, download: `kvasir-${one.platform}.json` }, t("channels_manifest"))) : null));
   }
+  const install = one.platform === "slack" && one.public_url && one.options.find((option) => option.name === "client_id")?.value;
+  if (install) steps.push(el("li", {}, t("channels_install_slack"), " ", el("span", { class: "mono" }, `${one.public_url.replace(/\/$/, "")}/hooks/slack/install`)));
   return el("details", { class: "card", open: one.state === "unset" }, el("summary", {}, t("channels_guide")), el("ol", { class: "channels-steps" }, ...steps));
 }
 

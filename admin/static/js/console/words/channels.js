@@ -71,6 +71,7 @@ export const WORDS = {
   channels_guide_slack_4: ["Under «Install App» press «Install to Workspace», allow it, and copy the bot token (xoxb-…).", "在“Install App”中点击“Install to Workspace”并允许，复制机器人令牌（xoxb-…）。"],
   channels_guide_slack_5: ["Put both tokens in below, and press «Check and save».", "将两个令牌填入下方，点击“检查并保存”。"],
   channels_guide_slack_6: ["In Slack, type /invite @Kvasir in a channel, and ask: @Kvasir how many days of leave do I have?", "在 Slack 频道中输入 /invite @Kvasir，然后提问：@Kvasir 我有多少天年假？"],
+  channels_install_slack: ["Other workspaces install the app at:", "其他工作区在此安装该应用："],
   channels_guide_discord_1: ["Open Discord's developer portal, press «New Application», and name it as people shall call it.", "打开 Discord 开发者门户，点击“New Application”，填写大家称呼它的名字。"],
   channels_guide_discord_2: ["Under «Bot» press «Reset Token», and copy the token. Leave the privileged intents off.", "在“Bot”页点击“Reset Token”并复制令牌；特权意图保持关闭。"],
   channels_guide_discord_3: ["Put the token in below, and press «Check and save». The check then shows the link that brings the bot to your server.", "将令牌填入下方，点击“检查并保存”。检查结果会给出把机器人加入服务器的链接。"],
