@@ -60,14 +60,17 @@ def job_list(
     state: Annotated[
         Literal["queued", "running", "done", "failed", "cancelled"] | None, typer.Option("--state", help="Only these.")
     ] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only these, e.g. ingest or sync.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """The newest jobs."""
 
     async def work(settings: Settings) -> None:
+        from core.scheduled import about
+
         async with opened(settings) as kvasir:
-            found = await kvasir.jobs.list(state=state, limit=limit)
+            found, _ = await kvasir.jobs.page(state=state, kind=kind, limit=limit)
         if as_json:
             print_json(
                 {
@@ -77,6 +80,8 @@ def job_list(
                             "kind": item.kind,
                             "state": item.state,
                             "kb": item.payload.get("kb"),
+                            "about": about(item),
+                            "result": item.progress.get("result"),
                             "error": item.error,
                             "attempts": item.attempts,
                             "created_at": item.created_at.isoformat(),
@@ -87,9 +92,16 @@ def job_list(
             )
         else:
             print_table(
-                ("id", "kind", "knowledge base", "state", "created (UTC)", "error"),
+                ("id", "kind", "about", "state", "created (UTC)", "outcome"),
                 [
-                    (i.id, i.kind, i.payload.get("kb", ""), i.state, f"{i.created_at:%Y-%m-%d %H:%M}", i.error or "")
+                    (
+                        i.id,
+                        i.kind,
+                        about(i),
+                        i.state,
+                        f"{i.created_at:%Y-%m-%d %H:%M}",
+                        i.error or i.progress.get("result", ""),
+                    )
                     for i in found
                 ],
             )
