@@ -136,6 +136,7 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "sources.create_source": {"kb": "{kb}", "name": "x", "kind": "url", "settings": {"urls": ["https://example.org/"]}},
     "sources.preview_source": {"kb": "{kb}", "kind": "url", "settings": {"urls": ["https://example.org/"]}},
     "records.delete_many": {"ids": ["{record_id}"]},
+    "reviews.change_states": {"answers": ["{record_id}"], "state": "working"},
 }  # fmt: skip
 """Where the document alone does not tell what fits together."""
 
