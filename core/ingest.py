@@ -21,13 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.blobs import Blob, Blobs
 from core.db import curated, documents, overrides, versions
 from core.db.session import Database
-from core.db.tables import DocumentRow, DocumentVersionRow, GenerationRow, KnowledgeBaseRow, new_id, now
+from core.db.tables import DocumentRow, KnowledgeBaseRow, new_id, now
 from core.errors import KvasirError, TooLarge, UserError
 from core.indexes import Changes, Indexes, changed
 from core.jobs import Job, Jobs, job_of
-from core.knowledge import DocumentInfo, Knowledge, generation_of, kb_row
+from core.knowledge import DocumentInfo, Knowledge, kb_row
 from core.overrides import index_hash
 from core.ports import Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
+from core.recovery import Recovery
 from core.settings import IngestSettings
 from core.texts import tell
 from core.types import Generation, IndexedDocument
@@ -186,6 +187,7 @@ class Ingest:
         self._parser = parser
         self._settings = settings
         self._media_type = media_type
+        self._recovery = Recovery(db, store, blobs, jobs, knowledge, indexes)
 
     # ------------------------------------------------------------ taking files in
     async def submit(self, kb: str, files: AsyncIterable[Incoming], *, claimed: bool = False, by: str = "") -> Ticket:
@@ -523,77 +525,12 @@ class Ingest:
 
     # ------------------------------------------------------------ after a crash
     async def recover(self) -> None:
-        """Put right what a killed process left: half deletions, retired indexes, and stores that disagree."""
-        await self._indexes.drop_retired()
-        for base in await self._knowledge.list(temporary=True):
-            await self.reconcile(base.name)
-        async with self._db.read() as session:
-            wanted = set(await session.scalars(select(DocumentRow.content_hash)))
-            wanted |= {item for item in await session.scalars(select(DocumentRow.live_hash)) if item}
-            wanted |= set(await session.scalars(select(DocumentVersionRow.content_hash)))
-        await asyncio.to_thread(self._blobs.remove_all_but, wanted, older_than=time.time() - 86_400)
+        """As `Recovery.recover`."""
+        await self._recovery.recover()
 
     async def reconcile(self, kb_name: str) -> None:
-        """Make store and database agree on one knowledge base.
-
-        What the store lacks, or has in another version than the database says is live, comes in again.
-        """
-        async with self._db.read() as session:
-            base = await kb_row(session, kb_name)
-            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            if row is None:
-                return
-            generation = generation_of(row)
-            every = [
-                generation_of(item)
-                for item in await session.scalars(select(GenerationRow).where(GenerationRow.kb_id == base.id))
-            ]
-            known = {
-                document_id: (status, live)
-                for document_id, status, live in await session.execute(
-                    select(DocumentRow.id, DocumentRow.status, DocumentRow.live_hash).where(
-                        DocumentRow.kb_id == base.id
-                    )
-                )
-            }
-            changes = await overrides.of_base(session, base.id)
-        await self._store.ensure_generation(generation)
-        indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
-        half_deleted = [key for key, (status, _) in known.items() if status == "deleting"]
-        if half_deleted:
-            await self._knowledge.finish_deleting(every, half_deleted)
-        gone = {key for key, (status, live) in known.items() if live is None and status in ("failed", "disabled")}
-        if orphans := sorted(key for key in indexed if key not in known or key in gone):
-            logger.warning("%s: %s documents in the store that no one knows are removed", kb_name, len(orphans))
-            await self._store.delete(generation, orphans)
-        lost = [key for key, (status, live) in known.items() if live and status != "deleting" and key not in indexed]
-        if lost:
-            logger.warning("%s: %s documents are missing in the store and come in again", kb_name, len(lost))
-        other = [
-            (key, live)
-            for key, (status, live) in known.items()
-            if live
-            and status == "indexed"
-            and key in indexed
-            and indexed[key] != index_hash(live, changes.get(key, ()))
-        ]
-        if other:
-            logger.warning(
-                "%s: %s documents are in the store as they were before, and come in again", kb_name, len(other)
-            )
-        if lost or other:
-            await self._queue_again(kb_name, lost, other)
-
-    async def _queue_again(self, kb_name: str, lost: Sequence[str], other: Sequence[tuple[str, str]]) -> None:
-        """A job for documents that are not in the store, and for those in it in another version than the live one."""
-        async with self._db.session() as session:
-            job = self._jobs.new_row("ingest", {"kb": kb_name})
-            session.add(job)
-            await documents.queue(session, job.id, lost, live_hash=None)
-            for key, live in other:  # unless another process has switched it meanwhile
-                is_same = (DocumentRow.live_hash == live, DocumentRow.status == "indexed")
-                await documents.queue(session, job.id, [key], *is_same)
-        self._jobs.wake()
+        """As `Recovery.reconcile`."""
+        await self._recovery.reconcile(kb_name)
 
 
 def check_quota(base: KnowledgeBaseRow, count: int, size: int, settings: IngestSettings) -> None:
