@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, Text, cast, func, or_, select, update
@@ -33,6 +33,7 @@ _MOST_RESTS: Final = 50
 _LONGEST_TITLE: Final = 300
 _PAGE: Final = 500
 _LIVING: Final = ("active", "review")
+_BEING_WRITTEN: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,21 @@ class Curated:
                     .values(state="expired", updated_at=now())
                 )
             await self._remove_document(row)
+        await self._write_missing()
         return len(over), await self._mark_changed()
+
+    async def _write_missing(self) -> None:
+        """The documents of those that were being written, switched on or checked when a process was killed."""
+        long_ago = now() - _BEING_WRITTEN
+        query = (
+            select(CuratedRow, KnowledgeBaseRow.name)
+            .join(KnowledgeBaseRow, KnowledgeBaseRow.id == CuratedRow.kb_id)
+            .where(CuratedRow.state.in_(_LIVING), CuratedRow.document_id.is_(None), CuratedRow.updated_at < long_ago)
+        )
+        async with self._db.read() as session:
+            rows = [(row, kb) for row, kb in await session.execute(query)]
+        for row, kb in rows:
+            await self._write_document(row, kb, row.created_by)
 
     async def _mark_changed(self) -> int:
         """What a switch or deletion should have marked, and did not: a process was killed, or a backup came back."""

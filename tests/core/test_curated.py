@@ -247,6 +247,16 @@ async def test_the_check_ends_what_expired_and_finds_what_was_overlooked(kvasir:
     assert (again.state, again.expires_at) == ("active", None)
 
 
+async def test_the_check_writes_the_document_of_one_that_was_half_done(kvasir: Kvasir) -> None:
+    made = await add(kvasir)
+    async with kvasir.db.session() as session:
+        await session.execute(update(CuratedRow).values(document_id=None, updated_at=now() - timedelta(hours=1)))
+    assert (await asked(kvasir)).engine == "curated"
+    assert await kvasir.curated.check() == (0, 0)
+    assert (await kvasir.curated.get(made.id)).document_id == made.document_id
+    assert (await kvasir.knowledge.documents("handbook"))[1] == 1
+
+
 async def test_one_whose_document_was_deleted_is_off(kvasir: Kvasir) -> None:
     made = await add(kvasir)
     assert made.document_id
