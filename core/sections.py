@@ -7,6 +7,8 @@ An engine's fields are those of the section of the settings that bears its adapt
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ FieldKind: TypeAlias = Literal["text", "secret", "number", "checkbox", "select",
 
 _SHARED: Final[Mapping[Kind, str]] = {"embedder": "embedder", "reranker": "reranker"}
 _LONGEST: Final = 4000
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _MOST: Final = 50
 
 
@@ -254,8 +258,10 @@ def _check_size(name: str, value: Any) -> None:
         parts = value
     if len(parts) > 2 * _MOST or any(len(str(part)) > _LONGEST for part in parts):
         raise BadField(name, tell("model_field_long", field=name, most=_LONGEST))
-    if any(isinstance(part, str) and any(ord(char) < 32 or ord(char) == 127 for char in part) for part in parts):
+    if any(isinstance(part, str) and _UNSEEN.search(part) for part in parts):
         raise BadField(name, tell("model_field_controls", field=name))
+    if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+        raise BadField(name, tell("model_bad_field", field=name, reason=str(value)))
 
 
 def _check(name: str, field: FieldInfo, value: Any) -> None:
@@ -264,6 +270,15 @@ def _check(name: str, field: FieldInfo, value: Any) -> None:
         raise BadField(name, tell("model_field_needed", field=name))
     if extra.get("address") and value:
         _check_address(name, str(value))
+    if _is_secret(field) and value and not _fits_a_header(value):
+        raise BadField(name, tell("model_bad_secret", field=name))
+
+
+def _fits_a_header(value: Any) -> bool:
+    """Keys go into a request's headers, which hold no others."""
+    if isinstance(value, dict):
+        return all(_HEADER.fullmatch(key) and _fits_a_header(text) for key, text in value.items())
+    return str(value).isascii() and str(value).isprintable() and str(value) == str(value).strip()
 
 
 def _check_address(name: str, url: str) -> None:

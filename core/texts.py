@@ -2045,6 +2045,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_bad_field": ("«{field}» cannot be so: {reason}.", "“{field}”的值无效：{reason}。"),
     "model_field_needed": ("«{field}» is needed.", "必须填写“{field}”。"),
     "model_field_secret": ("«{field}» is a secret, and is to be given as one.", "“{field}”属于机密，请作为机密提交。"),
+    "model_bad_secret": (
+        "«{field}» holds characters that no key or header has; copy it once more.",
+        "“{field}”含有密钥或请求头中不会出现的字符；请重新复制。",
+    ),
     "model_field_long": ("«{field}» is too long; {most} characters at most.", "“{field}”过长，最多 {most} 个字符。"),
     "model_field_controls": ("«{field}» holds characters that cannot be seen.", "“{field}”含有不可见字符。"),
     "model_bad_address": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -139,6 +140,26 @@ async def test_what_is_wrong_stands_beside_its_field(admin: httpx2.AsyncClient, 
     assert (await admin.post(ROOT, json=given(server))).status_code == 201
     assert (await admin.post(ROOT, json=given(server))).status_code == 409
     assert (await admin.patch(f"{ROOT}/engine/extractive", json={"settings": {}})).status_code == 404
+
+
+async def test_nothing_odd_gets_through(admin: httpx2.AsyncClient, server: LlmServer) -> None:
+    good = given(server)["settings"]
+    odd: list[dict[str, Any]] = [
+        {"name": "a\ud800"}, {"name": "a\0"}, {"adapter": "\ud800"}, {"adapter": "openai\0"},
+        {"settings": {**good, "model": "\ud800"}}, {"settings": {**good, "model": "a\0"}}, {"settings": {"\ud800": 1}},
+        {"settings": {**good, "token_timeout_seconds": float("inf")}}, {"settings": {**good, "parallel": 10**30}},
+        {"secrets": {"api_key": "a\ud800"}}, {"secrets": {"\ud800": "a"}}, {"secrets": {"headers": {"a\ud800": "b"}}},
+        {"secrets": {"headers": {"a b": "c"}}}, {"secrets": {"headers": {"a": "é\u4e2d"}}},
+        {"secrets": {"api_key": "é\u4e2d"}}, {"secrets": {"api_key": " a"}},
+        {"secrets": {"model": "a"}}, {"settings": {**good, "headers": {"a": "b"}}}, {"kind": "os"},
+    ]  # fmt: skip
+    headers = {"content-type": "application/json"}
+    for change in odd:
+        answer = await admin.post(ROOT, content=json.dumps(given(server, **change)).encode(), headers=headers)
+        assert answer.status_code == 422, (change, answer.status_code, answer.text)
+    for path in ("engine/%ED%A0%80", "engine/%00", "os/x", "engine/" + "x" * 65):
+        assert (await admin.get(f"{ROOT}/{path}")).status_code in (404, 422)
+    assert (await admin.get(f"{ROOT}?kind=engine")).json()["total"] == 1
 
 
 async def test_the_forms_of_the_adapters(admin: httpx2.AsyncClient) -> None:
