@@ -346,7 +346,8 @@ _UNANSWERED: Final = and_(
 )
 _NEEDED: Final = or_(
     _UNANSWERED,
-    exists().where(RatingRow.answer_id == AnswerRow.id, RatingRow.value == -1),
+    # A list made once; for an EXISTS, SQLite would go through all ratings of this value, again for every answer.
+    AnswerRow.id.in_(select(RatingRow.answer_id).where(RatingRow.value == -1)),
     exists().where(ReviewRow.answer_id == AnswerRow.id).correlate(AnswerRow),
 )
 
