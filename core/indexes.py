@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core import analyzer
@@ -32,6 +34,8 @@ _GROUP = 64
 _GROUP_BYTES = 2 << 20
 _EMBED_SLICE = 128
 _SLICES_AT_ONCE = 2
+_DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
+_CHUNKS = update(_DOCUMENTS).where(_DOCUMENTS.c.id == bindparam("of_id")).values(chunks=bindparam("of_chunks"))
 
 Changes: TypeAlias = Mapping[str, Sequence[Override]]
 """What people changed in the chunks of documents, by document."""
@@ -191,7 +195,7 @@ class Indexes:
 
     async def _behind(
         self, kb_name: str, generation_id: str, unreadable: Mapping[str, str]
-    ) -> tuple[Generation, SplitterSpec, list[DocumentRow], int, Changes]:
+    ) -> tuple[Generation, SplitterSpec, list[_Row], int, Changes]:
         """The documents that an index lacks, how many there are in all, and what people changed in them.
 
         Those it should no longer have are taken out.
@@ -205,7 +209,7 @@ class Indexes:
         indexed = {document_id: content for document_id, content, _ in await self._store.documents(generation)}
         async with self._db.read() as session:
             changes = await overrides.of_base(session, base.id)
-            rows = [row for row in await session.scalars(_rows(base.id)) if _wanted(row, indexed, changes)]
+            rows = [row for row in await _rows(session, base.id) if _wanted(row, indexed, changes)]
         wanted = {row.id for row in rows}
         if surplus := indexed.keys() - wanted:
             await self._store.delete(generation, sorted(surplus))
@@ -213,7 +217,7 @@ class Indexes:
         return generation, await self._spec(generation, profile), missing, len(rows), changes
 
     async def _rebuild(
-        self, generation: Generation, spec: SplitterSpec, rows: Sequence[DocumentRow], changes: Changes
+        self, generation: Generation, spec: SplitterSpec, rows: Sequence[_Row], changes: Changes
     ) -> dict[str, str]:
         """Index the live bytes of these documents into `generation`; gives why others cannot be read, by id."""
         sources = await asyncio.to_thread(self._blobs.sources, [row.live_hash or "" for row in rows])
@@ -270,7 +274,7 @@ class Indexes:
                 raise NotFound(tell("kb_deleted", kb=kb_name))
             changes = await overrides.of_base(session, base.id)
             contents = {document_id: content for document_id, (content, _) in indexed.items()}
-            rows = [row for row in await session.scalars(_rows(base.id)) if _wanted(row, contents, changes)]
+            rows = [row for row in await _rows(session, base.id) if _wanted(row, contents, changes)]
             readable = {row.id: _hash_of(row, changes) for row in rows if row.id not in unreadable}
             if readable != contents:
                 return False
@@ -279,10 +283,11 @@ class Indexes:
                 names = ", ".join(sorted(row.name for row in stuck)[:5])
                 raise KvasirError(tell("unreadable_again", count=len(stuck), kb=kb_name, names=names))
             for row in stuck:
-                _take_out(row, unreadable[row.id])
+                await _take_out(session, row, unreadable[row.id])
             for row in rows:
-                if row.id in indexed:
-                    _bring_back(row, indexed[row.id][1])
+                if row.live_hash is None:
+                    await _bring_back(session, row)
+            await _count(session, rows, {document_id: chunks for document_id, (_, chunks) in indexed.items()})
             if not await _switched(session, base, generation.id, keep_former=keep_former):
                 raise NotFound(tell("no_such_index"))
         await self.drop_retired()
@@ -362,7 +367,7 @@ def fingerprint_of(profile: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()
 
 
-def _hash_of(row: DocumentRow, changes: Changes) -> str:
+def _hash_of(row: _Row, changes: Changes) -> str:
     """The content hash of its live version, else of its newest, as an index has it."""
     return index_hash(row.live_hash or row.content_hash, changes.get(row.id, ()))
 
@@ -375,15 +380,29 @@ async def _is_empty(session: AsyncSession, kb_id: str) -> bool:
     )
 
 
-def _rows(kb_id: str) -> Any:
-    return (
-        select(DocumentRow)
-        .where(DocumentRow.kb_id == kb_id, DocumentRow.status != "deleting")
-        .order_by(DocumentRow.name)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is looked at of a document here; there may be many, and whole rows take their time."""
+
+    id: str
+    name: str
+    size: int
+    content_hash: str
+    live_hash: str | None
+    status: str
+    chunks: int
+
+
+async def _rows(session: AsyncSession, kb_id: str) -> list[_Row]:
+    row = DocumentRow
+    columns = (row.id, row.name, row.size, row.content_hash, row.live_hash, row.status, row.chunks)
+    found = await session.execute(
+        select(*columns).where(row.kb_id == kb_id, row.status != "deleting").order_by(row.name)
     )
+    return [_Row(*values) for values in found]
 
 
-def _wanted(row: DocumentRow, indexed: Mapping[str, str], changes: Changes) -> bool:
+def _wanted(row: _Row, indexed: Mapping[str, str], changes: Changes) -> bool:
     """Whether an index is to hold a document: a live one, or one that it can still read though a later index could not.
 
     `indexed` are the contents that it holds, by document.
@@ -391,18 +410,27 @@ def _wanted(row: DocumentRow, indexed: Mapping[str, str], changes: Changes) -> b
     return row.live_hash is not None or (row.status == "failed" and indexed.get(row.id) == _hash_of(row, changes))
 
 
-def _take_out(row: DocumentRow, reason: str) -> None:
+async def _take_out(session: AsyncSession, row: _Row, reason: str) -> None:
     """Its index answers no more from this document, which cannot be read."""
-    row.live_hash, row.chunks = None, 0
+    values: dict[str, Any] = {"live_hash": None, "chunks": 0}
     if row.status == "indexed":
-        row.status, row.stage, row.reason = "failed", "stored", reason
+        values |= {"status": "failed", "stage": "stored", "reason": reason}
+    await session.execute(update(DocumentRow).where(DocumentRow.id == row.id).values(**values))
 
 
-def _bring_back(row: DocumentRow, chunks: int) -> None:
-    """Its index answers from this document; where the one before could not, again."""
-    row.chunks = chunks
-    if row.live_hash is None:
-        row.live_hash, row.status, row.stage, row.reason = row.content_hash, "indexed", "live", None
+async def _bring_back(session: AsyncSession, row: _Row) -> None:
+    """Its index answers from this document again, which the one before could not read."""
+    values = {"live_hash": row.content_hash, "status": "indexed", "stage": "live", "reason": None}
+    await session.execute(update(DocumentRow).where(DocumentRow.id == row.id).values(**values))
+
+
+async def _count(session: AsyncSession, rows: Sequence[_Row], chunks: Mapping[str, int]) -> None:
+    """Write down how many chunks each has now."""
+    changed = [
+        {"of_id": row.id, "of_chunks": chunks[row.id]} for row in rows if chunks.get(row.id, row.chunks) != row.chunks
+    ]
+    if changed:
+        await (await session.connection()).execute(_CHUNKS, changed)
 
 
 async def _switched(session: AsyncSession, base: KnowledgeBaseRow, generation_id: str, *, keep_former: bool) -> bool:
@@ -421,9 +449,9 @@ async def _switched(session: AsyncSession, base: KnowledgeBaseRow, generation_id
     return True
 
 
-def _groups(rows: Sequence[DocumentRow]) -> Iterator[list[DocumentRow]]:
+def _groups(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
     """Few enough at a time that whoever watches sees it go on."""
-    group: list[DocumentRow] = []
+    group: list[_Row] = []
     size = 0
     for row in rows:
         if group and (len(group) == _GROUP or size + row.size > _GROUP_BYTES):
