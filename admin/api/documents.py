@@ -31,6 +31,7 @@ _AROUND: Final = 3
 _FETCH_SECONDS: Final = 60.0
 _LONGEST_SOURCE: Final = 2000
 _ANYTHING: Final = "application/octet-stream"
+BYTES: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {_ANYTHING: {}}}}
 _OF_LISTED: Final = ("by", "source_id", "is_live", "copies", "versions", "changes", "changes_lost")
 _OF_INFO: Final = tuple(name for name in ListedOut.model_fields if name not in _OF_LISTED)
 _DOWNLOAD_POLICY: Final = "default-src 'none'; sandbox"
@@ -149,7 +150,7 @@ async def delete_document(document_id: str, caller: CallerDep, kvasir: KvasirDep
     await kvasir.knowledge.delete_document(document.id)
 
 
-@router.get("/documents/{document_id}/original")
+@router.get("/documents/{document_id}/original", response_class=Response, responses=BYTES)
 async def original(document_id: str, caller: CallerDep, kvasir: KvasirDep) -> Response:
     """The bytes as they were given, to be kept and never shown: they may be anything."""
     document = await caller.document(document_id, Action.READ)

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from admin.api.documents import download, listed
+from admin.api.documents import BYTES, download, listed
 from admin.deps import CallerDep, KvasirDep
 from admin.schemas import ListedOut, Out
 from core.access import Action
@@ -40,7 +40,7 @@ async def list_versions(document_id: str, caller: CallerDep, kvasir: KvasirDep) 
     return VersionsOut(items=[VersionOut.model_validate(one) for one in found], total=len(found))
 
 
-@router.get("/{number}/original")
+@router.get("/{number}/original", response_class=Response, responses=BYTES)
 async def version_original(document_id: str, number: Number, caller: CallerDep, kvasir: KvasirDep) -> Response:
     """The bytes of a former version, to be kept and never shown."""
     document = await caller.document(document_id, Action.READ)
