@@ -31,22 +31,25 @@ async def run(kvasir: Kvasir, job: Job) -> str:
     kb = str(job.payload["kb"])
     async with _followed(kvasir.jobs, job) as follow:
         if job.kind == "switch":
-            give_up = bool(job.payload.get("give_up", False))
-            await kvasir.generations.switch(kb, str(job.payload["generation"]), give_up=give_up, on_documents=follow)
+            wanted, give_up = str(job.payload["generation"]), bool(job.payload.get("give_up", False))
+            live = await kvasir.knowledge.live([kb])
+            if [one.generation.id for one in live] != [wanted]:  # else a worker died just behind it
+                await kvasir.generations.switch(kb, wanted, give_up=give_up, on_documents=follow)
         elif job.payload.get("beside"):
-            await _measure(kvasir, kb, await kvasir.generations.build(kb, follow))
+            await _measure(kvasir, job, kb, await kvasir.generations.build(kb, follow))
             return tell("index_waits", kb=kb)
         else:
             await kvasir.indexes.reindex(kb, follow)
     return tell("index_switched", kb=kb)
 
 
-async def _measure(kvasir: Kvasir, kb: str, generation_id: str) -> None:
+async def _measure(kvasir: Kvasir, job: Job, kb: str, generation_id: str) -> None:
     """Ask what is in the evaluation sets of both indexes, so that they can be compared; where that can be done."""
     live = await kvasir.knowledge.live([kb])
     generations = [*(one.generation for one in live), await kvasir.generations.find(kb, generation_id)]
     sets, _ = await kvasir.evaluations.sets(kb, limit=_MOST_SETS)
-    for one in sets:
+    for number, one in enumerate(sets):
+        await kvasir.jobs.progress(job, done=number, total=len(sets), note=tell("index_measured", name=one.name))
         for generation in generations if one.questions else ():
             try:
                 await kvasir.evaluations.measure(kb, one.id, generation=generation)

@@ -282,6 +282,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "was_not_read": ("It was not read.", "尚未读取。"),
     "was_not_finished": ("It was not finished; run it again.", "未处理完，请重新运行。"),
     "kb_deleted": ("«{kb}» was deleted meanwhile.", "“{kb}”已被删除。"),
+    "index_measured": ("asking the evaluation set «{name}»", "正在用评测集“{name}”提问"),
     "index_waits": (
         "The new index of «{kb}» is complete and waits to be switched to.",
         "“{kb}”的新索引已构建完成，等待切换。",

@@ -70,6 +70,8 @@ class IndexJob(Out):
     state: str
     done: int | None
     total: int | None
+    note: str
+    """What it is at, besides reading documents; may be empty."""
 
 
 class IndexesOut(Out):
@@ -187,4 +189,5 @@ def _failure(job: Job | None, found: Sequence[Index]) -> str:
 
 def _job(job: Job) -> IndexJob:
     done, total = job.progress.get("done"), job.progress.get("total")
-    return IndexJob(id=job.id, kind=job.kind, state=job.state, done=done, total=total)
+    note = str(job.progress.get("note", ""))
+    return IndexJob(id=job.id, kind=job.kind, state=job.state, done=done, total=total, note=note)

@@ -154,6 +154,7 @@ async def test_an_index_is_built_compared_switched_to_and_back(site: Site, anna:
     late = await anna.post(f"{KB}/indexes/{live['id']}/switch", json={})
     assert late.status_code == 202
     await work_off(site)
+    await site.kvasir.run_job(await site.kvasir.jobs.get(late.json()["job_id"]))  # as after a worker's death
     items = (await anna.get(f"{KB}/indexes")).json()["items"]
     assert [(one["id"], one["state"]) for one in items] == [(live["id"], "live"), (ready["id"], "former")]
     assert items[0]["documents"] == 4

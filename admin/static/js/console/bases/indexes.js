@@ -1,5 +1,5 @@
 // The indexes of a knowledge base: the one that answers come from, a new one beside it, and the way back.
-import { ask, attempt, badge, bar, button, call, card, confirmDeletion, el, empty, get, name, number, path, percent, row, t, when } from "../base.js";
+import { ask, attempt, badge, bar, button, call, card, confirmDeletion, el, empty, get, name, number, path, percent, plain, row, t, when } from "../base.js";
 
 /** @typedef {{documents: number, chunks: number, words: number}} Figures */
 /**
@@ -57,7 +57,7 @@ function drawn(kb, base, found, again) {
 function working(found, again) {
   const { job } = found;
   const known = job.state === "running" && job.total;
-  const text = job.state === "queued" ? t("bases_job_waits") : known ? t("bases_job_done", { done: job.done, total: job.total }) : t("bases_job_begins");
+  const text = job.note ? plain(job.note) : job.state === "queued" ? t("bases_job_waits") : known ? t("bases_job_done", { done: job.done, total: job.total }) : t("bases_job_begins");
   const stop = button(t("bases_cancel"), () => void attempt(async () => { await call("POST", `/jobs${path(job.id)}/cancel`); await again(); }, t("bases_cancelled")), { small: true });
   return card(t(job.kind === "switch" ? "bases_switching" : "bases_building"), bar(known ? job.done / job.total : 0, text), found.can_change ? row(stop) : null);
 }
