@@ -1,5 +1,5 @@
 // One document: what can be done with it, and its text, versions and details in tabs.
-import { address, bytes, el, facts, failure, get, icon, number, path, plain, query, row, t, tabs, when } from "../base.js";
+import { address, attempt, button, bytes, call, el, facts, failure, get, icon, number, path, plain, query, row, t, tabs, toast, when } from "../base.js";
 import { actions, kind, origin, state } from "./marks.js";
 import { drawText } from "./text.js";
 import { drawVersions } from "./versions.js";
@@ -45,12 +45,18 @@ export async function drawDocument(root, id, { kbs, leave }) {
     head.replaceChildren(
       row(el("h2", {}, el("bdi", {}, plain(doc.title) || plain(doc.name))), state(doc)),
       el("p", { class: "soft small" }, el("bdi", {}, plain(doc.name)), " · ", kind(doc.media_type), " · ", bytes(doc.size), " · ", t("library_n_chunks", { n: doc.chunks })),
-      row(download, ...(writable ? actions(kbs, doc.kb, () => ({ ids: [doc.id] }), 1, doings(doc), after) : [])));
+      row(download, writable && doc.source.startsWith("http") && !doc.source_id ? button(t("library_fetch_again"), () => void attempt(fetchAgain), { small: true, icon: "link" }) : null, ...(writable ? actions(kbs, doc.kb, () => ({ ids: [doc.id] }), 1, doings(doc), after) : [])));
     notice.replaceChildren(...[
       doc.reason ? el("p", { class: doc.status === "failed" ? "form-error" : "note" }, plain(doc.reason)) : null,
       doc.status === "disabled" ? el("p", { class: "note" }, t("library_disabled_note")) : null,
       doc.changes_lost ? el("p", { class: "note" }, t("library_lost_note", { n: doc.changes_lost })) : null,
     ].filter((one) => one !== null));
+  }
+
+  async function fetchAgain() {
+    const ticket = await call("POST", `${path("kbs", doc.kb)}/documents/url`, { url: doc.source });
+    toast(t(ticket.documents.length ? "library_fetched" : "library_fetched_same"));
+    await again();
   }
 
   /** What it is now; leaves where it is gone. */

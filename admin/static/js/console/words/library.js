@@ -126,6 +126,9 @@ export const WORDS = {
 
   // one document
   library_original: ["Download the original", "下载原始文件"],
+  library_fetch_again: ["Fetch again", "重新抓取"],
+  library_fetched: ["Fetched. It is being read.", "已抓取，正在读取。"],
+  library_fetched_same: ["Nothing has changed there.", "内容没有变化。"],
   library_n_chunks: ["1 chunk|{n} chunks", "{n} 个片段"],
   library_tab_text: ["Text and chunks", "文本与片段"],
   library_tab_versions: ["Versions", "版本"],
