@@ -97,6 +97,7 @@ class Git:
                 raise errors.exceptions[0] from None
         if process.returncode:
             raise Unavailable(_meaning(complaint.result().decode("utf-8", "replace")))
+        await self._check_size(most)
         return printed
 
     @asynccontextmanager
@@ -127,9 +128,12 @@ class Git:
 
     async def _watch(self, most: int) -> None:
         while True:
-            if await asyncio.to_thread(_size, self.folder) > most:
-                raise TooLarge(tell("git_large", most=most >> 20))
+            await self._check_size(most)
             await asyncio.sleep(_LOOK)
+
+    async def _check_size(self, most: int) -> None:
+        if await asyncio.to_thread(_size, self.folder) > most:
+            raise TooLarge(tell("git_large", most=most >> 20))
 
 
 class BlobReader:

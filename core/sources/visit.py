@@ -78,12 +78,6 @@ class Visit:
         self._left -= len(found.data)
         return found
 
-    def spend(self, count: int) -> None:
-        """Bytes that came by another way. Raises TooLarge."""
-        self._left -= count
-        if self._left < 0:
-            raise TooLarge(tell("sync_had_its_fill", most=self._settings.max_mb))
-
     @property
     def left(self) -> int:
         """Bytes that this visit may still fetch."""
