@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from core.errors import EmbedderUnavailable, KvasirError, Unavailable
 from core.models import Models
+from core.pool import Open, Pool, Progress, Running
 from core.ports import Embedder, EmbedderInfo
-from core.running import Open, Pool, Progress, Running
 from core.settings import Settings
 from core.texts import tell
 from core.types import Matrix, Vector

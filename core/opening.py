@@ -14,8 +14,8 @@ from core import registry, sections
 from core.embedders.cache import CachedEmbedder
 from core.errors import KvasirError
 from core.models import Model
+from core.pool import Progress
 from core.ports import Embedder, Engine, Reranker
-from core.running import Progress
 from core.sections import KINDS, FormField, Kind, Preset
 from core.settings import Settings
 

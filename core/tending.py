@@ -17,8 +17,8 @@ from core.db.tables import GenerationRow, KnowledgeBaseRow
 from core.errors import ConfigError, Conflict, KvasirError, NotFound
 from core.modellog import Line
 from core.models import Model
+from core.pool import Pool, Standing, State
 from core.ports import Embedder, EmbedderInfo, Engine, Reranker
-from core.running import Pool, Standing, State
 from core.sections import Kind
 from core.texts import spoken, tell
 from core.types import Locator, Passage, Prompt, Sampling, Turn
