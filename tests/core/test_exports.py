@@ -85,7 +85,7 @@ async def looks(kvasir: Kvasir, kb: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def test_all_that_people_made_of_it_goes_along(tmp_path: Path) -> None:
+async def test_all_that_people_made_of_it_goes_along(tmp_path: Path, database_url: str) -> None:
     file = tmp_path / "kb.zip"
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         await furnish(kvasir)
@@ -96,7 +96,7 @@ async def test_all_that_people_made_of_it_goes_along(tmp_path: Path) -> None:
     with zipfile.ZipFile(file) as made:
         assert b"hunter2" not in b"".join(made.read(name) for name in made.namelist())
         assert "secrets" not in made.read("manifest.json").decode()
-    async with opened(load(data_dir=tmp_path / "second")) as kvasir:
+    async with opened(load(data_dir=tmp_path / "second", database={"url": database_url})) as kvasir:
         for name in ("kb", "again"):
             await exports.import_kb(kvasir, file, name)
             assert await looks(kvasir, name) == before
