@@ -639,6 +639,19 @@ async def test_one_synchronisation_at_a_time_and_one_name_a_knowledge_base(house
         await house.source("url", urls=["http://127.0.0.1:9/y"])
 
 
+async def test_of_two_synchronisations_at_once_the_older_goes_on(house: House, web: Web) -> None:
+    """Protection: a schedule and a person may start it at the same moment."""
+    web.pages = {"/tea": page("Tea.")}
+    source = await house.source("url", urls=[f"{web.root}/tea"])
+    jobs, payload = house.kvasir.jobs, {"target": source.id, "settings": {}, "run": "", "name": "Site", "kb": "kb"}
+    older, younger = [await jobs.add("sync", payload, claimed=True) for _ in range(2)]
+    await run_job(jobs, younger, house.kvasir.run_job)
+    await run_job(jobs, older, house.kvasir.run_job)
+    results = [(await jobs.get(job.id)).progress["result"] for job in (older, younger)]
+    assert results[0].startswith("1 new")
+    assert results[1].startswith("Left out")
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
