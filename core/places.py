@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import and_, func, or_, select, tuple_, union
+from sqlalchemy import and_, cast, func, null, or_, select, tuple_, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
 from core.channels import values_of
 from core.connections import WORKSPACE_KEY
 from core.db.session import Database
-from core.db.tables import ChannelRow, ConversationRow, InboxRow, PlatformStateRow, new_id, now
+from core.db.tables import ChannelRow, ConversationRow, InboxRow, PlatformStateRow, UtcDateTime, new_id, now
 from core.types import Place
 
 CHANNEL_KEY: Final = "channel:"
@@ -52,54 +52,48 @@ class Places:
         self, platforms: Sequence[str], *, text: str = "", limit: int = 50, offset: int = 0
     ) -> tuple[Sequence[Spot], int]:
         """A page of them, those used last first, and how many there are; `text` is part of an id or name."""
-        seen = (
-            select(
-                ConversationRow.platform,
-                ConversationRow.workspace,
-                ConversationRow.channel,
-                func.max(ConversationRow.updated_at).label("last_at"),
-            )
-            .where(ConversationRow.platform.in_(platforms), ConversationRow.channel != "")
-            .group_by(ConversationRow.platform, ConversationRow.workspace, ConversationRow.channel)
-            .subquery()
+        row, conversation, named, called = ChannelRow, ConversationRow, PlatformStateRow, aliased(PlatformStateRow)
+        asked = (
+            select(*(getattr(conversation, name) for name in _KEY), func.max(conversation.updated_at).label("last_at"))
+            .where(conversation.platform.in_(platforms), conversation.channel != "")
+            .group_by(*(getattr(conversation, name) for name in _KEY))
         )
-        row = ChannelRow
-        keys = union(
-            select(seen.c.platform, seen.c.workspace, seen.c.channel),
-            select(row.platform, row.workspace, row.channel).where(row.platform.in_(platforms)),
-        ).subquery()
-        same = [and_(*(keys.c[name] == part.c[name] for name in _KEY)) for part in (seen, row.__table__)]
-        named = PlatformStateRow
-        of_workspace = and_(
-            named.platform == keys.c.platform, named.workspace == keys.c.workspace, named.key == WORKSPACE_KEY
+        never = cast(null(), UtcDateTime()).label("last_at")
+        was_set = select(*(getattr(row, name) for name in _KEY), never).where(row.platform.in_(platforms))
+        both = union_all(asked, was_set).subquery()
+        key = [both.c[name] for name in _KEY]
+        spots = select(*key, func.max(both.c.last_at).label("last_at")).group_by(*key).subquery()
+        here = and_(
+            named.platform == spots.c.platform, named.workspace == spots.c.workspace, named.key == WORKSPACE_KEY
         )
-        called = aliased(PlatformStateRow)
-        of_channel = and_(
-            called.platform == keys.c.platform,
-            called.workspace == keys.c.workspace,
-            called.key == CHANNEL_KEY + keys.c.channel,
+        there = and_(
+            called.platform == spots.c.platform,
+            called.workspace == spots.c.workspace,
+            called.key == CHANNEL_KEY + spots.c.channel,
         )
         found = (
-            select(keys.c.platform, keys.c.workspace, keys.c.channel, seen.c.last_at, named.value, called.value, row)
-            .select_from(keys)
-            .outerjoin(seen, same[0])
-            .outerjoin(row, same[1])
-            .outerjoin(named, of_workspace)
-            .outerjoin(called, of_channel)
+            select(*(spots.c[name] for name in _KEY), spots.c.last_at, named.value, called.value, row)
+            .select_from(spots)
+            .outerjoin(row, and_(*(spots.c[name] == getattr(row, name) for name in _KEY)))
+            .outerjoin(named, here)
+            .outerjoin(called, there)
         )
         if text:
             like = f"%{text.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"
-            parts = (keys.c.workspace, keys.c.channel, row.name, named.value, called.value)
+            parts = (spots.c.workspace, spots.c.channel, row.name, named.value, called.value)
             found = found.where(or_(*(part.ilike(like, escape="!") for part in parts)))
-        order = (seen.c.last_at.is_(None), seen.c.last_at.desc(), *(keys.c[name] for name in _KEY))
+        order = (spots.c.last_at.is_(None), spots.c.last_at.desc(), *(spots.c[name] for name in _KEY))
+        counted = found.add_columns(func.count().over()).order_by(*order).limit(limit).offset(offset)
         async with self._db.read() as session:
-            total = await session.scalar(select(func.count()).select_from(found.subquery())) or 0
-            rows = (await session.execute(found.order_by(*order).limit(limit).offset(offset))).all()
-            asked = tuple_(InboxRow.platform, InboxRow.workspace, InboxRow.channel)
+            rows = (await session.execute(counted)).all()
+            total = rows[0][-1] if rows else 0
+            if not rows and offset:
+                total = await session.scalar(select(func.count()).select_from(found.subquery())) or 0
+            where = tuple_(*(getattr(InboxRow, name) for name in _KEY))
             counts = (
-                select(InboxRow.platform, InboxRow.workspace, InboxRow.channel, func.count())
-                .where(asked.in_([(one[0], one[1], one[2]) for one in rows]))
-                .group_by(InboxRow.platform, InboxRow.workspace, InboxRow.channel)
+                select(*(getattr(InboxRow, name) for name in _KEY), func.count())
+                .where(where.in_([tuple(one[:3]) for one in rows]))
+                .group_by(*(getattr(InboxRow, name) for name in _KEY))
             )
             questions = {tuple(one[:3]): one[3] for one in await session.execute(counts)} if rows else {}
         return [_spot(one, questions) for one in rows], total
@@ -142,7 +136,7 @@ _KEY = ("platform", "workspace", "channel")
 
 
 def _spot(found: Any, questions: Mapping[tuple[str, ...], int]) -> Spot:
-    platform, workspace, channel, last_at, workspace_name, platform_name, row = found
+    platform, workspace, channel, last_at, workspace_name, platform_name, row, _ = found
     return Spot(
         place=Place(platform, workspace, channel),
         name=row.name if row is not None else "",
