@@ -54,6 +54,18 @@ def test_a_title_that_is_asked_for_comes_first() -> None:
     assert names(fuse(hits, terms("holiday"), 0.0, 100))[0] == "title"
 
 
+def test_cosines_of_different_spaces_are_not_compared() -> None:
+    """One embedder finds everything near, the other nothing; the best of each is still the best of each."""
+    near = [found("near best", cosine=0.95), found("near worst", cosine=0.9)]
+    far = [found("far best", cosine=0.3), found("far worst", cosine=0.1)]
+    for one in near:
+        one.space = "near"
+    for one in far:
+        one.space = "far"
+    ranked = fuse([*near, *far], {}, 0.5, 2)
+    assert sorted(names(ranked)[:2]) == ["far best", "near best"]
+
+
 def test_a_hit_without_vector_is_ranked_by_its_words() -> None:
     hits = [found("old index", keyword=0.9), found("new index", keyword=0.1, cosine=0.9), found("x", cosine=0.1)]
     assert names(fuse(hits, {}, 0.4, 100))[0] == "old index"

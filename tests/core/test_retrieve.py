@@ -330,3 +330,33 @@ class Reversing:
 class Failing(Reversing):
     async def rerank(self, query: str, passages: Sequence[Passage]) -> Sequence[Passage]:
         raise EmbedderUnavailable(f"gone with {query!r} and {len(passages)} passages")
+
+
+async def test_what_is_near_everything_is_no_evidence(shelf: Library) -> None:
+    """An embedder whose cosines are all high: only what stands above its usual one counts."""
+    plain, crowded = HashEmbedder(), HashEmbedder()
+    crowded.info = replace(crowded.info, background=0.1)
+    await shelf.add("en", ENGLISH, plain)
+    question = "How many days of holiday do I have?"
+    usual, less = [await retriever(shelf, one).retrieve(question, ["en"], limit=3) for one in (plain, crowded)]
+    assert usual.signals is not None
+    assert less.signals is not None
+    assert less.signals.closest == pytest.approx((usual.signals.closest - 0.1) / 0.9, abs=1e-6)
+    assert less.evidence < usual.evidence
+    assert [one.score for one in less.passages] == [one.score for one in usual.passages]
+
+
+async def test_the_question_is_embedded_once_in_each_space(shelf: Library) -> None:
+    one, other = Counting(HashEmbedder(64, "one")), Counting(HashEmbedder(32, "other"))
+    for kb, embedder in (("a", one), ("b", one), ("c", other)):
+        await shelf.add(kb, ENGLISH, embedder)
+
+    async def maker(fingerprint: str) -> Embedder | None:
+        return other if fingerprint == other.info.fingerprint else None
+
+    asked = Retriever(shelf.store, lambda: one, shelf.live, SETTINGS, None, maker)
+    found = await asked.retrieve("How many days of holiday?", ["a", "b", "c"], limit=12, judged=False)
+    assert (one.asked, other.asked) == (1, 1)
+    assert {passage.kb for passage in found.passages if passage.vector_score} == {"a", "b", "c"}
+    await asked.retrieve("Who has the keys?", ["c"], limit=3, judged=False)
+    assert (one.asked, other.asked) == (1, 2)  # by now it is known whose space «c» is in
