@@ -137,6 +137,38 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "A text or number given cannot be stored or searched for; leave out broken characters and huge numbers.",
         "给出的文本或数字无法存储或搜索；请去掉无效字符和过大的数字。",
     ),
+    "weaviate_slow": (
+        "The Weaviate server at {url} has not answered within {seconds} seconds; look whether it is overloaded.",
+        "Weaviate 服务器 {url} 在 {seconds} 秒内没有响应；请检查其负载。",
+    ),
+    "weaviate_unreachable": (
+        "There is no Weaviate server at {url}; start it, or correct the section «weaviate» of the settings.",
+        "{url} 上没有 Weaviate 服务器；请启动它，或修改设置中的 “weaviate” 部分。",
+    ),
+    "weaviate_refused": (
+        "The Weaviate server at {url} refuses Kvasir's key; correct KVASIR_WEAVIATE__API_KEY, or its rights there.",
+        "Weaviate 服务器 {url} 拒绝了 Kvasir 的密钥；请修改 KVASIR_WEAVIATE__API_KEY 或该密钥的权限。",
+    ),
+    "weaviate_old": (
+        "The Weaviate server at {url} is version {version}, and {needed} is needed; update the server.",
+        "Weaviate 服务器 {url} 的版本是 {version}，至少需要 {needed}；请升级服务器。",
+    ),
+    "weaviate_failed": (
+        "The Weaviate server at {url} could not do what was asked: {reason}",
+        "Weaviate 服务器 {url} 无法完成请求：{reason}",
+    ),
+    "weaviate_not_stored": (
+        "The Weaviate server at {url} has not stored everything within {seconds} seconds; try again: {reason}",
+        "Weaviate 服务器 {url} 未能在 {seconds} 秒内全部存储；请重试：{reason}",
+    ),
+    "weaviate_restless": (
+        "The index changes faster than it can be read; try again.",
+        "索引变化过快，暂时无法读取；请重试。",
+    ),
+    "weaviate_bad_url": (
+        "«{field}» is no address of a server; an example: http://127.0.0.1:8080",
+        "“{field}” 不是服务器地址；例如：http://127.0.0.1:8080",
+    ),
     "filter_too_big": (
         "The filter is too big; use fewer conditions.",
         "筛选条件过多，请减少。",
@@ -1776,7 +1808,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "digest_title_daily": ("What was asked here since yesterday", "昨天以来的提问"),
     "digest_title_weekly": ("What was asked here this week", "本周的提问"),
     "digest_counts": (
-        "{asked} questions · {answered} answered · 👍 {up} · 👎 {down}",
+        "Questions: {asked} · answered: {answered} · 👍 {up} · 👎 {down}",
         "提问 {asked} 个 · 已回答 {answered} 个 · 👍 {up} · 👎 {down}",
     ),
     "digest_all_daily": ("What was asked since yesterday", "昨天以来的全部提问"),

@@ -22,8 +22,8 @@ from bots.discord.platform import DiscordPlatform
 from bots.errors import Refused
 from bots.memory import Memory
 from bots.platform import Controls
-from core.ports import Finding
 from core.errors import NotFound, TooLarge, Unavailable
+from core.ports import Finding
 from core.types import ChatEvent, Deleted, Mention, Person, Place, Press, Thumb
 from core.vault import Vault
 from tests.bots.conftest import Front

@@ -18,11 +18,12 @@ from bots import runner, running
 from bots.errors import Limited, Refused, Unreachable
 from bots.handler import ChatHandler
 from bots.platform import Intake
+from core import digests, registry
 from core import outbox as outbox_module
-from core import registry
 from core.app import Kvasir
 from core.connections import Connection
-from core.db.tables import ConnectionRow, OutboxRow, now
+from core.db.tables import AnswerRow, ConnectionRow, OutboxRow, now
+from core.jobs import Jobs
 from core.outbox import Posting
 from core.types import Place
 from tests.bots.conftest import Front, connected
@@ -212,6 +213,26 @@ async def test_two_processes_post_once_and_one_that_is_not_connected_leaves_it(
             assert {(await posted(kvasir, one)).state for one in ids} == {"sent"}
     assert sorted(text for _, text in platform.posted) == [f"Message {number}" for number in range(5)]
     assert away.posted == []
+
+
+async def test_a_digest_that_two_processes_prepare_and_post_stands_there_once(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = FakeMessenger()
+    kvasir = connected(front.kvasir, front.house.settings, ["fake"])
+    await kvasir.channels.change(HERE, "user:1", digest="daily", language="en")
+    async with kvasir.db.session() as session:
+        where = {"platform": "fake", "workspace": "W", "channel": "C"}
+        session.add(AnswerRow(**where, person="ann", question="Who?", standalone_question="Who?"))
+    jobs = Jobs(kvasir.db)
+    job = await jobs.add("digest", {"settings": {"period": "daily"}, "run": "r1"})
+    async with serving(front, monkeypatch, {"fake": platform}), serving(front, monkeypatch, {"fake": platform}):
+        await asyncio.gather(*(digests.run(kvasir, job) for _ in range(3)))
+        ((message,), _) = await kvasir.outbox.list("fake")
+        assert (await posted(kvasir, message.id)).state == "sent"
+    ((place, text),) = platform.posted
+    assert place == HERE
+    assert "Questions: 1 · answered: 0" in text
 
 
 async def test_what_a_killed_sender_left_is_not_posted_twice(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
