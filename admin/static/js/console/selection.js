@@ -73,7 +73,8 @@ export function selection(changed, { usual = "30", beside = null } = {}) {
     const now = Date.now();
     const own = state.range === "own" && state.since && state.until;
     const since = own ? new Date(`${state.since}T00:00:00`) : new Date(now - Number(state.range === "own" ? "30" : state.range) * DAY);
-    const until = own ? new Date(new Date(`${state.until}T00:00:00`).getTime() + DAY) : new Date(now);
+    const until = own ? new Date(`${state.until}T00:00:00`) : new Date(now);
+    if (own) until.setDate(until.getDate() + 1);
     const found = new URLSearchParams({ since: since.toISOString(), until: until.toISOString() });
     if (state.platform) found.set("platform", state.platform);
     if (state.kb) found.set("kb", state.kb);
