@@ -84,8 +84,16 @@ class Indexes:
         )
 
     async def target(self, kb_name: str) -> tuple[Generation, SplitterSpec]:
-        """The live index of a knowledge base and how it is split; an empty one is made anew as the settings are now."""
-        await self._ready(kb_name)
+        """The live index of a knowledge base and how it is split; an empty one is made anew as the settings are now.
+
+        What is set for the next index, and cannot be had, holds up nobody who brings documents into this one. Raises
+        EmbedderUnavailable where the embedder of this one cannot be had.
+        """
+        async with self._db.read() as session:
+            base = await kb_row(session, kb_name)
+            is_empty = base.live_generation_id is None or await _is_empty(session, base.id)
+        if is_empty:
+            await self._ready(kb_name)
         async with self._db.session() as session:
             base = await kb_row(session, kb_name)
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
@@ -98,6 +106,8 @@ class Indexes:
                 if stale is not None:
                     stale.state = "retired"
             generation, profile = generation_of(row), dict(row.profile)
+        if generation.dimension and await self._embedders.maker(generation.embedder) is None:
+            raise EmbedderUnavailable(tell("other_embedder"))
         await self._store.ensure_generation(generation)
         return generation, await self._spec(generation, profile)
 
@@ -119,8 +129,11 @@ class Indexes:
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            wanted = fingerprint_of(self._profile(base, self._embedders.named(base.embedder)))
-            return row is not None and row.fingerprint != wanted
+        if row is None:
+            return False
+        if base.embedder and self._embedders.named(base.embedder) is None:
+            await self._embedders.maker(str(row.profile.get("embedder", "")))  # it may not have been opened yet
+        return row.fingerprint != fingerprint_of(self._profile(base, self._embedders.named(base.embedder)))
 
     async def reindex(self, kb_name: str, on_documents: Callable[[int, int], None] | None = None) -> None:
         """Build a new index beside the live one from the originals; switch when both hold the same documents.

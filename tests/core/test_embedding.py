@@ -181,3 +181,24 @@ async def test_the_house_embedder_may_be_a_server(tmp_path: Path, server: Embedd
         assert (await searched(kvasir, "theirs"))["theirs"]
         shown = await tending.look_at(kvasir, "embedder", "openai")
         assert (shown.standing.state, shown.dimension, shown.runs) == ("ready", 32, "hash-32")
+
+
+async def test_what_is_set_for_the_next_index_holds_up_no_document(tmp_path: Path, server: EmbeddingServer) -> None:
+    async with house(tmp_path, HashEmbedder(64, "own")) as kvasir:
+        await put(kvasir, "kb", tmp_path)
+        await kvasir.models.add("embedder", "away", "openai", {"base_url": "http://127.0.0.1:9/v1", "model": "m"})
+        await kvasir.knowledge.change("kb", embedder="away")
+        (tmp_path / "kb.md").write_text("# Later\n\nIt came in although the next embedder is away.\n")
+        (outcome,) = await bring_in(kvasir, "kb", [str(tmp_path / "kb.md")], show=False)
+        assert (outcome.status, outcome.reason) == ("indexed", None)
+
+
+async def test_an_index_of_an_embedder_not_yet_opened_is_as_it_is_set(tmp_path: Path, server: EmbeddingServer) -> None:
+    async with house(tmp_path, HashEmbedder(64, "own")) as kvasir:
+        await add(kvasir, server)
+        await kvasir.knowledge.create("kb", embedder="theirs")
+        await put(kvasir, "kb", tmp_path)
+    async with house(tmp_path, HashEmbedder(64, "own")) as kvasir:
+        assert not await kvasir.indexes.needs_reindex("kb")
+        await kvasir.knowledge.change("kb", embedder=None)
+        assert await kvasir.indexes.needs_reindex("kb")
