@@ -20,6 +20,7 @@ from core.models import Model
 from core.pool import Pool, Standing, State
 from core.ports import Embedder, EmbedderInfo, Engine, Reranker
 from core.sections import Kind
+from core.settings import Settings
 from core.texts import spoken, tell
 from core.types import Locator, Passage, Prompt, Sampling, Turn
 
@@ -77,13 +78,13 @@ async def look(kvasir: Kvasir, kind: Kind | None = None) -> list[Tended]:
     found = kvasir.models.all(kind)
     order = {name: place for place, name in enumerate(sections.KINDS)}
     found.sort(key=lambda model: (order[model.kind], not model.is_default, not model.is_added, model.name))
-    return await asyncio.to_thread(lambda: [_tended(kvasir, model, uses) for model in found])
+    return await _tended(kvasir, found, uses)
 
 
 async def look_at(kvasir: Kvasir, kind: Kind, name: str) -> Tended:
     """One of them. Raises NotFound."""
     model = kvasir.models.find(kind, name)
-    return await asyncio.to_thread(_tended, kvasir, model, await _uses(kvasir))
+    return (await _tended(kvasir, [model], await _uses(kvasir)))[0]
 
 
 def log_of(kvasir: Kvasir, kind: Kind, name: str) -> Sequence[Line]:
@@ -206,24 +207,42 @@ async def _uses(kvasir: Kvasir) -> _Uses:
     return _Uses(await kvasir.models.used_by(), made)
 
 
-def _tended(kvasir: Kvasir, model: Model, uses: _Uses) -> Tended:
-    try:
-        settings = kvasir.models.settings_for(model)
-    except KvasirError as error:  # its key cannot be read; that is what it shows
-        standing = Standing("failed", reason=str(error))
-        return Tended(
-            model, standing, dict(model.values), "", "", 0, 0, 0, uses.named.get((model.kind, model.name), ()), ()
-        )
-    shown = kvasir.models.shown(model)
+async def _tended(kvasir: Kvasir, models: Sequence[Model], uses: _Uses) -> list[Tended]:
+    settings: list[Settings | KvasirError] = []
+    for model in models:
+        try:
+            settings.append(kvasir.models.settings_for(model))
+        except KvasirError as error:  # its key cannot be read; that is what it shows
+            settings.append(error)
+    pairs = list(zip(models, settings, strict=True))
+    sizes = await asyncio.to_thread(_sizes, kvasir, pairs)
+    return [_one(kvasir, model, found, size, uses) for (model, found), size in zip(pairs, sizes, strict=True)]
+
+
+def _sizes(kvasir: Kvasir, pairs: Sequence[tuple[Model, Settings | KvasirError]]) -> list[int]:
+    """Bytes of each one's weights; it looks at files."""
+    return [
+        0 if isinstance(settings, KvasirError) else kvasir.adapters.memory(model, settings) for model, settings in pairs
+    ]
+
+
+def _one(kvasir: Kvasir, model: Model, settings: Settings | KvasirError, size: int, uses: _Uses) -> Tended:
     standing, info = _standing(kvasir, model)
+    shown: Mapping[str, Any] = model.values
+    parallel = 0
+    if isinstance(settings, KvasirError):
+        standing = Standing("failed", reason=str(settings))
+    else:
+        shown = kvasir.models.shown(model)
+        parallel = int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0)
     return Tended(
         model=model,
         standing=standing,
         shown=shown,
-        runs=_runs(kvasir, model, shown),
+        runs=str(shown.get("model") or "") or (info.name if info else ""),
         where=sections.origin_of(shown).partition("://")[2],
-        memory=kvasir.adapters.memory(model, settings),
-        parallel=int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0),
+        memory=size,
+        parallel=parallel,
         dimension=info.dimension if info else 0,
         used_by=uses.named.get((model.kind, model.name), ()),
         indexes=uses.made.get(info.fingerprint, ()) if info else (),
@@ -241,14 +260,6 @@ def _standing(kvasir: Kvasir, model: Model) -> tuple[Standing, EmbedderInfo | No
         how: State = "ready" if embedder else "failed" if state.reason else "loading"
         standing = Standing(how, state.stage, state.progress, "" if embedder else state.reason)
     return standing, embedder.info if embedder else None
-
-
-def _runs(kvasir: Kvasir, model: Model, shown: Mapping[str, Any]) -> str:
-    if named := shown.get("model"):
-        return str(named)
-    if model.kind == "embedder" and (embedder := kvasir.embedder.named(model.name)) is not None:
-        return embedder.info.name
-    return ""
 
 
 def _pool(kvasir: Kvasir, kind: Kind) -> Pool[Any]:

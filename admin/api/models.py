@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +16,7 @@ from admin.deps import CallerDep, KvasirDep
 from admin.schemas import Given, Out
 from core import tending
 from core.access import Action
+from core.app import Kvasir
 from core.sections import KINDS, BadField, Kind
 from core.tending import Tended
 
@@ -181,16 +183,7 @@ async def add_model(given: NewModel, caller: CallerDep, kvasir: KvasirDep) -> Mo
 async def list_adapters(caller: CallerDep, kvasir: KvasirDep) -> AdaptersOut:
     """What models can be made of: each adapter with the fields of its form, and servers to choose from."""
     caller.require(Action.MANAGE)
-    found = [
-        AdapterOut(
-            kind=kind,
-            name=name,
-            fields=[FieldOut.model_validate(field) for field in kvasir.adapters.fields(kind, name)],
-            presets=[PresetOut.model_validate(preset) for preset in kvasir.adapters.presets(kind, name)],
-        )
-        for kind in KINDS
-        for name in kvasir.adapters.names(kind)
-    ]
+    found = await asyncio.to_thread(_adapters, kvasir)  # some are imported for it
     return AdaptersOut(items=found, total=len(found))
 
 
@@ -276,6 +269,19 @@ async def read_log(kind: Kind, name: Name, caller: CallerDep, kvasir: KvasirDep)
     caller.require(Action.MANAGE)
     lines = tending.log_of(kvasir, kind, name)
     return LinesOut(items=[LineOut.model_validate(line) for line in lines], total=len(lines))
+
+
+def _adapters(kvasir: Kvasir) -> list[AdapterOut]:
+    return [
+        AdapterOut(
+            kind=kind,
+            name=name,
+            fields=[FieldOut.model_validate(field) for field in kvasir.adapters.fields(kind, name)],
+            presets=[PresetOut.model_validate(preset) for preset in kvasir.adapters.presets(kind, name)],
+        )
+        for kind in KINDS
+        for name in kvasir.adapters.names(kind)
+    ]
 
 
 @contextmanager
