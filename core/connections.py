@@ -219,20 +219,21 @@ class Connections:
         except KvasirError as error:
             trouble = str(error)
         reports = reports_of(row.status if row else {})
+        changed_at = row.updated_at if row and row.updated_by else None
         configured = bool(trouble) or self._is_configured(platform, settings)
         return Connection(
             platform=platform,
             enabled=enabled,
             is_kept=bool(row and (row.settings or row.secrets)),
             is_configured=configured,
-            state="refused" if trouble else state_of(enabled, configured, reports),
+            state="refused" if trouble else state_of(enabled, configured, reports, changed_at),
             fields=self._fields(platform, settings, kept),
             reports=reports,
             trouble=trouble,
             waiting=counted.get((platform, "waiting"), 0),
             working=counted.get((platform, "working"), 0),
             updated_by=row.updated_by if row else "",
-            updated_at=row.updated_at if row and row.updated_by else None,
+            updated_at=changed_at,
         )
 
     def _known(self, platform: str) -> None:

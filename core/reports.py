@@ -37,13 +37,15 @@ class Report:
         return self.state != "stopped" and now() - self.at > SILENT_AFTER
 
 
-def state_of(enabled: bool, configured: bool, reports: Sequence[Report]) -> State:
-    """How the platform is, by what its living processes say."""
+def state_of(enabled: bool, configured: bool, reports: Sequence[Report], changed_at: datetime | None = None) -> State:
+    """How the platform is, by what its living processes say; what they said before it was changed is out of date."""
     if not configured:
         return "unset"
     if not enabled:
         return "off"
     living = [one for one in reports if one.state != "stopped" and not one.is_silent]
+    if living and changed_at is not None and all(one.at < changed_at for one in living):
+        return "connecting"
     for state in ("connected", "connecting", "refused"):
         if any(one.state == state for one in living):
             return state

@@ -204,6 +204,11 @@ async def test_how_processes_are_is_told_with_its_age(db: Database, data: Path, 
     await connections.report("telegram", replace(said, process="there:2", state="connected", at=old))
     silent = await connections.get("telegram")
     assert (silent.state, [one.is_silent for one in silent.reports]) == ("silent", [True, True])
+    await connections.restart("telegram", "user:1")
+    await connections.report("telegram", replace(said, state="refused", at=now() - timedelta(seconds=5)))
+    assert (await connections.get("telegram")).state == "connecting"  # what was said before the change is over
+    await connections.report("telegram", replace(said, state="refused", at=now()))
+    assert (await connections.get("telegram")).state == "refused"
     async with db.session() as session:
         for number, state in enumerate(["waiting", "working", "working", "done"]):
             session.add(InboxRow(platform="telegram", channel="1", message=str(number), state=state, said_at=now()))
