@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+from core import sections
 from core.errors import EmbedderUnavailable, KvasirError, Unavailable
+from core.modellog import ModelLog
 from core.models import Models
 from core.pool import Open, Pool, Progress, Running
 from core.ports import Embedder, EmbedderInfo
@@ -18,6 +22,8 @@ from core.types import Matrix, Vector
 
 logger = logging.getLogger(__name__)
 
+_RETRY_SECONDS: Final = 15.0
+_LONGEST_RETRY: Final = 300.0
 OpenSlot: TypeAlias = Callable[[Settings, Progress], Awaitable[Embedder]]
 
 
@@ -37,8 +43,12 @@ class EmbedderSlot:
     def __init__(self, settings: Settings, open_embedder: OpenSlot) -> None:
         self._settings = settings
         self._open_embedder = open_embedder
+        self._opening = asyncio.Lock()
+        self._failures = 0
+        self._retry_at = 0.0
         self.state = EmbedderState()
         self.embedder: Embedder | None = None
+        self.log = ModelLog()
 
     async def open(self, progress: Progress | None = None, *, fetch: bool = True) -> None:
         """Load it, fetching and building it first where need be; a failure is kept in `state`."""
@@ -55,12 +65,36 @@ class EmbedderSlot:
         settings = self._settings.model_copy(
             update={"embedder": wanted.model_copy(update={"fetch": wanted.fetch and fetch})}
         )
-        try:
-            self.use(await self._open_embedder(settings, follow))
-        except EmbedderUnavailable as error:
-            self.state.reason = str(error) if fetch or wanted.kind != "builtin" else tell("embedder_not_fetched")
-            if fetch:
+        async with self._opening:
+            if self.embedder is not None:
+                return
+            self.log.secrets = sections.secrets_of(settings, "embedder", wanted.kind)
+            self.log.add(tell("log_opening"))
+            try:
+                with self.log.heard():
+                    self.use(await self._open_embedder(settings, follow))
+            except EmbedderUnavailable as error:
+                self._failed(error, fetch)
+            else:
+                self.log.add(tell("log_open"))
+
+    async def retry(self) -> bool:
+        """Open it after a failure, when enough time has passed; whether it is there now and was not before."""
+        waits = self.embedder is None and bool(self.state.reason) and self._settings.embedder.kind != "none"
+        if not waits or self._opening.locked() or time.monotonic() < self._retry_at:
+            return False
+        await self.open()
+        return self.embedder is not None
+
+    def _failed(self, error: EmbedderUnavailable, fetch: bool) -> None:
+        is_told = fetch or self._settings.embedder.kind != "builtin"
+        self.state.reason = str(error) if is_told else tell("embedder_not_fetched")
+        self.log.add(self.state.reason, "ERROR")
+        if fetch:
+            if not self._failures:
                 logger.warning("no embedder: %s", error)
+            self._failures += 1
+        self._retry_at = time.monotonic() + min(_LONGEST_RETRY, _RETRY_SECONDS * (1 << min(self._failures, 8)))
 
     def use(self, embedder: Embedder) -> None:
         self.embedder, self.state.ready, self.state.reason = embedder, True, ""
@@ -125,7 +159,7 @@ class Embedders:
         if not fingerprint:
             return None
         found = self._made(fingerprint)
-        if found is None and await self.open_added():
+        if found is None and await self.pool.open_added():
             found = self._made(fingerprint)
         return found
 
@@ -136,8 +170,9 @@ class Embedders:
         return {name: embedder for name, embedder in found.items() if embedder is not None}
 
     async def open_added(self) -> bool:
-        """Open those that were added and are not open; whether one of them is now. What fails stands in its state."""
-        return await self.pool.open_added()
+        """Open those that are not; whether one of them is now. What fails stands in its state, and is tried again."""
+        found = await self.slot.retry()
+        return await self.pool.open_added() or found
 
     async def close(self) -> None:
         await self.pool.close()

@@ -89,6 +89,8 @@ async def look_at(kvasir: Kvasir, kind: Kind, name: str) -> Tended:
 
 def log_of(kvasir: Kvasir, kind: Kind, name: str) -> Sequence[Line]:
     """Its last lines, the oldest first. Raises NotFound."""
+    if kind == "embedder" and not kvasir.models.find(kind, name).is_added:
+        return kvasir.embedder.slot.log.lines
     kvasir.models.find(kind, name)
     return _pool(kvasir, kind).log(name)
 

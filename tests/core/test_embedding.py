@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core import models, tending
+from core import embedding, models, tending
 from core.app import Kvasir
 from core.cli.documents import bring_in
 from core.errors import Conflict, EmbedderUnavailable
@@ -202,3 +202,26 @@ async def test_an_index_of_an_embedder_not_yet_opened_is_as_it_is_set(tmp_path: 
         assert not await kvasir.indexes.needs_reindex("kb")
         await kvasir.knowledge.change("kb", embedder=None)
         assert await kvasir.indexes.needs_reindex("kb")
+
+
+async def test_the_house_embedder_is_asked_for_again(
+    tmp_path: Path, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is down when Kvasir starts; what came in meanwhile gets its vectors."""
+    monkeypatch.setattr(models, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(embedding, "_RETRY_SECONDS", 0.01)
+    server.mode = "wrong_key"
+    given = {"kind": "openai", "base_url": server.base_url, "model": "hash-32", "api_key": "sk-0005"}
+    async with Kvasir.open(load(data_dir=tmp_path / "data", embedder=given), embedder="background") as kvasir:
+        assert kvasir.embedder_state.reason
+        await put(kvasir, "sagas", tmp_path)
+        assert await searched(kvasir, "sagas") == {"sagas": None}
+        server.mode = "ok"
+        async with asyncio.timeout(10):
+            while not kvasir.embedder_state.ready or not await kvasir.jobs.list(state="queued"):
+                await asyncio.sleep(0.01)
+        lines = [line.text for line in tending.log_of(kvasir, "embedder", "openai")]
+        assert any("refuses the key" in line for line in lines)
+        assert "sk-0005" not in "".join(lines)
+        [job] = await kvasir.jobs.list(state="queued")
+        assert (job.kind, job.payload["kb"]) == ("reindex", "sagas")
