@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -289,6 +289,16 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """What the server of a language model itself says about an answer that has ended."""
+
+    reason: Literal["", "stop", "length"] = ""
+    """`length`: it was cut at its limit; empty: not told."""
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """What an engine gets. Language models read `turns`; the `extractive` engine reads the rest."""
 
@@ -300,6 +310,8 @@ class Prompt:
     language: Language = "en"
     terms: Mapping[str, float] = field(default_factory=dict)
     """The question's search tokens with their idf weight."""
+    on_end: Callable[[Ended], None] | None = field(default=None, compare=False, repr=False)
+    """Called at the end by an engine that knows more of it than its text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from core.ports import EngineInfo
 from core.retrying import pause, retry_after
 from core.settings import OpenAISettings, Settings
 from core.texts import say
-from core.types import Language, Prompt, Sampling
+from core.types import Ended, Language, Prompt, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +79,10 @@ class OpenAIEngine:
         response = await self._begun(prompt, sampling, begin_by)
         try:
             thoughts = ThoughtFilter()
-            any_text = False
+            any_text, ended = False, Ended()
             async for piece in self._pieces(response, begin_by, language):
                 self._check(piece, language)
+                ended = _told(ended, piece)
                 text = thoughts.feed(piece.text)
                 text = text if any_text else text.lstrip()
                 if text:
@@ -91,6 +93,8 @@ class OpenAIEngine:
                 yield rest
             elif not any_text:
                 raise EngineUnavailable(say("engine_empty", language, host=self._host))
+            if prompt.on_end is not None:
+                prompt.on_end(ended)
         finally:
             await response.aclose()
 
@@ -245,9 +249,13 @@ class OpenAIEngine:
     def _stated(self, said: str, code: str, language: Language) -> EngineUnavailable:
         """The sentence for an error that came with status 200."""
         text = f"{code} {said}".lower()
-        if any(word in text for word in ("invalid_api_key", "invalidapikey", "api key", "unauthorized", "401")):
+        if code == "1004" or any(
+            word in text for word in ("invalid_api_key", "invalidapikey", "api key", "unauthorized", "401")
+        ):
             return self._refused(401, "", None, language)
-        if any(word in text for word in ("rate limit", "rate_limit", "throttling", "429", "1302", "quota")):
+        if code == "1002" or any(
+            word in text for word in ("rate limit", "rate_limit", "throttling", "429", "1302", "quota")
+        ):
             return self._refused(429, said, None, language)
         if "model" in text and ("not found" in text or "not exist" in text or "not_found" in text):
             return self._refused(404, said, None, language)
@@ -300,6 +308,15 @@ def _quirks(settings: OpenAISettings) -> Quirks:
     if name not in PROVIDERS:
         raise ConfigError(f"KVASIR_OPENAI__PROVIDER must be auto or one of {', '.join(PROVIDERS)}.")
     return PROVIDERS[name]
+
+
+def _told(ended: Ended, piece: Piece) -> Ended:
+    """What is known of the end with this piece; some servers count with every one."""
+    if piece.finish in ("stop", "length"):
+        ended = replace(ended, reason="length" if piece.finish == "length" else "stop")
+    if piece.usage is not None:
+        ended = replace(ended, prompt_tokens=piece.usage[0], answer_tokens=piece.usage[1])
+    return ended
 
 
 def _quota_used_up(said: str) -> bool:

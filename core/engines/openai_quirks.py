@@ -2,14 +2,20 @@
 
 | provider | what differs |
 |---|---|
-| openai | wants `max_completion_tokens` |
+| openai | wants `max_completion_tokens`; counts tokens when asked |
 | azure | the same, and the key in the header `api-key` |
-| dashscope | temperature below 2 |
+| dashscope | temperature below 2; counts when asked |
 | zhipu | temperature and top_p strictly between 0 and 1, one stop word, no seed |
-| moonshot | temperature up to 1 |
-| deepseek, ollama, vllm, tabbyapi, llama-server, generic | nothing that we send |
+| moonshot | temperature up to 1; counts unasked, inside the choice |
+| volcano | counts when asked; no seed |
+| qianfan | temperature and top_p above 0, up to 1; counts when asked; no seed |
+| minimax | the same without stop words; says all once more at the end, and errors as `base_resp` with status 200 |
+| baichuan | temperature up to 1; no stop words, no seed |
+| gemini | counts when asked; no seed; errors as a list of one |
+| deepseek, ollama, vllm, tabbyapi, llama-server | counts when asked |
+| generic | nothing that we send; it is not asked to count |
 
-`stream_options`, penalties and message names are never sent, since several servers refuse them.
+Counting is asked for by `stream_options`, which several servers refuse; penalties and message names are never sent.
 What a model of a server refuses beyond that is learned from its first refusal, see `adapted`.
 """
 
@@ -34,20 +40,27 @@ class Quirks:
     seed: bool = True
     system_role: bool = True
     """False: instructions go in front of the first user message."""
+    asks_usage: bool = False
+    """It takes `stream_options`, and counts the tokens then."""
 
 
 PROVIDERS: Final[dict[str, Quirks]] = {
     "generic": Quirks(),
-    "openai": Quirks(limit_key="max_completion_tokens"),
-    "azure": Quirks(limit_key="max_completion_tokens", key_header="api-key"),
-    "dashscope": Quirks(temperature=(0.0, 1.99)),
+    "openai": Quirks(limit_key="max_completion_tokens", asks_usage=True),
+    "azure": Quirks(limit_key="max_completion_tokens", key_header="api-key", asks_usage=True),
+    "dashscope": Quirks(temperature=(0.0, 1.99), asks_usage=True),
     "zhipu": Quirks(temperature=(0.01, 0.99), top_p=(0.01, 0.99), stop_words=1, seed=False),
-    "deepseek": Quirks(),
+    "deepseek": Quirks(asks_usage=True),
     "moonshot": Quirks(temperature=(0.0, 1.0)),
-    "ollama": Quirks(),
-    "vllm": Quirks(),
-    "tabbyapi": Quirks(),
-    "llama-server": Quirks(),
+    "volcano": Quirks(seed=False, asks_usage=True),
+    "qianfan": Quirks(temperature=(0.01, 1.0), top_p=(0.01, 1.0), seed=False, asks_usage=True),
+    "minimax": Quirks(temperature=(0.01, 1.0), top_p=(0.01, 1.0), stop_words=0, seed=False, asks_usage=True),
+    "baichuan": Quirks(temperature=(0.0, 1.0), stop_words=0, seed=False),
+    "gemini": Quirks(seed=False, asks_usage=True),
+    "ollama": Quirks(asks_usage=True),
+    "vllm": Quirks(asks_usage=True),
+    "tabbyapi": Quirks(asks_usage=True),
+    "llama-server": Quirks(asks_usage=True),
 }
 
 
@@ -65,6 +78,20 @@ PRESETS: Final[tuple[Preset, ...]] = (
     _preset("zhipu", "Zhipu / 智谱 GLM", "https://open.bigmodel.cn/api/paas/v4", "glm-4-plus", context_size=128_000),
     _preset("deepseek", "DeepSeek", "https://api.deepseek.com/v1", "deepseek-chat", context_size=64_000),
     _preset("moonshot", "Moonshot / Kimi", "https://api.moonshot.cn/v1", context_size=128_000),
+    _preset(
+        "volcano", "Volcano Ark / 火山方舟 豆包", "https://ark.cn-beijing.volces.com/api/v3",
+        "doubao-seed-1-6-250615", context_size=128_000,
+    ),
+    _preset(
+        "qianfan", "Qianfan / 百度千帆", "https://qianfan.baidubce.com/v2",
+        "ernie-4.5-turbo-32k", context_size=32_000,
+    ),
+    _preset("minimax", "MiniMax", "https://api.minimaxi.com/v1", "MiniMax-M2", context_size=128_000),
+    _preset("baichuan", "Baichuan / 百川", "https://api.baichuan-ai.com/v1", "Baichuan4-Turbo", context_size=32_000),
+    _preset(
+        "gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta/openai",
+        "gemini-2.5-flash", context_size=128_000,
+    ),
     _preset("ollama", "Ollama", "http://127.0.0.1:11434/v1", "qwen3", "llama3.2", needs_key=False),
     _preset("vllm", "vLLM", "http://127.0.0.1:8000/v1", needs_key=False),
     _preset("tabbyapi", "TabbyAPI", "http://127.0.0.1:5000/v1"),
@@ -82,6 +109,13 @@ _HOSTS: Final[tuple[tuple[str, str], ...]] = (
     ("api.deepseek.com", "deepseek"),
     ("api.moonshot.cn", "moonshot"),
     ("api.moonshot.ai", "moonshot"),
+    (".volces.com", "volcano"),
+    ("qianfan.baidubce.com", "qianfan"),
+    ("api.minimax.chat", "minimax"),
+    ("api.minimax.io", "minimax"),
+    ("api.minimaxi.com", "minimax"),
+    ("api.baichuan-ai.com", "baichuan"),
+    ("generativelanguage.googleapis.com", "gemini"),
 )
 _OLLAMA_PORT: Final = 11434
 
@@ -108,7 +142,9 @@ def request_body(model: str, turns: tuple[Turn, ...], sampling: Sampling, quirks
         body["temperature"] = _within(sampling.temperature, quirks.temperature)
     if sampling.top_p is not None and quirks.top_p:
         body["top_p"] = _within(sampling.top_p, quirks.top_p)
-    if sampling.stop:
+    if quirks.asks_usage:
+        body["stream_options"] = {"include_usage": True}
+    if sampling.stop and quirks.stop_words:
         body["stop"] = list(sampling.stop[: quirks.stop_words])
     if sampling.seed is not None and quirks.seed:
         body["seed"] = sampling.seed
@@ -118,6 +154,8 @@ def request_body(model: str, turns: tuple[Turn, ...], sampling: Sampling, quirks
 def adapted(quirks: Quirks, refusal: str) -> Quirks | None:
     """The quirks that a server's refusal (HTTP 400) teaches; None where it teaches nothing."""
     text = refusal.lower()
+    if ("stream_options" in text or "include_usage" in text) and quirks.asks_usage:
+        return replace(quirks, asks_usage=False)
     if "max_completion_tokens" in text and quirks.limit_key != "max_completion_tokens":
         return replace(quirks, limit_key="max_completion_tokens")
     if "max_tokens" in text and "max_completion_tokens" not in text and quirks.limit_key != "max_tokens":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 MAX_EVENT_BYTES: Final = 1 << 20
 """A longer line or event is no answer but a fault."""
 
+_MOST_TOKENS: Final = 1 << 31
+"""More than the column of a database holds is no count."""
+_BEGIN: Final = re.compile(r"\s*(?:\[\s*)?\{")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _FIELDS: Final = ("event:", "id:", "retry:", ":")
 
@@ -32,6 +35,10 @@ class Piece:
     code: str = ""
     """Its own code for that."""
     done: bool = False
+    usage: tuple[int, int] | None = None
+    """Tokens of the prompt and of the answer, as the server counts."""
+    is_whole: bool = False
+    """The text is that of a whole message, and not its next piece."""
 
 
 class EventReader:
@@ -49,6 +56,7 @@ class EventReader:
         self._size = 0
         self.seen = False
         """An event was recognised."""
+        self._any_piece = False
 
     def feed(self, received: bytes) -> list[Piece]:
         """The events that `received` completes, in order."""
@@ -74,9 +82,17 @@ class EventReader:
             document = _json("\n".join(self._stray))
             if document is None:
                 raise NotOurDialect(clipped(" ".join(self._stray)))
-            self.seen = True
-            pieces.append(meaning(document))
+            pieces.append(self._meant(document))
         return pieces
+
+    def _meant(self, document: dict[str, Any]) -> Piece:
+        """What an event means after those before it: some servers say everything once more at the end."""
+        self.seen = True
+        piece = meaning(document)
+        if piece.is_whole and self._any_piece:
+            return replace(piece, text="")
+        self._any_piece = self._any_piece or bool(piece.text)
+        return piece
 
     def _hold(self, rest: bytes) -> None:
         self._line_size += len(rest)
@@ -102,8 +118,7 @@ class EventReader:
             self._data.clear()
             return [Piece(done=True)]
         if not self._data and (document := _json(data)) is not None:
-            self.seen = True
-            return [meaning(document)]
+            return [self._meant(document)]
         self._grow(len(data))
         self._data.append(data)
         return []
@@ -119,8 +134,7 @@ class EventReader:
             if text.strip():
                 raise NotOurDialect(clipped(text))
             return []
-        self.seen = True
-        return [meaning(document)]
+        return [self._meant(document)]
 
     def _grow(self, size: int) -> None:
         self._size += size
@@ -166,15 +180,13 @@ class ThoughtFilter:
 
 def meaning(document: dict[str, Any]) -> Piece:
     """What a chunk, a whole completion, or an error object says."""
-    choices = document.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        if failed := _error(document):
-            return failed
-        return _choice(choices[0])
+    choices, usage = document.get("choices"), _usage(document)
     if failed := _error(document):
         return failed
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return _choice(choices[0], usage)
     if isinstance(choices, list) or "usage" in document or document.get("object") == "chat.completion.chunk":
-        return Piece()
+        return Piece(usage=usage)
     return _stated_error(document) or Piece()
 
 
@@ -184,8 +196,10 @@ def clipped(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _choice(choice: dict[str, Any]) -> Piece:
-    delta = choice.get("delta") or choice.get("message") or {}
+def _choice(choice: dict[str, Any], usage: tuple[int, int] | None) -> Piece:
+    delta, message = choice.get("delta"), choice.get("message")
+    is_whole = not delta and isinstance(message, dict)
+    delta = delta or message
     if not isinstance(delta, dict):
         delta = {}
     finish = choice.get("finish_reason")
@@ -193,7 +207,19 @@ def _choice(choice: dict[str, Any]) -> Piece:
         text=_text(delta.get("content")) or _text(choice.get("text")),
         reasoning=bool(delta.get("reasoning_content") or delta.get("reasoning")),
         finish=finish if isinstance(finish, str) else "",
+        usage=usage or _usage(choice),
+        is_whole=is_whole,
     )
+
+
+def _usage(document: dict[str, Any]) -> tuple[int, int] | None:
+    usage = document.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if type(asked) is not int or type(said) is not int or not (0 <= asked < _MOST_TOKENS and 0 <= said < _MOST_TOKENS):
+        return None
+    return asked, said
 
 
 def _text(content: Any) -> str:
@@ -213,6 +239,10 @@ def _error(document: dict[str, Any]) -> Piece | None:
         return Piece(error=clipped(str(message)), code=str(error.get("code") or error.get("type") or ""))
     if error:
         return Piece(error=clipped(str(error)))
+    base = document.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code"):
+        code = str(base["status_code"])
+        return Piece(error=clipped(str(base.get("status_msg") or code)), code=code)
     return None
 
 
@@ -224,10 +254,12 @@ def _stated_error(document: dict[str, Any]) -> Piece | None:
 
 
 def _json(text: str) -> dict[str, Any] | None:
-    if not text.lstrip().startswith("{"):
+    if not _BEGIN.match(text):
         return None
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if isinstance(document, list) and len(document) == 1:  # so an error comes from Gemini
+        document = document[0]
     return document if isinstance(document, dict) else None

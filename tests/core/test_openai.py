@@ -7,16 +7,17 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
 from core.engines.openai import OpenAIEngine
-from core.engines.openai_quirks import PROVIDERS, adapted, provider_of, request_body
+from core.engines.openai_quirks import PRESETS, PROVIDERS, adapted, provider_of, request_body
 from core.engines.openai_stream import EventReader, NotOurDialect
 from core.errors import ConfigError, EngineUnavailable
 from core.settings import OpenAISettings
-from core.types import Language, Prompt, Sampling, Turn
+from core.types import Ended, Language, Prompt, Sampling, Turn
 from tests.fakes.llm_server import LlmServer, llm_server
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,7 @@ async def answer(engine: OpenAIEngine, language: Language = "en") -> str:
     [
         *("ok", "slow", "split_utf8", "crlf", "no_blank_lines", "no_done", "not_streamed", "reasoning", "think_tags"),
         *("content_parts", "busy_then_ok", "failing_then_ok", "break_before_headers"),
-        *("wants_completion_tokens", "wants_no_system"),
+        *("wants_completion_tokens", "wants_no_system", "said_once_more", "counted_with_every_piece"),
     ],
 )
 async def test_the_answer_arrives_whole(mode: str) -> None:
@@ -74,6 +75,8 @@ async def test_the_answer_arrives_whole(mode: str) -> None:
         ("error_in_stream", "CUDA out of memory"),
         ("wrong_key", "does not accept the key"),
         ("wrong_key_as_200", "does not accept the key"),
+        ("wrong_key_in_base_resp", "does not accept the key"),
+        ("error_as_list", "Unknown name"),
         ("no_model", "no model «tiny»"),
         ("too_long", "too long for the model"),
         ("busy", "busy"),
@@ -205,6 +208,12 @@ async def test_the_request_is_what_the_provider_takes() -> None:
         ("https://api.z.ai/api/paas/v4", "zhipu"),
         ("https://api.deepseek.com", "deepseek"),
         ("https://api.moonshot.cn/v1", "moonshot"),
+        ("https://ark.cn-beijing.volces.com/api/v3", "volcano"),
+        ("https://qianfan.baidubce.com/v2", "qianfan"),
+        ("https://api.minimaxi.com/v1", "minimax"),
+        ("https://api.minimax.io/v1", "minimax"),
+        ("https://api.baichuan-ai.com/v1", "baichuan"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "gemini"),
         ("http://localhost:11434/v1", "ollama"),
         ("http://10.0.0.7:8000/v1", "generic"),
         ("https://api.openai.com.evil.example/v1", "generic"),
@@ -234,6 +243,77 @@ async def test_quirks_shape_the_request() -> None:
 async def test_unusable_settings_are_refused_with_the_variable_s_name(values: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="KVASIR_OPENAI__"):
         OpenAIEngine(OpenAISettings.model_validate(values))
+
+
+PLAIN = {"temperature": 0.0, "top_p": 1.0, "stop": ["a", "b"], "seed": 7}
+COUNTED = {"stream_options": {"include_usage": True}}
+SENT: dict[str, dict[str, object]] = {
+    "generic": {"max_tokens": 5, **PLAIN},
+    "openai": {"max_completion_tokens": 5, **PLAIN, **COUNTED},
+    "azure": {"max_completion_tokens": 5, **PLAIN, **COUNTED},
+    "dashscope": {"max_tokens": 5, **PLAIN, **COUNTED},
+    "zhipu": {"max_tokens": 5, "temperature": 0.01, "top_p": 0.99, "stop": ["a"]},
+    "deepseek": {"max_tokens": 5, **PLAIN, **COUNTED},
+    "moonshot": {"max_tokens": 5, **PLAIN},
+    "volcano": {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0, "stop": ["a", "b"], **COUNTED},
+    "qianfan": {"max_tokens": 5, "temperature": 0.01, "top_p": 1.0, "stop": ["a", "b"], **COUNTED},
+    "minimax": {"max_tokens": 5, "temperature": 0.01, "top_p": 1.0, **COUNTED},
+    "baichuan": {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0},
+    "gemini": {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0, "stop": ["a", "b"], **COUNTED},
+    "ollama": {"max_tokens": 5, **PLAIN, **COUNTED},
+    "vllm": {"max_tokens": 5, **PLAIN, **COUNTED},
+    "tabbyapi": {"max_tokens": 5, **PLAIN, **COUNTED},
+    "llama-server": {"max_tokens": 5, **PLAIN, **COUNTED},
+}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_each_provider_is_sent_what_it_takes(provider: str) -> None:
+    sampling = Sampling(max_tokens=5, temperature=0.0, top_p=1.0, stop=("a", "b"), seed=7)
+    async with opened("ok", provider=provider) as (engine, server):
+        said = "".join([text async for text in engine.stream(prompt(), sampling)])
+    request = server.requests[0]
+    assert said == server.text
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long is leave?"}]
+    assert request.body == {"model": "tiny", "messages": messages, "stream": True, **SENT[provider]}
+    key = {"api-key": KEY} if provider == "azure" else {"authorization": f"Bearer {KEY}"}
+    assert {name: request.headers.get(name) for name in ("authorization", "api-key") if name in request.headers} == key
+
+
+async def test_every_provider_has_a_preset() -> None:
+    assert {preset.values["provider"] for preset in PRESETS} == set(PROVIDERS)
+    for preset in PRESETS:
+        url = str(preset.values["base_url"])
+        if url and "127.0.0.1" not in url:
+            assert provider_of(url) == preset.name
+
+
+@pytest.mark.parametrize(
+    ("mode", "provider", "told"),
+    [
+        ("counted", "vllm", Ended("length", 17, 9)),
+        ("counted", "generic", Ended("length")),
+        ("counted_in_the_choice", "moonshot", Ended("stop", 17, 9)),
+        ("counted_with_every_piece", "gemini", Ended("stop", 17, 11)),
+        ("said_once_more", "minimax", Ended("stop", 17, 9)),
+        ("counts_for_nobody", "vllm", Ended("stop")),
+        ("not_streamed", "generic", Ended("stop")),
+    ],
+)
+async def test_what_the_server_says_of_the_end_is_told_once(mode: str, provider: str, told: Ended) -> None:
+    heard: list[Ended] = []
+    async with opened(mode, provider=provider) as (engine, server):
+        asked = replace(prompt(), on_end=heard.append)
+        said = "".join([text async for text in engine.stream(asked, Sampling())])
+    assert (said, heard) == (server.text, [told])
+
+
+async def test_nothing_is_told_of_an_answer_that_broke() -> None:
+    heard: list[Ended] = []
+    async with opened("break_mid_stream") as (engine, _):
+        with pytest.raises(EngineUnavailable):
+            _ = [text async for text in engine.stream(replace(prompt(), on_end=heard.append), Sampling())]
+    assert not heard
 
 
 async def test_tokens_are_estimated_on_the_high_side() -> None:

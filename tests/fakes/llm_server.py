@@ -376,6 +376,73 @@ async def echo(exchange: Exchange) -> None:
     await exchange.done()
 
 
+async def counted(exchange: Exchange) -> None:
+    """Counts at the end where it is asked to, and was cut at its limit."""
+    await exchange.head(200)
+    await exchange.chunks(exchange.server.text)
+    await exchange.send(event("", finish="length"))
+    if exchange.request.body.get("stream_options", {}).get("include_usage"):
+        usage = {"prompt_tokens": 17, "completion_tokens": 9, "total_tokens": 26}
+        await exchange.send(b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n")
+    await exchange.send(b"data: [DONE]\n\n")
+    await exchange.end()
+
+
+async def counted_in_the_choice(exchange: Exchange) -> None:
+    """As Moonshot."""
+    await exchange.head(200)
+    await exchange.chunks(exchange.server.text)
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 17, "completion_tokens": 9}}
+    await exchange.send(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\ndata: [DONE]\n\n")
+    await exchange.end()
+
+
+async def counted_with_every_piece(exchange: Exchange) -> None:
+    """As Gemini; a count that is none comes too."""
+    await exchange.head(200)
+    for number, word in enumerate(pieces(exchange.server.text)):
+        usage = {"prompt_tokens": 17, "completion_tokens": number}
+        chunk = {"choices": [{"delta": {"content": word}}], "usage": usage}
+        await exchange.send(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    last = {"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": -1}}
+    await exchange.send(b"data: " + json.dumps(last).encode() + b"\n\n")
+    await exchange.done()
+
+
+async def said_once_more(exchange: Exchange) -> None:
+    """As MiniMax: the last event has the whole text."""
+    await exchange.head(200)
+    await exchange.chunks(exchange.server.text)
+    message = {"role": "assistant", "content": exchange.server.text}
+    last = {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        "usage": {"prompt_tokens": 17, "completion_tokens": 9},
+        "base_resp": {"status_code": 0, "status_msg": ""},
+    }
+    await exchange.send(b"data: " + json.dumps(last).encode() + b"\n\n")
+    await exchange.end()
+
+
+async def wrong_key_in_base_resp(exchange: Exchange) -> None:
+    await exchange.json(200, {"base_resp": {"status_code": 1004, "status_msg": "login fail: carry the secret key"}})
+
+
+async def error_as_list(exchange: Exchange) -> None:
+    """As Gemini."""
+    error = {"code": 400, "message": "Invalid JSON payload received. Unknown name", "status": "INVALID_ARGUMENT"}
+    await exchange.head(400, "application/json")
+    await exchange.send(json.dumps([{"error": error}], indent=2).encode())
+    await exchange.end()
+
+
+async def counts_for_nobody(exchange: Exchange) -> None:
+    if "stream_options" in exchange.request.body:
+        await exchange.json(400, {"error": {"message": "Unrecognized request argument: stream_options"}})
+    else:
+        await ok(exchange)
+
+
 MODES: dict[str, Handler] = {
     function.__name__: function
     for function in (
@@ -384,5 +451,7 @@ MODES: dict[str, Handler] = {
         *(only_reasoning, content_parts, error_as_200, error_in_stream, wrong_key, wrong_key_as_200, no_model),
         *(too_long, busy, busy_for_long, busy_then_ok, failing, failing_then_ok, moved, garbage, garbage_event),
         *(empty, endless, huge_line, wants_completion_tokens, wants_no_system, echo),
+        *(counted, counted_in_the_choice, counted_with_every_piece, said_once_more, wrong_key_in_base_resp),
+        *(error_as_list, counts_for_nobody),
     )
 }
