@@ -224,7 +224,7 @@ class Pool(Generic[P]):
         if running.part is not None:
             return running.part
         if running.opening is None and running.failure is not None and time.monotonic() < running.retry_at:
-            raise running.failure
+            raise running.failure.with_traceback(None)  # it is raised again and again
         opening, task = running.opening or self._start(running), asyncio.current_task()
         try:
             return await asyncio.shield(opening)
