@@ -53,10 +53,52 @@ class DatabaseSettings(Section):
 
 
 class StoreSettings(Section):
-    kind: Annotated[str, Field(description="Where chunks and vectors live; `local` needs no server.")] = "local"
+    kind: Annotated[
+        str, Field(description="Where chunks and vectors live: `local` needs no server, `weaviate` is one.")
+    ] = "local"
     cache_mb: Annotated[
         int, Field(ge=16, description="`local`: memory for vectors of the knowledge bases in use, in MB.")
     ] = 512
+
+
+class WeaviateSettings(Section):
+    url: Annotated[str, Field(description="Address of the Weaviate server.")] = "http://127.0.0.1:8080"
+    grpc_url: Annotated[
+        str, Field(description="Its gRPC address; empty: the same host, port 50051, or 443 where `url` is https.")
+    ] = ""
+    api_key: Annotated[SecretStr | None, Field(description="Key, where the server asks for one.")] = None
+    oidc_client_secret: Annotated[
+        SecretStr | None, Field(description="Secret for OpenID Connect with client credentials, instead of a key.")
+    ] = None
+    oidc_scopes: Annotated[list[str], Field(description="Scopes asked for with the client credentials.")] = []
+    oidc_token: Annotated[
+        SecretStr | None, Field(description="A bearer token, instead of a key; it is not renewed when it ends.")
+    ] = None
+    prefix: Annotated[
+        str,
+        Field(
+            pattern="^[A-Z][A-Za-z0-9]{0,31}$",
+            description="Beginning of the collections' names; each Kvasir on a server needs its own.",
+        ),
+    ] = "Kv"
+    replication_factor: Annotated[
+        int, Field(ge=1, le=15, description="Copies of each collection that is made; at most the server's nodes.")
+    ] = 1
+    write_consistency: Annotated[
+        Literal["ONE", "QUORUM", "ALL"], Field(description="Copies that must have what is written.")
+    ] = "QUORUM"
+    read_consistency: Annotated[
+        Literal["ONE", "QUORUM", "ALL"], Field(description="Copies that a search asks.")
+    ] = "ONE"
+    search_seconds: Annotated[
+        float, Field(gt=0, le=60, description="Longest wait for a search; also for a sign of life.")
+    ] = 5.0
+    write_seconds: Annotated[
+        float, Field(ge=5, le=900, description="Longest wait for what is written, with new tries where a node is lost.")
+    ] = 120.0
+    idle_minutes: Annotated[
+        int, Field(ge=0, description="Unused for so long, an index gives its memory back until it is asked; 0: never.")
+    ] = 0
 
 
 class EmbedderSettings(Section):
@@ -228,6 +270,10 @@ class AnswerSettings(Section):
             "text that is set."
         ),
     ] = "extractive"
+    fallbacks: Annotated[
+        list[str],
+        Field(max_length=5, description="Engines to be tried in turn where that one is down, e.g. `extractive`."),
+    ] = []
     top_k: Annotated[int, Field(ge=1, le=50, description="Passages an answer may draw on.")] = 5
     min_evidence: Annotated[
         float,
@@ -501,6 +547,7 @@ class Settings(BaseSettings):
     ] = None
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
+    weaviate: WeaviateSettings = WeaviateSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     ingest: IngestSettings = IngestSettings()
     splitter: SplitterSettings = SplitterSettings()

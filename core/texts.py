@@ -129,6 +129,30 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         ),
         "该索引的向量维度为 {expected}，收到的却是 {found}；更换嵌入模型后请运行 “kvasir kb reindex”。",
     ),
+    "store_not_open": (
+        "The store «{store}», which holds what is asked for, cannot be used: {reason}",
+        "存放所需内容的存储“{store}”无法使用：{reason}",
+    ),
+    "move_restless": (
+        (
+            "The documents of «{kb}» keep changing, so that it was not moved yet; what was copied stays. Run it again "
+            "when they have come in, with «kvasir up» for those that a stopped process left."
+        ),
+        "“{kb}”的文档一直在变化，尚未完成迁移；已复制的内容会保留。请在文档处理完后重试；若有中断进程遗留的文档，请先运行 “kvasir up”。",
+    ),
+    "move_differs": (
+        "«{kb}» was not moved: what «{store}» gives back is not what it was given ({what}). It answers as before.",
+        "“{kb}”未迁移：“{store}”返回的内容与写入的不一致（{what}）。知识库仍照常回答。",
+    ),
+    "move_count": ("documents and chunks", "文档与分块"),
+    "move_sample": ("a search for a chunk of «{name}»", "对“{name}”中一个分块的搜索"),
+    "kb_moved": (
+        "{kb}: {documents} documents, {chunks} chunks, now in «{store}».",
+        "{kb}：{documents} 份文档，{chunks} 个分块，现存于“{store}”。",
+    ),
+    "kb_there": ("{kb} is in «{store}» already.", "{kb} 已在“{store}”中。"),
+    "kb_no_index": ("{kb} has no index yet; there is nothing to move.", "{kb} 还没有索引，无需迁移。"),
+    "move_usage": ("Give the name of a knowledge base, or --all.", "请给出知识库名称，或使用 --all。"),
     "store_bad_document": (
         "The document «{name}» cannot be stored: {reason}.",
         "无法存储文档“{name}”：{reason}。",
@@ -1494,6 +1518,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "quoted_notice": (
         "Quoted from your documents; no language model is configured.",
         "摘自您的文档原文；未配置语言模型。",
+    ),
+    "fallback_notice": (
+        "«{first}» was not available; «{engine}» answered.",
+        "“{first}”暂不可用，本回答由“{engine}”生成。",
+    ),
+    "fallback_quoted_notice": (
+        "«{first}» was not available; this is quoted from your documents.",
+        "“{first}”暂不可用，以下摘自您的文档原文。",
     ),
     "repetition_notice": (
         "The language model began to repeat itself; the answer ends there.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
 import os
@@ -14,7 +15,9 @@ import hypothesis
 import pytest
 
 from core.db.session import Database
+from core.settings import WeaviateSettings
 from tests.databases import Postgres, put_sqlite
+from tests.weaviate_server import any_server, empty
 
 hypothesis.settings.register_profile("kvasir", deadline=None)  # how long a test takes is the machine's business
 hypothesis.settings.load_profile("kvasir")
@@ -75,6 +78,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
     yield server
     server.leave()
+
+
+@pytest.fixture(scope="session")
+def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateSettings]:
+    """Settings for a real Weaviate; whoever makes indexes there removes them."""
+    with any_server(tmp_path_factory.mktemp("weaviate")) as settings:
+        yield settings
+        asyncio.run(empty(settings, collections=True))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

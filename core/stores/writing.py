@@ -41,7 +41,7 @@ class _Stretch:
 def put(connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
     wanted = list({document.id: document for document in documents}.values())
     for document in wanted:
-        _check(generation, document)
+        check(generation, document)
     if sum(len(document.chunks) for document in wanted) <= _AT_ONCE:
         _put_at_once(connection, generation, wanted)
     else:
@@ -109,7 +109,7 @@ def _groups(found: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int, i
         yield group
 
 
-def _check(generation: Generation, document: IndexedDocument) -> None:
+def check(generation: Generation, document: IndexedDocument) -> None:
     if len(document.chunks) >= 1 << CHUNK_BITS:
         raise DocumentError(tell("store_bad_document", name=document.name, reason=f"{len(document.chunks)} chunks"))
     texts = [document.id, document.name, document.title, *[chunk.text for chunk in document.chunks]]
@@ -181,7 +181,7 @@ def _stretch(generation: Generation, document: IndexedDocument, first: int, last
     vectors = b""
     if generation.dimension and document.vectors is not None:
         vectors = document.vectors[first:last].astype("<f2").tobytes()
-    rows = [_chunk_row(number, chunk) for number, chunk in enumerate(chunks, first)]
+    rows = [chunk_row(number, chunk) for number, chunk in enumerate(chunks, first)]
     return _Stretch(first, rows, lengths, terms, vectors)
 
 
@@ -194,7 +194,7 @@ def _analysed(document: IndexedDocument, first: int, chunks: Sequence[Chunk]) ->
     return analyse([chunk.tokens for chunk in chunks])
 
 
-def _chunk_row(number: int, chunk: Chunk) -> tuple[int, str, str, str, str, str]:
+def chunk_row(number: int, chunk: Chunk) -> tuple[int, str, str, str, str, str]:
     return (
         number,
         chunk.text,

@@ -15,8 +15,9 @@ import pytest
 from core.analyzer import query_tokens, tokens
 from core.errors import KvasirError, UserError
 from core.ports import VectorStore
-from core.settings import Settings
+from core.settings import Settings, WeaviateSettings
 from core.stores.local import open_store
+from core.stores.weaviate import open_store as open_weaviate
 from core.types import (
     All,
     Chunk,
@@ -32,6 +33,7 @@ from core.types import (
     Some,
     Vector,
 )
+from tests.weaviate_server import empty
 
 pytestmark = pytest.mark.anyio
 
@@ -491,12 +493,45 @@ class TestLocalStore(VectorStoreContract):
     WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from core.settings import Settings
+from core.settings import Settings, WeaviateSettings
 from core.stores.local import open_store
+from core.stores.weaviate import open_store as open_weaviate
 from tests.contracts.test_vector_store import GENERATION, document, spelt
 
 async def main():
     store = await open_store(Settings(data_dir=Path(sys.argv[1])))
+    for batch in itertools.count():
+        pages = [f"tea {spelt(int(sys.argv[2]))} page"] * 4
+        await store.put(GENERATION, [document(f"r{sys.argv[2]}-{batch}-{n}", *pages) for n in range(5)])
+        print(batch + 1, flush=True)
+
+asyncio.run(main())
+"""
+
+
+class TestWeaviateStore(VectorStoreContract):
+    @pytest.fixture
+    async def own(self, weaviate_server: WeaviateSettings, folder: Path) -> AsyncIterator[Settings]:
+        (folder / "weaviate.json").write_text(weaviate_server.model_dump_json(exclude={"api_key"}), encoding="utf-8")
+        yield Settings(data_dir=folder, weaviate=weaviate_server)
+        await empty(weaviate_server)
+
+    @pytest.fixture
+    def opened(self, own: Settings) -> Open:
+        return lambda: open_weaviate(own)
+
+    WRITER = """
+import asyncio, itertools, sys
+from pathlib import Path
+from core.settings import Settings, WeaviateSettings
+from core.stores.weaviate import open_store
+from tests.contracts.test_vector_store import GENERATION, document, spelt
+from tests.weaviate_server import with_key
+
+async def main():
+    folder = Path(sys.argv[1])
+    weaviate = with_key(WeaviateSettings.model_validate_json((folder / "weaviate.json").read_text()))
+    store = await open_store(Settings(data_dir=folder, weaviate=weaviate))
     for batch in itertools.count():
         pages = [f"tea {spelt(int(sys.argv[2]))} page"] * 4
         await store.put(GENERATION, [document(f"r{sys.argv[2]}-{batch}-{n}", *pages) for n in range(5)])

@@ -1,0 +1,248 @@
+"""One index on a Weaviate server, as a client sees it: every call that Kvasir makes there is one method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from core.settings import WeaviateSettings
+from core.stores import weaviate_schema as schema
+from core.stores.weaviate_changes import Change, State, read
+from core.types import Generation, Vector
+
+if TYPE_CHECKING:
+    from weaviate import WeaviateAsyncClient
+    from weaviate.collections import CollectionAsync
+    from weaviate.collections.classes.batch import BatchObjectReturn
+    from weaviate.collections.classes.data import DataObject
+    from weaviate.collections.classes.filters import _Filters
+
+_PAGE: Final = 1000
+_AT_ONCE: Final = 16
+_DOCUMENT: Final = ("key", "edition", "digest", "chunks", "document", "name", "title", "content_hash", "metadata")
+CHUNK: Final = (
+    "document",
+    "name",
+    "title",
+    "number",
+    "text",
+    "tokens",
+    "content_hash",
+    "headings",
+    "locator",
+    "edition",
+)
+
+
+class Index:
+    def __init__(self, client: WeaviateAsyncClient, settings: WeaviateSettings, generation: Generation) -> None:
+        from weaviate.classes.config import ConsistencyLevel
+
+        self._client = client
+        self._settings = settings
+        self._generation = generation
+        reads = ConsistencyLevel[settings.read_consistency]
+        writes = ConsistencyLevel[settings.write_consistency]
+        chunks, documents = schema.chunks_name(settings, generation), schema.documents_name(settings)
+        self._chunks = self._tenant(chunks, writes)
+        self._documents = self._tenant(documents, writes)
+        self._searched = self._tenant(chunks, reads) if reads is not writes else self._chunks
+
+    def _tenant(self, name: str, level: Any) -> CollectionAsync[Any, Any]:
+        return self._client.collections.use(name).with_tenant(self._generation.id).with_consistency_level(level)
+
+    # ---------------------------------------------------------------- the collections and the tenant
+    async def ensure(self) -> None:
+        """Make what is missing; somebody else may be doing the same."""
+        for config in (
+            schema.documents_config(self._settings), schema.chunks_config(self._settings, self._generation)
+        ):  # fmt: skip
+            if not await self._client.collections.exists(config["name"]):
+                await self._create(config)
+            tenants = self._client.collections.use(config["name"]).tenants
+            if not await tenants.exists(self._generation.id):
+                await tenants.create([self._generation.id])
+
+    async def _create(self, config: Mapping[str, Any]) -> None:
+        from weaviate.exceptions import UnexpectedStatusCodeError
+
+        try:
+            await self._client.collections.create(**config)
+        except UnexpectedStatusCodeError:
+            if not await self._client.collections.exists(config["name"]):
+                raise
+
+    async def drop(self) -> None:
+        """The tenant goes; its collection too where it was the last one and no alias points at it."""
+        for name in (schema.documents_name(self._settings), schema.chunks_name(self._settings, self._generation)):
+            if not await self._client.collections.exists(name):
+                continue
+            tenants = self._client.collections.use(name).tenants
+            if await tenants.exists(self._generation.id):
+                await tenants.remove([self._generation.id])
+        if await self._client.collections.exists(name) and not await tenants.get():
+            aliases = await self._client.alias.list_all(collection=name)
+            if not aliases and not await tenants.get():
+                await self._client.collections.delete(name)
+
+    async def rest(self) -> None:
+        """Let the server give back the memory of this index; the next search wakes it."""
+        for name in (schema.documents_name(self._settings), schema.chunks_name(self._settings, self._generation)):
+            await self._client.collections.use(name).tenants.deactivate(self._generation.id)
+
+    # ---------------------------------------------------------------- notes
+    async def state(self) -> State:
+        from weaviate.classes.query import Filter as Where
+
+        found = await self._documents.query.fetch_objects(
+            filters=Where.by_property("kind").equal("change"),
+            limit=_PAGE,
+            return_properties=["state", "born", "dead", "since"],
+        )
+        return read(found.objects)
+
+    async def note(self, change: Change) -> None:
+        from weaviate.classes.data import DataObject
+
+        done = await self._documents.data.insert_many([DataObject(properties=change.properties(), uuid=change.id)])
+        if done.errors:
+            raise ConnectionError("; ".join(error.message for error in done.errors.values()))
+
+    async def forget(self, changes: Sequence[Change]) -> None:
+        from weaviate.classes.query import Filter as Where
+
+        if changes:
+            await self._documents.data.delete_many(where=Where.by_id().contains_any([one.id for one in changes]))
+
+    # ---------------------------------------------------------------- documents
+    async def editions(self, keys: Sequence[str], state: State) -> list[dict[str, Any]]:
+        """What is noted of the documents with these keys, of all editions that count."""
+        from weaviate.classes.query import Filter as Where
+
+        found: list[dict[str, Any]] = []
+        hidden = set(state.hidden)
+        for first in range(0, len(keys), _PAGE // 2):
+            page = await self._documents.query.fetch_objects(
+                filters=Where.by_property("key").contains_any(list(keys[first : first + _PAGE // 2])),
+                limit=_PAGE * 5,
+                return_properties=list(_DOCUMENT),
+            )
+            found += [dict(one.properties) for one in page.objects if one.properties["edition"] not in hidden]
+        return found
+
+    async def walk_documents(self) -> AsyncIterator[Mapping[str, Any]]:
+        """All of them, those that do not count too."""
+        wanted = ["kind", "document", "content_hash", "chunks", "edition"]
+        async for found in self._walk(self._documents, wanted):
+            if found["kind"] == "document":
+                yield found
+
+    async def walk_chunks(self) -> AsyncIterator[Mapping[str, Any]]:
+        async for found in self._walk(self._chunks, ["document", "number", "content_hash", "edition"]):
+            yield found
+
+    async def _walk(self, collection: CollectionAsync[Any, Any], wanted: list[str]) -> AsyncIterator[Mapping[str, Any]]:
+        after = None
+        while True:
+            page = await collection.query.fetch_objects(limit=_PAGE, after=after, return_properties=wanted)
+            for one in page.objects:
+                yield one.properties
+            if len(page.objects) < _PAGE:
+                return
+            after = page.objects[-1].uuid
+
+    async def chunks_of(self, edition: str, first: int, last: int, *, vectors: bool = False) -> list[Any]:
+        """The objects with these numbers, `last` not among them, in order."""
+        from weaviate.classes.query import Filter as Where
+
+        number = Where.by_property("number")
+        page = await self._chunks.query.fetch_objects(
+            filters=Where.all_of(
+                [
+                    Where.by_property("edition").equal(edition),
+                    number.greater_or_equal(first),
+                    Where.by_property("number").less_than(last),
+                ]
+            ),
+            limit=last - first,
+            include_vector=[schema.VECTOR] if vectors else False,
+            return_properties=list(CHUNK),
+        )
+        return sorted(page.objects, key=lambda one: int(one.properties["number"]))
+
+    # ---------------------------------------------------------------- search
+    async def by_words(self, words: str, limit: int, wanted: _Filters | None, *, vectors: bool) -> Sequence[Any]:
+        found = await self._searched.query.bm25(
+            words,
+            query_properties=["tokens"],
+            limit=limit,
+            filters=wanted,
+            include_vector=[schema.VECTOR] if vectors else False,
+            return_properties=list(CHUNK),
+        )
+        return found.objects
+
+    async def by_vector(self, vector: Vector, limit: int, wanted: _Filters | None) -> Sequence[Any]:
+        found = await self._searched.query.near_vector(
+            vector.tolist(),
+            target_vector=schema.VECTOR,
+            limit=limit,
+            filters=wanted,
+            include_vector=[schema.VECTOR],
+            return_properties=list(CHUNK),
+        )
+        return found.objects
+
+    async def totals(self, visible: _Filters | None) -> tuple[int, int]:
+        """How many chunks, and how many tokens in all of them."""
+        from weaviate.classes.aggregate import Metrics
+
+        found = await self._documents.aggregate.over_all(
+            filters=visible,
+            return_metrics=[Metrics("chunks").integer(sum_=True), Metrics("tokens").integer(sum_=True)],
+        )
+        chunks, tokens = (getattr(found.properties.get(name), "sum_", None) for name in ("chunks", "tokens"))
+        return int(chunks or 0), int(tokens or 0)
+
+    async def frequencies(self, tokens: Sequence[str], state: State) -> dict[str, int]:
+        """In how many chunks each token stands."""
+        from weaviate.classes.query import Filter as Where
+
+        free = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(token: str) -> int:
+            async with free:
+                wanted = state.visible(Where.by_property("tokens").equal(token))
+                found = await self._searched.aggregate.over_all(filters=wanted, total_count=True)
+                return found.total_count or 0
+
+        return dict(zip(tokens, await asyncio.gather(*map(ask, tokens)), strict=True))
+
+    # ---------------------------------------------------------------- writing
+    async def insert_chunks(self, objects: Sequence[DataObject[Any, Any]]) -> BatchObjectReturn:
+        return await self._chunks.data.insert_many(objects)
+
+    async def insert_documents(self, objects: Sequence[DataObject[Any, Any]]) -> BatchObjectReturn:
+        return await self._documents.data.insert_many(objects)
+
+    async def chunks_in(self, editions: Sequence[str]) -> int:
+        from weaviate.classes.query import Filter as Where
+
+        wanted = Where.by_property("edition").contains_any(list(editions))
+        return (await self._chunks.aggregate.over_all(filters=wanted, total_count=True)).total_count or 0
+
+    async def remove(self, editions: Sequence[str]) -> None:
+        """The server takes out some thousands at once."""
+        from weaviate.classes.query import Filter as Where
+
+        if not editions:
+            return
+        wanted = Where.by_property("edition").contains_any(list(editions))
+        for collection in (self._chunks, self._documents):
+            while True:
+                done = await collection.data.delete_many(where=wanted)
+                if done.failed:
+                    raise ConnectionError(f"{done.failed} objects were not deleted")
+                if not done.matches:
+                    break

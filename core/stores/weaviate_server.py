@@ -1,0 +1,265 @@
+"""The connection to a Weaviate server: opened when it is first needed, every call with a limit of its own.
+
+The client itself may try again for a minute inside one call; nobody who asked a question waits that long. After a few
+failures in a row the server is left alone for some seconds (a circuit breaker), and whoever asks is told at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
+
+from core.errors import ConfigError, KvasirError, MissingExtra, StoreUnavailable
+from core.settings import WeaviateSettings
+from core.texts import tell
+
+if TYPE_CHECKING:
+    from weaviate import WeaviateAsyncClient
+    from weaviate.auth import AuthCredentials
+
+logger = logging.getLogger(__name__)
+
+OLDEST: Final = (1, 33)
+"""Version from which on a filter can be negated."""
+_CONNECT_SECONDS: Final = 5.0
+_GRPC_PORT: Final = 50051
+_TROUBLES: Final = 3
+"""Failures in a row after which the server is left alone."""
+_REST_SECONDS: Final = 5.0
+_MISSING: Final = ("tenant not found", "tenant not active", "could not find class", "class not found in schema")
+
+T = TypeVar("T")
+Work = Callable[["WeaviateAsyncClient"], Awaitable[T]]
+
+
+class Absent(Exception):
+    """What was asked for, a collection or a tenant, is not there."""
+
+
+class Refused(StoreUnavailable):
+    """Another try would end the same."""
+
+
+class Breaker:
+    """Closed: calls go through. Open: they are refused with what was wrong. Half open: one may try."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._until = 0.0
+        self._trying = False
+        self._sentence = ""
+
+    @property
+    def state(self) -> str:
+        if self._failures < _TROUBLES:
+            return "closed"
+        return "open" if self._trying or self._clock() < self._until else "half-open"
+
+    def enter(self) -> None:
+        """Raises StoreUnavailable where the server is left alone."""
+        state = self.state
+        if state == "open":
+            raise StoreUnavailable(self._sentence)
+        self._trying = state == "half-open"
+
+    def worked(self) -> None:
+        if self._failures >= _TROUBLES:
+            logger.info("weaviate answers again")
+        self._failures, self._trying = 0, False
+
+    def failed(self, sentence: str) -> None:
+        self._failures += 1
+        self._trying = False
+        self._sentence = sentence
+        if self._failures >= _TROUBLES:
+            if self._failures == _TROUBLES:
+                logger.warning("weaviate is left alone for some seconds: %s", sentence)
+            self._until = self._clock() + _REST_SECONDS
+
+    def left(self) -> None:
+        """The call was given up by its caller: it says nothing about the server."""
+        self._trying = False
+
+
+class Server:
+    """One client for the whole process, made when it is first needed."""
+
+    def __init__(self, settings: WeaviateSettings) -> None:
+        self._settings = settings
+        self._http = _address(settings.url, "url", 443, 80)
+        self._grpc = _grpc_address(settings, self._http)
+        self._client: WeaviateAsyncClient | None = None
+        self._lock = asyncio.Lock()
+        self.breaker = Breaker()
+
+    @property
+    def address(self) -> str:
+        return f"{'https' if self._http[2] else 'http'}://{self._http[0]}:{self._http[1]}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"{self._grpc[0]}:{self._grpc[1]}"
+
+    async def call(self, work: Work[T], seconds: float) -> T:
+        """What `work` gives within `seconds`. Raises Absent, StoreUnavailable or ConfigError, in a sentence."""
+        self.breaker.enter()
+        try:
+            async with asyncio.timeout(seconds):
+                found = await work(await self._connected())
+        except TimeoutError as error:
+            sentence = tell("weaviate_slow", url=self.address, seconds=f"{seconds:g}")
+            self.breaker.failed(sentence)
+            raise StoreUnavailable(sentence) from error
+        except asyncio.CancelledError:
+            self.breaker.left()
+            raise
+        except Exception as error:
+            raise self._meaning(error) from error
+        self.breaker.worked()
+        return found
+
+    async def version(self) -> str:
+        """Of the server. Raises as `call` does."""
+
+        async def ask(client: WeaviateAsyncClient) -> str:
+            meta = await client.get_meta()
+            return str(meta["version"])
+
+        return await self.call(ask, self._settings.search_seconds)
+
+    async def close(self) -> None:
+        async with self._lock:
+            client, self._client = self._client, None
+            if client is not None:
+                await client.close()
+
+    async def _connected(self) -> WeaviateAsyncClient:
+        if self._client is not None:
+            return self._client
+        async with self._lock:
+            if self._client is None:
+                client = self._made()
+                try:
+                    async with asyncio.timeout(_CONNECT_SECONDS):
+                        await client.connect()
+                        await self._check_version(client)
+                except BaseException:
+                    await client.close()
+                    raise
+                self._client = client
+            return self._client
+
+    async def _check_version(self, client: WeaviateAsyncClient) -> None:
+        version = str((await client.get_meta())["version"])
+        if _numbers(version) < OLDEST:
+            needed = ".".join(map(str, OLDEST))
+            raise ConfigError(tell("weaviate_old", url=self.address, version=version, needed=needed))
+
+    def _made(self) -> WeaviateAsyncClient:
+        try:
+            from weaviate import use_async_with_custom
+            from weaviate.config import AdditionalConfig, Timeout
+        except ModuleNotFoundError as error:
+            raise MissingExtra("The store «weaviate»", "weaviate") from error
+        # What it logs itself of objects that were refused has their texts in it.
+        logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
+        settings = self._settings
+        http, grpc = self._http, self._grpc
+        return use_async_with_custom(
+            http_host=http[0], http_port=http[1], http_secure=http[2],
+            grpc_host=grpc[0], grpc_port=grpc[1], grpc_secure=grpc[2],
+            auth_credentials=_credentials(settings),
+            additional_config=AdditionalConfig(
+                timeout=Timeout(init=_CONNECT_SECONDS, query=settings.write_seconds, insert=settings.write_seconds)
+            ),
+            skip_init_checks=True,  # they would also ask the package index for a newer client
+        )  # fmt: skip
+
+    def _meaning(self, error: Exception) -> Exception:
+        """The error in our words; also tells the breaker."""
+        if isinstance(error, KvasirError):
+            self.breaker.left()
+            return error
+        text = str(error)
+        if any(words in text.casefold() for words in _MISSING):
+            self.breaker.worked()
+            return Absent(text)
+        if refused := _is_refusal(error, text):
+            sentence = tell("weaviate_refused", url=self.address)
+        elif _is_connection(error, text):
+            which = self.grpc_address if "grpc" in type(error).__name__.casefold() or "grpc" in text else self.address
+            sentence = tell("weaviate_unreachable", url=which)
+        else:
+            self.breaker.worked()  # it has answered
+            return StoreUnavailable(tell("weaviate_failed", url=self.address, reason=_short(text)))
+        self.breaker.failed(sentence)
+        return (Refused if refused else StoreUnavailable)(sentence)
+
+
+def _credentials(settings: WeaviateSettings) -> AuthCredentials | None:
+    from weaviate.auth import Auth
+
+    if settings.api_key is not None:
+        return Auth.api_key(settings.api_key.get_secret_value())
+    if settings.oidc_client_secret is not None:
+        scopes = list(settings.oidc_scopes) or None
+        return Auth.client_credentials(settings.oidc_client_secret.get_secret_value(), scopes)
+    if settings.oidc_token is not None:
+        return Auth.bearer_token(settings.oidc_token.get_secret_value())
+    return None
+
+
+def _address(url: str, field: str, secure_port: int, port: int) -> tuple[str, int, bool]:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        found = parts.port
+    except ValueError:
+        found, parts = None, urlsplit("")
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+        raise ConfigError(tell("weaviate_bad_url", field=f"weaviate.{field}"))
+    secure = parts.scheme in ("https", "grpcs")
+    return parts.hostname, found or (secure_port if secure else port), secure
+
+
+def _grpc_address(settings: WeaviateSettings, http: tuple[str, int, bool]) -> tuple[str, int, bool]:
+    if settings.grpc_url:
+        return _address(settings.grpc_url, "grpc_url", 443, _GRPC_PORT)
+    return http[0], 443 if http[2] else _GRPC_PORT, http[2]
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    parts = [*version.split("-")[0].split("."), "0", "0"][:2]
+    return (int(parts[0]), int(parts[1])) if all(map(str.isdigit, parts)) else (0, 0)
+
+
+def _is_refusal(error: Exception, text: str) -> bool:
+    lowered = text.casefold()
+    status = getattr(error, "status_code", None)
+    words = ("unauthenticated", "unauthorized", "permission_denied", "forbidden", "invalid api key")
+    named = type(error).__name__ in ("AuthenticationFailedError", "InsufficientPermissionsError", "MissingScopeError")
+    return named or status in (401, 403) or any(word in lowered for word in words)
+
+
+def _is_connection(error: Exception, text: str) -> bool:
+    import httpx
+    from weaviate import exceptions
+
+    kinds = (
+        exceptions.WeaviateConnectionError, exceptions.WeaviateStartUpError, exceptions.WeaviateGRPCUnavailableError,
+        exceptions.WeaviateTimeoutError, exceptions.WeaviateRetryError, exceptions.WeaviateClosedClientError,
+        httpx.HTTPError, OSError,
+    )  # fmt: skip
+    if isinstance(error, kinds):
+        return True
+    status = getattr(error, "status_code", 0)
+    lowered = text.casefold()
+    return status in (502, 503, 504) or "unavailable" in lowered or "connection" in lowered
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:300]

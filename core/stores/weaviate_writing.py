@@ -1,0 +1,287 @@
+"""Documents into and out of an index on a Weaviate server, each call as one step (see `weaviate_changes`)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from core.errors import DocumentError, StoreUnavailable
+from core.settings import WeaviateSettings
+from core.stores import weaviate_schema as schema
+from core.stores.weaviate_changes import COMING, DONE, SWEPT, Change, State, left_over
+from core.stores.weaviate_filters import labels
+from core.stores.weaviate_index import Index
+from core.stores.weaviate_server import Absent, Refused, Server, T
+from core.stores.writing import chunk_row
+from core.texts import tell
+from core.types import Generation, IndexedDocument
+
+if TYPE_CHECKING:
+    from weaviate.collections.classes.batch import BatchObjectReturn
+    from weaviate.collections.classes.data import DataObject
+
+logger = logging.getLogger(__name__)
+
+_BATCH: Final = 200
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+_UNDO_SECONDS: Final = 20.0
+_RENEWED: Final = 60.0
+_HOPELESS: Final = (
+    "invalid",
+    "length mismatch",
+    "vector lengths",
+    "tenant not found",
+    "could not find class",
+    "schema",
+)
+"""Words in what the server says of an object that another try would not change."""
+
+
+class Writer:
+    """Writes one index; one writer of it at a time in a process."""
+
+    def __init__(self, server: Server, settings: WeaviateSettings, generation: Generation) -> None:
+        self._server = server
+        self._settings = settings
+        self._generation = generation
+        self._until = time.monotonic() + settings.write_seconds
+
+    async def put(self, documents: Sequence[IndexedDocument], later: Callable[[Awaitable[None]], None]) -> None:
+        """`later` takes over what is to be undone after a failure."""
+        state = await self._tidy()
+        keys = [schema.document_key(document.id) for document in documents]
+        noted: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+        for one in await self._do(lambda index: index.editions(keys, state)):
+            noted[one["key"]].append(one)
+        digests = [_digest(document) for document in documents]
+        coming = [
+            (document, key, digest, uuid.uuid4().hex)
+            for document, key, digest in zip(documents, keys, digests, strict=True)
+            if [one["digest"] for one in noted[key]] != [digest]
+        ]
+        if not coming:
+            return
+        dead = tuple(one["edition"] for _, key, _, _ in coming for one in noted[key])
+        born = tuple(edition for *_, edition in coming)
+        change = Change(str(uuid.uuid4()), COMING, born, dead, time.time())
+        await self._do(lambda index: index.note(change))
+        try:
+            await self._write(change, coming)
+        except BaseException:
+            later(self._undo(change))
+            raise
+        await self._finish(change)
+
+    async def delete(self, document_ids: Sequence[str]) -> None:
+        state = await self._tidy()
+        keys = [schema.document_key(one) for one in dict.fromkeys(document_ids)]
+        dead = tuple(one["edition"] for one in await self._do(lambda index: index.editions(keys, state)))
+        if dead:
+            await self._finish(Change(str(uuid.uuid4()), COMING, (), dead, time.time()))
+
+    async def begin(self) -> None:
+        """The first note of an index."""
+        if not (await self._do(Index.state)).changes:
+            first = Change(str(uuid.uuid4()), SWEPT, (), (), time.time())
+            await self._do(lambda index: index.note(first))
+
+    async def _tidy(self) -> State:
+        """The state, after what killed writers left has been taken out."""
+        state = await self._do(Index.state)
+        found = left_over(state, time.time())
+        for change in found:
+            if change.state == COMING:
+                logger.info("taking out %s documents that were half written", len(change.born))
+                await self._take_out(change)
+            else:
+                await self._sweep(change)
+        return await self._do(Index.state) if found else state
+
+    async def _write(self, change: Change, coming: Sequence[tuple[IndexedDocument, str, str, str]]) -> None:
+        said = time.monotonic()
+        rows = [_document_object(self._generation, *one) for one in coming]
+        objects = [
+            one for document, _, _, edition in coming for one in _chunk_objects(self._generation, document, edition)
+        ]
+        for first in range(0, len(objects), _BATCH):
+            await self._insert(Index.insert_chunks, objects[first : first + _BATCH])
+            if time.monotonic() - said > _RENEWED:
+                said = time.monotonic()
+                await self._do(lambda index: index.note(change.now(COMING)))
+            self._until = time.monotonic() + self._settings.write_seconds
+        for first in range(0, len(rows), _BATCH):
+            await self._insert(Index.insert_documents, rows[first : first + _BATCH])
+        pause = _FIRST_PAUSE
+        while (found := await self._do(lambda index: index.chunks_in(change.born))) != len(objects):
+            if time.monotonic() + pause > self._until:
+                raise StoreUnavailable(self._late(f"{found} / {len(objects)}"))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _finish(self, change: Change) -> None:
+        """From now on it counts; then what it replaces is taken out, by others where we cannot."""
+        change = change.now(DONE if change.dead else SWEPT)
+        await self._persist(lambda index: index.note(change))
+        try:
+            if change.dead:
+                await self._sweep(change)
+            else:
+                await self._forget_older(change)
+        except StoreUnavailable as error:
+            logger.warning("what was replaced is taken out later: %s", error)
+
+    async def _sweep(self, change: Change) -> None:
+        await self._do(lambda index: index.remove(change.dead))
+        swept = change.now(SWEPT)
+        await self._do(lambda index: index.note(swept))
+        await self._forget_older(swept)
+
+    async def _forget_older(self, change: Change) -> None:
+        """The newest note of all stays, so that no state comes twice."""
+        state = await self._do(Index.state)
+        mine = (change.since, change.id)
+        older = [one for one in state.changes if one.state == SWEPT and (one.since, one.id) < mine]
+        if older:
+            await self._do(lambda index: index.forget(older))
+
+    async def _undo(self, change: Change) -> None:
+        try:
+            async with asyncio.timeout(_UNDO_SECONDS):
+                await self._take_out(change)
+        except (StoreUnavailable, Absent, TimeoutError) as error:
+            logger.info("what was half written is taken out later: %s", error)
+
+    async def _take_out(self, change: Change) -> None:
+        await self._do(lambda index: index.remove(change.born))
+        await self._do(lambda index: index.forget([change]))
+
+    async def _insert(
+        self,
+        insert: Callable[[Index, Sequence[DataObject[Any, Any]]], Awaitable[BatchObjectReturn]],
+        objects: Sequence[DataObject[Any, Any]],
+    ) -> None:
+        """All of them; what the server did not take is given to it again, by the same ids."""
+
+        async def once(index: Index) -> dict[int, str]:
+            from weaviate.exceptions import WeaviateInsertManyAllFailedError
+
+            try:
+                done = await insert(index, objects)
+            except WeaviateInsertManyAllFailedError as error:
+                return dict.fromkeys(range(len(objects)), str(error))
+            return {number: error.message for number, error in done.errors.items()}
+
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                errors = await self._do(once)
+                if not errors:
+                    return
+                reason = next(iter(errors.values()))
+                self._check_hope(reason)
+                objects = [objects[number] for number in errors]
+            except Refused:
+                raise
+            except StoreUnavailable as error:
+                reason = str(error)
+            if time.monotonic() + pause > self._until:
+                raise StoreUnavailable(self._late(reason))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _check_hope(self, reason: str) -> None:
+        """Raises where trying again is in vain."""
+        lowered = reason.casefold()
+        if "tenant not found" in lowered or "could not find class" in lowered:
+            raise Refused(tell("store_no_generation"))
+        if any(words in lowered for words in _HOPELESS):
+            raise DocumentError(tell("weaviate_failed", url=self._server.address, reason=reason[:300]))
+
+    async def _persist(self, work: Callable[[Index], Awaitable[T]]) -> T:
+        """As `_do`, again and again while there is time: it may be done twice."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._do(work)
+            except Refused:
+                raise
+            except StoreUnavailable:
+                if time.monotonic() + pause > self._until:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _do(self, work: Callable[[Index], Awaitable[T]]) -> T:
+        left = max(1.0, min(self._settings.write_seconds, self._until - time.monotonic()))
+        return await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
+
+    def _late(self, reason: str) -> str:
+        seconds = f"{self._settings.write_seconds:g}"
+        return tell("weaviate_not_stored", url=self._server.address, seconds=seconds, reason=reason[:300])
+
+
+def _document_object(
+    generation: Generation, document: IndexedDocument, key: str, digest: str, edition: str
+) -> DataObject[Any, Any]:
+    from weaviate.classes.data import DataObject
+
+    return DataObject(
+        uuid=schema.document_id(generation, document.id, edition),
+        properties={
+            "kind": "document",
+            "edition": edition,
+            "key": key,
+            "document": document.id,
+            "name": document.name,
+            "title": document.title,
+            "metadata": json.dumps(dict(document.metadata), ensure_ascii=False) if document.metadata else "",
+            "content_hash": document.content_hash,
+            "digest": digest,
+            "chunks": len(document.chunks),
+            "tokens": sum(len(chunk.tokens.split()) for chunk in document.chunks),
+        },
+    )
+
+
+def _chunk_objects(generation: Generation, document: IndexedDocument, edition: str) -> list[DataObject[Any, Any]]:
+    from weaviate.classes.data import DataObject
+
+    common = {
+        "edition": edition,
+        "labels": labels(document),
+        "document": document.id,
+        "name": document.name,
+        "title": document.title,
+    }
+    vectors = document.vectors.tolist() if generation.dimension and document.vectors is not None else None
+    found: list[DataObject[Any, Any]] = []
+    for number, chunk in enumerate(document.chunks):
+        _, text, tokens, headings, locator, content_hash = chunk_row(number, chunk)
+        own = {"text": text, "tokens": tokens, "headings": headings, "locator": locator, "content_hash": content_hash}
+        found.append(
+            DataObject(
+                uuid=schema.chunk_id(generation, document.id, number, content_hash, edition),
+                properties={**common, "number": number, **own},
+                vector=None if vectors is None else {schema.VECTOR: vectors[number]},
+            )
+        )
+    return found
+
+
+def _digest(document: IndexedDocument) -> str:
+    """Equal for equal documents, whatever they are made of."""
+    found = hashlib.blake2b(digest_size=16)
+    parts = [document.id, document.name, document.title, document.content_hash, sorted(document.metadata.items())]
+    found.update(repr(parts).encode())
+    for chunk in document.chunks:
+        found.update(repr((chunk.number, chunk.text, chunk.tokens, chunk.content_hash)).encode())
+        found.update(repr((chunk.headings, chunk.locator)).encode())
+    if document.vectors is not None:
+        found.update(document.vectors.tobytes())
+    return found.hexdigest()
