@@ -170,7 +170,7 @@ LIGHT_CHINESE_FOR: Final = {
     }.items()
 }
 CHINESE_NUMBERS: Final = re.compile("[二三四五六七八九十两百千万零]")
-NUMBERED: Final = re.compile(r"[a-z]*[-_./]?\d+(?:[-_.,:/]?[a-z\d]+)*", re.IGNORECASE)
+NUMBERED: Final = re.compile(r"(?<![a-z])[a-z]*+[-_./]?\d++(?:[-_.,:/]?[a-z\d]++)*+", re.IGNORECASE)
 NOT: Final = re.compile(r"\b(?:not|no|never|without|cannot|none|except|nor|neither)\b|n't\b")
 NOT_CHINESE: Final = re.compile("不(?![同错过断仅限足])|没有?|无法|无需|无须|未(?!来)|别(?!名)|勿|除了|除外")
 EITHER: Final = re.compile("(能|会|要|是|用|可|需|行|好)不\\1(?:以|要)?|有没有")

@@ -26,7 +26,8 @@ _FIRST: Final = re.compile(
     re.IGNORECASE,
 )
 _LAST: Final = re.compile(
-    r"(?:[\s,.!?，。！？]*(?:\b(?:please|pls|thanks|thank you|thx|kvasir)\b|谢谢您|谢谢|謝謝|多谢))+[\s.!?。！？]*$",
+    r"(?<![\s,.!?，。！？])"
+    r"(?:[\s,.!?，。！？]*+(?:\b(?:please|pls|thanks|thank you|thx|kvasir)\b|谢谢您|谢谢|謝謝|多谢))++[\s.!?。！？]*+$",
     re.IGNORECASE,
 )
 _WIDE: Final = re.compile("[、。，；：？！“”‘’…《》「」『』【】（）]+")

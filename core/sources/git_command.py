@@ -70,7 +70,7 @@ class Git:
             login = base64.b64encode(f"{user or 'git'}:{token}".encode()).decode("ascii")
             config["http.extraHeader"] = f"Authorization: Basic {login}"
         made = cls(folder, _environment(folder, config), str(parsed))
-        version = re.search(rb"([0-9]+)\.([0-9]+)", await made.run("version", seconds=20))
+        version = re.search(rb"(?<![0-9])([0-9]++)\.([0-9]+)", await made.run("version", seconds=20))
         if version is None or (int(version[1]), int(version[2])) < _OLDEST:
             raise ConfigError(tell("git_old", least=".".join(str(part) for part in _OLDEST)))
         return made
@@ -186,7 +186,7 @@ def _meaning(complaint: str) -> str:
         return tell("git_no_branch")
     lines = [line for line in complaint.splitlines() if line.startswith(("fatal:", "error:"))] or [complaint]
     reason = "".join(char for char in lines[-1] if char.isprintable()).partition(":")[2].strip() or "?"
-    return tell("git_failed", reason=re.sub(r"\S+://\S+", "…", reason)[:200])
+    return tell("git_failed", reason=re.sub(r"(?<!\S)\S*?://\S*+", "…", reason[:4000])[:200])
 
 
 async def _read(stream: asyncio.StreamReader | None, most: int) -> bytes:
