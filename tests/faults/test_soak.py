@@ -76,7 +76,7 @@ async def test_thousands_of_questions_leave_nothing_behind(front: Front) -> None
         held.append(Held.now())
     _, _, before, *_, after = held  # the first rounds fill caches
     assert (after.tasks, after.threads, after.files) == (before.tasks, before.threads, before.files)
-    assert after.blocks - before.blocks < 0.3 * ROUND * (ROUNDS - 3), held
+    assert after.blocks - before.blocks < 1.0 * ROUND * (ROUNDS - 3), held  # a line left behind is a dozen a question
     assert front.house.engine.running == 0
     async with front.house.db.read() as session:
         assert (await session.scalar(select(func.count()).select_from(AnswerRow)) or 0) > 0.6 * ROUND * ROUNDS
