@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from core.db.direct import InsertInto, Statement
 from core.db.session import Database
 from core.db.tables import AnswerRow, CuratedRow, new_id
 from core.deadline import Deadline
-from core.errors import ConfigError, EngineUnavailable, TooLarge, Unavailable, UserError
+from core.errors import ConfigError, EngineUnavailable, KvasirError, MissingExtra, TooLarge, Unavailable, UserError
 from core.knowledge import no_such_kb
 from core.outbound import Outlet, visible
 from core.ports import Engine
@@ -35,6 +35,7 @@ from core.types import (
     AnswerPlan,
     Considered,
     Delta,
+    Ended,
     Finished,
     Language,
     Passage,
@@ -97,6 +98,7 @@ class Record:
     model: str = ""
     count_tokens: Callable[[str], int] | None = None
     """As the engine counts them; None: it is no language model."""
+    ended: Ended = field(default_factory=Ended)
     text: str = ""
     answered: bool = False
     state: str = "complete"
@@ -125,14 +127,33 @@ class Record:
         """Of the prompt and of the answer; None where no language model was asked."""
         if self.count_tokens is None or self.prompt is None:
             return None, None
+        asked, told = self.ended.prompt_tokens, self.ended.answer_tokens
+        if asked is not None and told is not None:
+            return asked, told
         said = self.text if self.answered else REFUSAL_MARK
         return sum(self.count_tokens(turn.text) for turn in self.prompt.turns), self.count_tokens(said)
+
+    def hear(self, ended: Ended) -> None:
+        """What the engine's server says of the end."""
+        self.ended = ended
+        if ended.reason == "length":
+            self.notice = f"{self.notice} {say('length_notice', self.language)}".strip()
 
     @property
     def cited(self) -> tuple[int, ...]:
         if self.curated is not None:
             return tuple(range(1, len(self.passages) + 1))
         return cited(self.text, len(self.passages)) if self.answered else ()
+
+
+@dataclass
+class Turns:
+    """Which engines may answer a question, one after the other."""
+
+    first: str
+    waiting: list[str]
+    failure: KvasirError | None = None
+    """Why the first one could not."""
 
 
 class Answers:
@@ -168,7 +189,8 @@ class Answers:
             plan, history = await self._looked_up(record)
             given = None if history else await self._curated_for(record)
             if given is None or question.trial:
-                engine = await self._engine(record, plan)
+                turn = Turns(plan.engine, [plan.engine, *plan.fallbacks])
+                engine = await self._engine(record, turn)
                 at = time.perf_counter()
                 record.standalone = await self._standalone(record, engine, history)
                 record.took("rewrite", at)
@@ -184,7 +206,9 @@ class Answers:
                 prompt = record.prompt = self._prompt(record, plan, engine, history, found)
                 record.passages = prompt.passages
                 yield Sources(_sources(prompt.passages), record.standalone)
-                async with aclosing(self._said(record, engine, prompt)) as pieces:
+                found = replace(found, passages=prompt.passages)
+                remade = partial(self._prompt, record, plan, history=history, found=found)
+                async with aclosing(self._said_in_turn(record, engine, turn, remade)) as pieces:
                     async for piece in pieces:
                         yield Delta(piece)
             else:
@@ -265,15 +289,26 @@ class Answers:
         own = turns_from(found[-1].rows) if question.conversation_id else ()
         return plan, own or question.history[-turns:]
 
-    async def _engine(self, record: Record, plan: AnswerPlan) -> Engine:
-        with speaking(record.language):
-            engine = await record.deadline.wait(self._engines(plan.engine))
-        record.engine, record.model = engine.info.name, engine.info.model
-        if engine.info.is_language_model:
-            record.count_tokens = engine.count_tokens
-        else:
-            record.notice = say("quoted_notice", record.language)
-        return engine
+    async def _engine(self, record: Record, turn: Turns) -> Engine:
+        """The next in turn that can be had. Raises why the first could not be, where none can."""
+        while turn.waiting and not record.deadline.is_over:
+            try:
+                with speaking(record.language):
+                    engine = await record.deadline.wait(self._engines(turn.waiting.pop(0)))
+            except (Unavailable, ConfigError, MissingExtra) as error:
+                turn.failure = turn.failure or error
+                continue
+            record.engine, record.model = engine.info.name, engine.info.model
+            reads = engine.info.is_language_model
+            record.count_tokens = engine.count_tokens if reads else None
+            record.notice = "" if reads else say("quoted_notice", record.language)
+            if turn.failure is not None:
+                logger.info("«%s» answers, since «%s» cannot: %s", engine.info.name, turn.first, turn.failure)
+                notice = "fallback_notice" if reads else "fallback_quoted_notice"
+                record.notice = say(notice, record.language, first=turn.first, engine=engine.info.name)
+            return engine
+        assert turn.failure is not None  # noqa: S101 - there is one engine at least
+        raise turn.failure
 
     async def _standalone(self, record: Record, engine: Engine, history: Sequence[PastTurn]) -> str:
         text = visible(record.question.text).strip()
@@ -380,6 +415,25 @@ class Answers:
         return Sampling(max_tokens=longest, temperature=self._settings.answer.temperature)
 
     # ------------------------------------------------------------ what is said
+    async def _said_in_turn(
+        self, record: Record, engine: Engine, turn: Turns, prompt_for: Callable[[Engine], Prompt]
+    ) -> AsyncGenerator[str, None]:
+        """The words of the engine; those of the next in turn where it is down before it has said anything."""
+        while True:
+            try:
+                assert record.prompt is not None  # noqa: S101 - it was made for the engine
+                async with aclosing(self._said(record, engine, record.prompt)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except Unavailable as error:
+                if "first_token" in record.timings or not turn.waiting or record.deadline.is_over:
+                    raise turn.failure or error from error
+                turn.failure = turn.failure or error
+            else:
+                return
+            engine = await self._engine(record, turn)
+            record.prompt = prompt_for(engine)
+
     async def _said(self, record: Record, engine: Engine, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The engine's words, made safe; `record.text` grows with them."""
         outlet = Outlet(
@@ -389,6 +443,7 @@ class Answers:
         opening, record.answered = Opening(), True
         tokens, uncounted = 0, ""
         sampling, info, wait = self._sampling(engine), engine.info, record.deadline.wait
+        prompt = replace(prompt, on_end=record.hear)
         async with _closing(engine.stream(prompt, sampling)) as stream:
             while not opening.refuses and (piece := await wait(anext(stream, None))) is not None:
                 if "first_token" not in record.timings:

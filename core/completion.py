@@ -11,7 +11,7 @@ from core.errors import EngineUnavailable, KvasirError, NotFound, TooLarge
 from core.ports import Engine
 from core.settings import AnswerSettings
 from core.texts import spoken, tell
-from core.types import Prompt, Sampling, Turn
+from core.types import Ended, Prompt, Sampling, Turn
 
 _PATIENCE: Final = 4
 """How many times its limit a model may say: tokens are counted piece by piece, and on the high side."""
@@ -22,9 +22,9 @@ class Completed:
     """Last event of every completion."""
 
     reason: Literal["stop", "length"]
-    """`length`: Kvasir cut a model short that did not keep to its limit."""
+    """`length`: it reached its limit, or Kvasir cut it short since it did not keep to that."""
     prompt_tokens: int
-    """As the engine counts, which may be an estimate; so is the next."""
+    """As its server counts, else as the engine does, which may be an estimate; so is the next."""
     completion_tokens: int
 
 
@@ -77,7 +77,8 @@ class Completions:
             raise TooLarge(tell("messages_long", model=info.model or info.name, most=info.context_size))
         sampling = sampling or Sampling(self._settings.max_tokens, self._settings.temperature)
         question = next((turn.text for turn in reversed(turns) if turn.role == "user"), "")
-        said = engine.stream(Prompt(tuple(turns), question, (), spoken()), sampling)
+        heard: list[Ended] = []
+        said = engine.stream(Prompt(tuple(turns), question, (), spoken(), on_end=heard.append), sampling)
         seconds = self._settings.timeout_seconds
         deadline = Deadline(seconds, EngineUnavailable(tell("answer_timeout", seconds=seconds)))
         pieces: list[str] = []
@@ -93,4 +94,9 @@ class Completions:
             close = getattr(said, "aclose", None)
             if close is not None:
                 await close()
-        yield Completed("length" if is_too_long else "stop", counted, engine.count_tokens("".join(pieces)))
+        ended = heard[-1] if heard else Ended()
+        yield Completed(
+            "length" if is_too_long or ended.reason == "length" else "stop",
+            counted if ended.prompt_tokens is None else ended.prompt_tokens,
+            engine.count_tokens("".join(pieces)) if ended.answer_tokens is None else ended.answer_tokens,
+        )

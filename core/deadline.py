@@ -42,6 +42,10 @@ class Deadline:
             if self._cut_short:
                 task.uncancel()
 
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
     def close(self) -> None:
         self._timer.cancel()
 

@@ -320,6 +320,9 @@ async def _settings(kvasir: Kvasir, given: Mapping[str, Any]) -> dict[str, Any]:
     for field, kind in PARTS.items():
         if found.get(field) and found[field] not in await kvasir.knowledge.part_names(kind):
             del found[field]
+    if isinstance(found.get("fallbacks"), list):
+        there = await kvasir.knowledge.part_names("engine")
+        found["fallbacks"] = [name for name in found["fallbacks"] if name in there]
     return found
 
 

@@ -25,7 +25,8 @@ _SWITCHES: Final = ("private", "title_enhance")
 SIZES: Final = ("chunk_size", "chunk_overlap")
 PARTS: Final = {"engine": "engine", "embedder": "embedder", "reranker": "reranker"}
 """Field → the kind of part that it names."""
-FIELDS: Final = (*_TEXTS, *_SWITCHES, *SIZES, "mode", *_NUMBERS, *PARTS)
+FIELDS: Final = (*_TEXTS, *_SWITCHES, *SIZES, "mode", *_NUMBERS, *PARTS, "fallbacks")
+MOST_FALLBACKS: Final = 5
 OF_INDEX: Final = frozenset({*SIZES, "title_enhance", "embedder"})
 """Those that hold for an index from its next re-index on."""
 
@@ -54,6 +55,8 @@ def _checked(field: str, value: Any) -> Any:
         fits = isinstance(value, bool)
     elif field in SIZES:
         fits = isinstance(value, int) and not isinstance(value, bool)
+    elif field == "fallbacks":
+        return _names(field, value)
     elif field == "mode":
         fits = value is None or value in get_args(SearchMode)
     else:
@@ -61,6 +64,16 @@ def _checked(field: str, value: Any) -> Any:
     if not fits:
         raise UserError(tell("bad_kb_setting", name=field))
     return value
+
+
+def _names(field: str, value: Any) -> list[str] | None:
+    """The names of engines, each once."""
+    if value is None:
+        return None
+    fits = isinstance(value, (list, tuple)) and all(isinstance(one, str) and 0 < len(one) <= 64 for one in value)
+    if not fits or len(value) > MOST_FALLBACKS:
+        raise UserError(tell("bad_kb_setting", name=field))
+    return list(dict.fromkeys(value))
 
 
 def _number(field: str, value: Any) -> float | None:

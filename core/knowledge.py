@@ -62,6 +62,8 @@ class KnowledgeBase:
     min_evidence: float | None
     reranker: str | None
     engine: str | None
+    fallbacks: Sequence[str] | None
+    """Engines to be tried in turn where that one is not to be had."""
     instructions: str | None
     wanted_embedder: str | None
     """Of its next index; empty: none, keywords alone."""
@@ -204,8 +206,9 @@ class Knowledge:
         found = checked(settings)
         for field, kind in PARTS.items():
             name = found.get(field)
-            if name and self._parts is not None and name not in (there := await self._parts(kind)):
-                raise UserError(tell("no_such_part", name=name, kind=field, there=", ".join(there) or "-"))
+            for one in (name, *(found.get("fallbacks") or ())) if field == "engine" else (name,):
+                if one and self._parts is not None and one not in (there := await self._parts(kind)):
+                    raise UserError(tell("no_such_part", name=one, kind=kind, there=", ".join(there) or "-"))
         return found
 
     async def delete(self, name: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -161,12 +161,20 @@ class Models:
         base, found = KnowledgeBaseRow, dict[tuple[Kind, str], list[str]]()
         async with self._db.read() as session:
             rows = await session.execute(
-                select(base.name, base.engine, base.embedder, base.reranker)
-                .where(base.expires_at.is_(None), func.coalesce(base.engine, base.embedder, base.reranker).is_not(None))
+                select(base.name, base.engine, base.embedder, base.reranker, base.fallbacks)
+                .where(
+                    base.expires_at.is_(None),
+                    or_(
+                        func.coalesce(base.engine, base.embedder, base.reranker).is_not(None),
+                        base.fallbacks.is_not(None),
+                    ),
+                )
                 .order_by(base.name)
             )
-            for kb, engine, embedder, reranker in rows:
-                for kind, name in zip(KINDS, (engine, embedder, reranker), strict=True):
+            for kb, engine, embedder, reranker, fallbacks in rows:
+                named: list[tuple[Kind, str]] = [("embedder", embedder), ("reranker", reranker)]
+                named += [("engine", name) for name in dict.fromkeys((engine, *(fallbacks or ())))]
+                for kind, name in named:
                     if name:
                         found.setdefault((kind, name), []).append(kb)
             channels = await session.execute(

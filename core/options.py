@@ -24,13 +24,14 @@ _WANTED: Final = Statement(
         KnowledgeBaseRow.min_evidence,
         KnowledgeBaseRow.engine,
         KnowledgeBaseRow.instructions,
+        KnowledgeBaseRow.fallbacks,
         KnowledgeBaseRow.expires_at,
         select(func.count()).where(_CURATED).scalar_subquery().label("curated"),
         select(func.max(CuratedRow.updated_at)).where(_CURATED).scalar_subquery().label("curated_at"),
     ).where(KnowledgeBaseRow.name == bindparam("kb"))
 )
 _NOTHING: Final = AnswerOptions()
-_AGREED: Final = ("mode", "dense_weight", "reranker", "engine", "instructions")
+_AGREED: Final = ("mode", "dense_weight", "reranker", "engine", "instructions", "fallbacks")
 
 
 def wanted(kb: str) -> Step:
@@ -52,21 +53,27 @@ def plan(question: Question, bases: Sequence[AnyRow], settings: Settings) -> Ans
     base = lasting[0] if len(lasting) == 1 else _together(lasting, settings)
     asked, given, answer = question.options, question.instructions, settings.answer
     weight = _first(asked.dense_weight, base.dense_weight)
+    engine = asked.engine or question.engine or base.engine or answer.engine
+    fallbacks = () if asked.engine else _first(asked.fallbacks, base.fallbacks, answer.fallbacks)
     return AnswerPlan(
         top_k=_first(asked.top_k, base.top_k) or answer.top_k,
         mode=_first(asked.mode, base.mode) or "hybrid",
         dense_weight=settings.retrieval.dense_weight if weight is None else weight,
         reranker=_first(asked.reranker, base.reranker, settings.retrieval.reranker) or "",
         min_evidence=float(_first(asked.min_evidence, base.min_evidence, answer.min_evidence) or 0.0),
-        engine=asked.engine or question.engine or base.engine or answer.engine,
+        engine=engine,
         instructions=_said(asked.instructions) or _said(given) or _said(base.instructions),
         generation=asked.generation,
+        fallbacks=tuple(name for name in dict.fromkeys(fallbacks) if name != engine),
     )
 
 
 def _own(row: AnyRow) -> AnswerOptions:
-    top_k, mode, dense_weight, reranker, min_evidence, engine, instructions, *_ = row
-    return AnswerOptions(top_k, mode, dense_weight, reranker, min_evidence, engine, instructions)
+    top_k, mode, dense_weight, reranker, min_evidence, engine, instructions, fallbacks, *_ = row
+    return AnswerOptions(
+        top_k, mode, dense_weight, reranker, min_evidence, engine, instructions,
+        fallbacks=None if fallbacks is None else tuple(fallbacks),
+    )  # fmt: skip
 
 
 def _together(bases: Sequence[AnswerOptions], settings: Settings) -> AnswerOptions:

@@ -227,6 +227,8 @@ class AnswerOptions:
     """For the language model; blank: as None."""
     generation: Generation | None = None
     """Index to search in the place of the live one of the only knowledge base that is asked."""
+    fallbacks: tuple[str, ...] | None = None
+    """Engines to be tried in turn where `engine` is not to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,8 @@ class AnswerPlan:
     instructions: str | None
     """None: those of the settings."""
     generation: Generation | None = None
+    fallbacks: tuple[str, ...] = ()
+    """Engines to be tried in turn where `engine` is not to be had; one that is tried out has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from core.access import Action
 from core.app import Kvasir
 from core.contents import contents
 from core.errors import StorageFull, UserError
-from core.kb_settings import FIELDS, LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS, PARTS
+from core.kb_settings import FIELDS, LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS, MOST_FALLBACKS, PARTS
 from core.knowledge import KnowledgeBase
 from core.texts import tell
 
@@ -76,6 +76,8 @@ class KbValues(Given):
     embedder: PartName | None = None
     """Of its next index; empty: none, keywords alone."""
     engine: PartName | None = None
+    fallbacks: Annotated[list[PartName], Field(max_length=MOST_FALLBACKS)] | None = None
+    """Engines to be tried in turn where `engine` is down before its first word; empty: none."""
     instructions: Annotated[Text, Field(max_length=LONGEST_INSTRUCTIONS)] | None = None
     max_documents: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_mb: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
@@ -96,6 +98,7 @@ class Defaults(Out):
     reranker: str
     embedder: str
     engine: str
+    fallbacks: Sequence[str]
     instructions: str
     max_documents: int
     max_mb: int
@@ -109,7 +112,7 @@ class Choices(Out):
 
 class KbSettings(Out):
     name: str
-    values: Mapping[str, bool | int | float | str | None]
+    values: Mapping[str, bool | int | float | str | Sequence[str] | None]
     defaults: Defaults
     choices: Choices
     needs_reindex: bool
@@ -249,6 +252,7 @@ async def _settings(caller: Caller, kb: KnowledgeBase) -> KbSettings:
             reranker=kvasir.models.default("reranker"),
             embedder=kvasir.models.default("embedder"),
             engine=kvasir.models.default("engine"),
+            fallbacks=house.answer.fallbacks,
             instructions="",
             max_documents=house.ingest.max_documents,
             max_mb=house.ingest.max_kb_mb,

@@ -132,6 +132,8 @@ def _value(field: str, given: str) -> object:
     """As the setting wants it; what cannot be read is left to be refused with its reason. Empty: None."""
     if field in ("embedder", "reranker") and given == "none":
         return ""
+    if field == "fallbacks" and given:
+        return [] if given == "none" else [name.strip() for name in given.split(",") if name.strip()]
     if given == "":
         return "" if field == "description" else None
     if field in ("description", "instructions", "mode", "engine", "embedder", "reranker"):

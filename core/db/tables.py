@@ -94,6 +94,8 @@ class KnowledgeBaseRow(Table):
     """Name of the embedder of its index; empty: none, keywords alone; NULL: that of the settings."""
     engine: Mapped[str | None] = mapped_column(String(64))
     """What writes answers from it; NULL: the settings' engine."""
+    fallbacks: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Engines to be tried in turn where that one is not to be had; NULL: those of the settings."""
     instructions: Mapped[str | None]
     """For the language model, in the place of those of the settings."""
     max_documents: Mapped[int | None]

@@ -64,6 +64,10 @@ async def test_settings_are_seen_with_what_stands_there_by_default_and_changed(
     assert values["description"] == "All we know"  # what is not sent stays
     assert changed.json()["needs_reindex"]
     assert (await anna.patch(KB, json={"top_k": None})).json()["values"]["top_k"] is None
+    assert (found["values"]["fallbacks"], found["defaults"]["fallbacks"]) == (None, [])
+    changed = await anna.patch(KB, json={"fallbacks": ["extractive"]})
+    assert changed.json()["values"]["fallbacks"] == ["extractive"]
+    assert (await anna.patch(KB, json={"fallbacks": ["nobody"]})).status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from core.completion import Completions
 from core.curated_match import CuratedMatch
 from core.ports import Engine
 from core.retrieve import Retriever
-from core.types import Role, Turn
+from core.types import Ended, Role, Turn
 from tests.admin.conftest import PASSWORD, OpenSite, Site, serving
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.engine import FakeEngine
@@ -114,6 +114,14 @@ async def test_a_chat_is_answered_whole_and_in_chunks(open_api: OpenApi) -> None
         assert chunks[-1].usage is not None
         assert chunks[-1].usage.completion_tokens == said.usage.completion_tokens
         assert len({chunk.id for chunk in chunks}) == 1
+
+
+async def test_what_the_model_s_own_server_counted_is_passed_on(open_api: OpenApi) -> None:
+    async with open_api(FakeEngine("Hello", ended=Ended("length", 17, 9))) as api:
+        said = await api.client.chat.completions.create(model="fake", messages=[USER])
+        assert said.choices[0].finish_reason == "length"
+        assert said.usage is not None
+        assert (said.usage.prompt_tokens, said.usage.completion_tokens, said.usage.total_tokens) == (17, 9, 26)
 
 
 async def test_the_wire_is_events_that_end_with_done(open_api: OpenApi) -> None:

@@ -34,6 +34,8 @@ def test_settings_are_changed_and_refused(kvasir: Commands) -> None:
     assert "kvasir kb reindex kb" in kvasir.err
     assert "top_k is a number from 1 to 50" in kvasir.fails("kb", "set", "kb", "top_k=many")
     assert "nonesuch" in kvasir.fails("kb", "set", "kb", "engine=nonesuch")
+    for given, kept in (("extractive, openai", ["extractive", "openai"]), ("none", []), ("", None)):
+        assert kvasir.json("kb", "set", "kb", f"fallbacks={given}")["fallbacks"] == kept
     for wrong in ("top_k", "live_generation_id=x"):
         kvasir("kb", "set", "kb", wrong, status=2)
 

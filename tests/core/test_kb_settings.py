@@ -19,9 +19,10 @@ ALL: dict[str, Any] = {
     "description": "Of tides.", "instructions": "Answer like a sailor.", "private": True, "title_enhance": False,
     "chunk_size": 100, "chunk_overlap": 10, "mode": "keyword", "top_k": 3, "dense_weight": 0.25, "min_evidence": 0,
     "max_documents": 7, "max_mb": 2, "engine": "openai", "embedder": "", "reranker": "sentences",
+    "fallbacks": ["openai", "extractive"],
 }  # fmt: skip
 DEFAULTS = dict.fromkeys(("mode", "top_k", "dense_weight", "min_evidence", "max_documents", "max_mb", "engine",
-                          "embedder", "reranker", "instructions"))  # fmt: skip
+                          "embedder", "reranker", "instructions", "fallbacks"))  # fmt: skip
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ async def test_every_setting_comes_back_and_none_is_the_default_again(library: L
         {"min_evidence": -0.1}, {"max_documents": 0}, {"max_mb": 0}, {"mode": "best"}, {"private": "no"},
         {"private": None}, {"description": 1}, {"description": "a" * 2001}, {"instructions": "a" * 20_001},
         {"chunk_size": 31}, {"chunk_size": None}, {"chunk_overlap": 60}, {"engine": 5}, {"id": "x"},
-        {"min_evidence": float("nan")}, {"expires_at": None},
+        {"min_evidence": float("nan")}, {"expires_at": None}, {"fallbacks": "openai"}, {"fallbacks": [5]},
+        {"fallbacks": [""]}, {"fallbacks": [f"engine {number}" for number in range(6)]},
     ],
 )  # fmt: skip
 async def test_nonsense_changes_nothing(library: Library, nonsense: dict[str, Any]) -> None:
@@ -76,6 +78,8 @@ async def test_only_parts_that_are_there_can_be_named(library: Library) -> None:
     for field in ("engine", "embedder", "reranker"):
         with pytest.raises(UserError, match="absent"):
             await knowledge.change("kb", **{field: "absent"})
+    with pytest.raises(UserError, match="absent"):
+        await knowledge.change("kb", fallbacks=["extractive", "absent"])
     assert (await knowledge.change("kb", embedder="", engine=None)).wanted_embedder == ""
 
 

@@ -227,7 +227,11 @@ async def test_what_is_used_cannot_be_removed(kvasir: Kvasir) -> None:
     assert (await tending.look_at(kvasir, "engine", "poet")).used_by == ["sagas"]
     with pytest.raises(Conflict, match="sagas"):
         await kvasir.models.remove("poet")
-    await kvasir.knowledge.change("sagas", engine=None)
+    await kvasir.knowledge.change("sagas", engine=None, fallbacks=["extractive", "poet"])
+    assert (await tending.look_at(kvasir, "engine", "poet")).used_by == ["sagas"]
+    with pytest.raises(Conflict, match="sagas"):
+        await kvasir.models.remove("poet")
+    await kvasir.knowledge.change("sagas", fallbacks=None)
     await kvasir.models.remove("poet")
 
 

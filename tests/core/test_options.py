@@ -11,9 +11,11 @@ from sqlalchemy import func, select, update
 
 from core.db.session import Database
 from core.db.tables import AnswerRow, CuratedRow, KnowledgeBaseRow, now
+from core.errors import EngineUnavailable
 from core.retrieve import Retrieved
 from core.settings import load
-from core.types import AnswerOptions, Considered, Delta, Finished, Passage, Question, Sources
+from core.types import AnswerOptions, Considered, Delta, Ended, Finished, Passage, Question, Sources
+from tests.fakes.engine import FakeEngine
 from tests.fakes.house import LEAVE, PARKING, House, furnished
 
 pytestmark = pytest.mark.anyio
@@ -192,3 +194,79 @@ async def test_a_trial_of_a_curated_answer_does_not_count_as_its_use(house: Hous
     assert await rows(house) == 0
     async with house.db.read() as session:
         assert await session.scalar(select(CuratedRow.used)) == 0
+
+
+# ---------------------------------------------------------------- engines in turn
+async def test_the_next_in_turn_answers_where_one_cannot_be_had(house: House) -> None:
+    await put(house, engine="gone", fallbacks=["gone", "fake"])
+    finished = await house.finished()
+    assert (finished.text, finished.engine) == ("Annual leave is 28 days [1].", "fake")
+    assert finished.notice == "«gone» was not available; «fake» answered."
+    row = await house.row()
+    assert (row.engine, row.notice, row.state) == ("fake", finished.notice, "complete")
+
+
+async def test_the_next_in_turn_answers_where_one_breaks_before_its_first_word(house: House) -> None:
+    broken = FakeEngine(fail_after=0)
+    backup = FakeEngine("It is 28 days [1].", is_language_model=False)
+    house.engines = {"main": broken, "backup": backup}
+    await put(house, engine="main", fallbacks=["gone", "backup"])
+    events = await house.ask()
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.text == "It is 28 days [1]."
+    assert "quoted from your documents" in finished.notice
+    assert [type(event) for event in events].count(Sources) == 1
+    assert (len(broken.asked), len(backup.asked)) == (1, 1)
+    assert backup.asked[0][0].turns == (), "one that quotes reads no prompt"
+    assert (await house.row()).prompt == []
+
+
+async def test_nobody_follows_on_words_that_were_said(house: House) -> None:
+    broken, backup = FakeEngine(fail_after=1), FakeEngine()
+    house.engines = {"main": broken, "backup": backup}
+    await put(house, engine="main", fallbacks=["backup"])
+    with pytest.raises(EngineUnavailable, match="broke down"):
+        await house.ask()
+    assert backup.asked == []
+    assert (await house.row()).state == "failed"
+
+
+async def test_where_all_fail_the_first_says_why(house: House) -> None:
+    house.engines = {"main": FakeEngine(fail_after=0)}
+    await put(house, engine="main", fallbacks=["gone"])
+    with pytest.raises(EngineUnavailable, match="broke down"):
+        await house.ask()
+    await put(house, engine="gone", fallbacks=["main"])
+    with pytest.raises(EngineUnavailable, match="«gone» is not there"):
+        await house.ask()
+
+
+async def test_the_settings_fallbacks_hold_where_a_knowledge_base_has_none_of_its_own(
+    tmp_path: Path, house: House
+) -> None:
+    house.answers._settings = load(data_dir=tmp_path, answer={"fallbacks": ["fake"]})
+    house.answers._house = lambda: house.answers._settings
+    await put(house, engine="gone")
+    assert (await house.finished()).engine == "fake"
+    await put(house, fallbacks=[])
+    with pytest.raises(EngineUnavailable, match="gone"):
+        await house.ask()
+
+
+async def test_an_engine_that_is_tried_out_has_no_stand_in(house: House) -> None:
+    await put(house, fallbacks=["fake"])
+    with pytest.raises(EngineUnavailable, match="gone"):
+        await house.ask(options=AnswerOptions(engine="gone"), trial=True)
+
+
+async def test_what_the_server_counted_is_recorded(house: House) -> None:
+    house.engine.ended = Ended("length", 17, 9)
+    finished = await house.finished()
+    assert finished.notice == "The answer was cut at its longest length."
+    row = await house.row()
+    assert (row.prompt_tokens, row.answer_tokens) == (17, 9)
+    house.engine.ended = Ended("stop")
+    assert (await house.finished()).notice == ""
+    row = await house.row()
+    assert row.answer_tokens == house.engine.count_tokens(row.text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from core.errors import EngineUnavailable
 from core.ports import EngineInfo
-from core.types import Prompt, Sampling
+from core.types import Ended, Prompt, Sampling
 
 
 @dataclass
@@ -29,6 +29,8 @@ class FakeEngine:
     most_running: int = 0
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first stream begins."""
+    ended: Ended | None = None
+    """What it tells of the end of every answer."""
     ended_early: int = 0
     """Streams that were closed before their end."""
 
@@ -51,6 +53,8 @@ class FakeEngine:
                 yield text[start : start + self.size]
             if self.fail_after is not None and self.fail_after * self.size >= len(text):
                 raise EngineUnavailable("The fake engine broke down.")
+            if self.ended is not None and prompt.on_end is not None:
+                prompt.on_end(self.ended)
             complete = True
         finally:
             self.running -= 1

@@ -54,11 +54,12 @@ class House:
         self.conversations = Conversations(db)
 
         self.current: Engine = engine
+        self.engines: dict[str, Engine] = {}
 
         async def engines(name: str) -> Engine:
             if name == "gone":
                 raise EngineUnavailable("The engine «gone» is not there.")
-            return self.current
+            return self.engines.get(name, self.current)
 
         self.answers = Answers(db, cast(Retriever, self.search), engines, settings, CuratedMatch(db))
 

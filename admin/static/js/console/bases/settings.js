@@ -6,6 +6,8 @@ import { attempt, button, call, card, el, form, get, number, path, query, row, s
 const DEFAULT = "";
 const NONE = "-";
 /** Fields of a select in which an empty name means none. */
+/** Written in a list of names, it says that there are none. */
+const NO_NAMES = "-";
 const MAY_BE_NONE = new Set(["embedder", "reranker"]);
 
 /** @param {HTMLElement} root @param {string} kb @param {() => Promise<void>} changed */
@@ -22,7 +24,7 @@ export async function drawSettings(root, kb, changed) {
     const good = groups.map((group) => checked(group.form, group.fields));
     if (good.includes(false)) return;
     const values = Object.assign({}, ...groups.map((group) => given(group.form.values(), group.fields)));
-    const changes = Object.fromEntries(Object.entries(values).filter(([key, value]) => value !== (kept[key] ?? null)));
+    const changes = Object.fromEntries(Object.entries(values).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(kept[key] ?? null)));
     if (!Object.keys(changes).length) { await attempt(async () => undefined, t("bases_nothing_changed")); return; }
     go.disabled = true;
     try {
@@ -64,6 +66,7 @@ function fieldsOf({ defaults, choices, can_change: free }) {
     ]) },
     { title: t("bases_answers"), text: t("bases_answers_text"), fields: held([
       { name: "engine", label: t("bases_engine"), kind: "select", options: parts("engine"), hint: t("bases_engine_hint") },
+      { name: "fallbacks", label: t("bases_fallbacks"), kind: "tags", placeholder: usual(defaults.fallbacks.join(", ")), hint: t("bases_fallbacks_hint", { there: choices.engine.join(", ") }) },
       { name: "instructions", label: t("bases_instructions"), kind: "textarea", rows: 6, maxlength: 20000, hint: t("bases_instructions_hint") },
       count("top_k", 1, 50),
       count("min_evidence", 0, 1, 0.05),
@@ -87,6 +90,7 @@ function fieldsOf({ defaults, choices, can_change: free }) {
 function shown(values, fields) {
   return Object.fromEntries(fields.map((field) => {
     const value = values[field.name];
+    if (field.kind === "tags") return [field.name, value && !value.length ? [NO_NAMES] : value ?? []];
     if (field.kind !== "select") return [field.name, value];
     return [field.name, value === null || value === undefined ? DEFAULT : value === "" ? NONE : value];
   }));
@@ -97,6 +101,7 @@ function given(values, fields) {
   return Object.fromEntries(fields.map((field) => {
     const value = values[field.name];
     if (field.kind === "select") return [field.name, value === DEFAULT ? null : value === NONE ? "" : value];
+    if (field.kind === "tags") return [field.name, !value.length ? null : value.filter((/** @type {string} */ one) => one !== NO_NAMES)];
     if (field.name === "instructions") return [field.name, value.trim() || null];
     return [field.name, typeof value === "string" ? value.trim() : value];
   }));
