@@ -16,8 +16,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -27,9 +29,12 @@ from core.types import Role
 PREFIX = "KVASIR_"
 CONFIG_VARIABLE = "KVASIR_CONFIG_FILE"
 """Environment variable that names the TOML file; default: `kvasir.toml` in the data directory, where there is one."""
+SECRETS_VARIABLE = "KVASIR_SECRETS_DIR"
+"""Environment variable that names a folder with a file for each secret, called as its variable is; default: none."""
 
 
 _toml_file: ContextVar[Path | None] = ContextVar("_toml_file", default=None)
+_secrets_dir: ContextVar[Path | None] = ContextVar("_secrets_dir", default=None)
 
 
 class Section(BaseModel):
@@ -87,9 +92,9 @@ class WeaviateSettings(Section):
     write_consistency: Annotated[
         Literal["ONE", "QUORUM", "ALL"], Field(description="Copies that must have what is written.")
     ] = "QUORUM"
-    read_consistency: Annotated[
-        Literal["ONE", "QUORUM", "ALL"], Field(description="Copies that a search asks.")
-    ] = "ONE"
+    read_consistency: Annotated[Literal["ONE", "QUORUM", "ALL"], Field(description="Copies that a search asks.")] = (
+        "ONE"
+    )
     search_seconds: Annotated[
         float, Field(gt=0, le=60, description="Longest wait for a search; also for a sign of life.")
     ] = 5.0
@@ -523,7 +528,7 @@ class LogSettings(Section):
 
 
 class Settings(BaseSettings):
-    """`KVASIR_SECTION__KEY` > `.env` > TOML file > defaults."""
+    """`KVASIR_SECTION__KEY` > `.env` > files of the secrets folder > TOML file > defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -572,9 +577,13 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic calls it by name
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, _toml_file.get())
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir=_secrets_dir.get(), secrets_dir_missing="error"
+        )
+        toml = TomlConfigSettingsSource(settings_cls, _toml_file.get())
+        return init_settings, env_settings, dotenv_settings, secrets, toml
 
     @field_validator("data_dir", mode="before")
     @classmethod
@@ -596,16 +605,17 @@ class Settings(BaseSettings):
 def load(*, config_file: Path | None = None, **given: Any) -> Settings:
     """The settings as they hold now; `given` goes before everything else. Raises ConfigError."""
     file = config_file or _find_config_file(given.get("data_dir"))
-    token = _toml_file.set(file)
+    in_file, in_folder = _toml_file.set(file), _secrets_dir.set(_secrets_folder())
     try:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SettingsError) as error:
         where = f" in {file}" if isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError) else ""
         raise ConfigError(f"The settings{where} cannot be read: {error}") from error
     finally:
-        _toml_file.reset(token)
+        _toml_file.reset(in_file)
+        _secrets_dir.reset(in_folder)
 
 
 def _find_config_file(data_dir: Path | None) -> Path | None:
@@ -617,6 +627,22 @@ def _find_config_file(data_dir: Path | None) -> Path | None:
     folder = data_dir or os.environ.get(f"{PREFIX}DATA_DIR") or user_data_path("kvasir", appauthor=False)
     found = Path(folder) / "kvasir.toml"
     return found if found.is_file() else None
+
+
+def _secrets_folder() -> Path | None:
+    named = os.environ.get(SECRETS_VARIABLE)
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise ConfigError(f"{SECRETS_VARIABLE} names {named}, which is not a folder.")
+    return Path(named)
+
+
+def _secret_files() -> dict[str, Path]:
+    """Variable -> the file of the secrets folder that stands for it, or would."""
+    folder = _secrets_folder()
+    files = [] if folder is None else [one for one in folder.iterdir() if one.is_file()]
+    return {one.name.upper(): one for one in files if one.name.upper().startswith(PREFIX)}
 
 
 def _sentence(error: ValidationError) -> str:
@@ -696,17 +722,20 @@ def _toml(value: Any) -> str:
 
 
 def origins(config_file: Path | None, data_dir: Path | None) -> dict[str, str]:
-    """Where each value that is not a default came from: a variable, `.env`, the file, or the command line."""
+    """Where each value that is not a default came from: a variable, `.env`, a file, or the command line."""
     found: dict[str, str] = {}
     toml = config_file or _find_config_file(data_dir)
     in_file = tomllib.loads(toml.read_text(encoding="utf-8")) if toml else {}
     in_env_file = {key.upper() for key in dotenv_values(".env")} if Path(".env").is_file() else set()
+    in_secrets = _secret_files()
     for field in fields():
         head, _, key = field.path.rpartition(".")
         if field.variable in os.environ:
             found[field.path] = f"environment ({field.variable})"
         elif field.variable in in_env_file:
             found[field.path] = ".env"
+        elif field.variable in in_secrets:
+            found[field.path] = str(in_secrets[field.variable])
         elif key in (in_file.get(head, {}) if head else in_file):
             found[field.path] = str(toml)
     if data_dir is not None:
@@ -715,12 +744,12 @@ def origins(config_file: Path | None, data_dir: Path | None) -> dict[str, str]:
 
 
 def unknown_variables() -> list[str]:
-    """Environment variables that look like settings and are none."""
-    known = {field.variable for field in fields()} | {CONFIG_VARIABLE}
+    """Environment variables, and files of the secrets folder, that look like settings and are none."""
+    known = {field.variable for field in fields()} | {CONFIG_VARIABLE, SECRETS_VARIABLE}
     sections = {field.path.split(".")[0].upper() for field in fields() if "." in field.path}
     return sorted(
         name
-        for name in os.environ
+        for name in os.environ.keys() | _secret_files().keys()
         if name.startswith(PREFIX)
         and name not in known
         and name.removeprefix(PREFIX) not in sections

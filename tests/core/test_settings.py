@@ -94,3 +94,56 @@ def test_the_sample_can_be_used_with_every_line_uncommented(tmp_path: Path) -> N
     assert tomllib.loads(text)
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     assert load(config_file=tmp_path / "all.toml").web.port == 8410
+
+
+# ---------------------------------------------------------------- secrets as files
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("KVASIR_SECRETS_DIR", str(folder))
+    return folder
+
+
+def test_a_secret_is_read_from_a_file_called_as_its_variable(secrets: Path) -> None:
+    (secrets / "kvasir_database__url").write_text("postgresql://k:planted@db/kvasir\n")
+    (secrets / "KVASIR_SLACK__BOT_TOKEN").write_text("xoxb-planted")
+    (secrets / "postgres_password").write_text("of somebody else")
+    found = load()
+    assert found.database_url == "postgresql://k:planted@db/kvasir"
+    assert found.slack.bot_token is not None
+    assert found.slack.bot_token.get_secret_value() == "xoxb-planted"
+    assert "planted" not in repr(found)
+    assert origins(None, None)["database.url"] == str(secrets / "kvasir_database__url")
+    assert unknown_variables() == []
+
+
+def test_variables_go_before_secret_files_before_toml(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kvasir.toml").write_text('secret_key = "toml"\n[openai]\napi_key = "toml"\nmodel = "toml"\n')
+    (secrets / "kvasir_openai__api_key").write_text("file")
+    (secrets / "kvasir_secret_key").write_text("file")
+    monkeypatch.setenv("KVASIR_SECRET_KEY", "variable")
+    found = load()
+    assert found.secret_key is not None
+    kept = (found.secret_key.get_secret_value(), found.openai.api_key.get_secret_value(), found.openai.model)
+    assert kept == ("variable", "file", "toml")
+
+
+def test_a_secrets_folder_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protection: without its secrets Kvasir would make a key and a database of its own."""
+    monkeypatch.setenv("KVASIR_SECRETS_DIR", "/nowhere/secrets")
+    with pytest.raises(ConfigError, match="KVASIR_SECRETS_DIR"):
+        load()
+
+
+def test_a_misspelt_secret_file_is_noticed(secrets: Path) -> None:
+    (secrets / "kvasir_databse__url").write_text("x")
+    assert unknown_variables() == ["KVASIR_DATABSE__URL"]
+
+
+def test_a_folder_of_secrets_that_is_far_too_large_is_refused(secrets: Path) -> None:
+    (secrets / "kvasir_secret_key").write_bytes(b"x" * (17 << 20))
+    with pytest.raises(ConfigError, match="size"):
+        load()
