@@ -69,7 +69,10 @@ class StoreSettings(Section):
 class WeaviateSettings(Section):
     url: Annotated[str, Field(description="Address of the Weaviate server.")] = "http://127.0.0.1:8080"
     grpc_url: Annotated[
-        str, Field(description="Its gRPC address; empty: the same host, port 50051, or 443 where `url` is https.")
+        str,
+        Field(
+            description="Its gRPC address; empty: port 50051 of the same host, or what belongs to it in Weaviate Cloud."
+        ),
     ] = ""
     api_key: Annotated[SecretStr | None, Field(description="Key, where the server asks for one.")] = None
     oidc_client_secret: Annotated[

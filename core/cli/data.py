@@ -94,7 +94,7 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kv
 
 def doctor(
     platform: Annotated[
-        str, typer.Argument(metavar="[PLATFORM]", help="Look at a chat platform alone: slack, discord, or telegram.")
+        str, typer.Argument(metavar="[PLATFORM]", help="Look at one part alone: slack, discord, telegram, or weaviate.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:

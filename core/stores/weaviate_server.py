@@ -30,6 +30,8 @@ _GRPC_PORT: Final = 50051
 _TROUBLES: Final = 3
 """Failures in a row after which the server is left alone."""
 _REST_SECONDS: Final = 5.0
+_CLOUD: Final = (".weaviate.cloud", ".weaviate.network")
+_AWAY: Final = ("unavailable", "connection refused", "connection reset", "connection is closing")
 _MISSING: Final = ("tenant not found", "tenant not active", "could not find class", "class not found in schema")
 
 T = TypeVar("T")
@@ -228,8 +230,13 @@ def _address(url: str, field: str, secure_port: int, port: int) -> tuple[str, in
 
 def _grpc_address(settings: WeaviateSettings, http: tuple[str, int, bool]) -> tuple[str, int, bool]:
     if settings.grpc_url:
-        return _address(settings.grpc_url, "grpc_url", 443, _GRPC_PORT)
-    return http[0], 443 if http[2] else _GRPC_PORT, http[2]
+        found = _address(settings.grpc_url, "grpc_url", 443, _GRPC_PORT)
+        if found[:2] == http[:2]:
+            raise ConfigError(tell("weaviate_bad_url", field="weaviate.grpc_url"))
+        return found
+    if http[0].endswith(_CLOUD):
+        return f"grpc-{http[0]}", 443, True
+    return http[0], _GRPC_PORT, http[2]
 
 
 def _numbers(version: str) -> tuple[int, int]:
@@ -258,7 +265,7 @@ def _is_connection(error: Exception, text: str) -> bool:
         return True
     status = getattr(error, "status_code", 0)
     lowered = text.casefold()
-    return status in (502, 503, 504) or "unavailable" in lowered or "connection" in lowered
+    return status in (502, 503, 504) or any(words in lowered for words in _AWAY)
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,354 @@
+"""The `weaviate` store where things go wrong: keys, ports, restarts, kills; the server is a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+from weaviate import WeaviateAsyncClient
+
+from core.errors import ConfigError, StoreUnavailable
+from core.settings import Settings, StoreSettings, WeaviateSettings
+from core.stores import weaviate_changes
+from core.stores.local import open_store as open_local
+from core.stores.weaviate import WeaviateStore, open_store
+from core.stores.weaviate_check import check
+from core.stores.weaviate_index import Index
+from core.stores.weaviate_schema import chunks_name, documents_name
+from core.stores.weaviate_server import Breaker, Server
+from core.types import Compare, IndexedDocument
+from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, spelt, texts, vector
+from tests.weaviate_server import Node, empty, free_ports, one_node
+
+pytestmark = pytest.mark.anyio
+
+WORDS = [spelt(number) for number in range(40)]
+
+
+@asynccontextmanager
+async def opened(weaviate: WeaviateSettings, folder: Path) -> AsyncIterator[WeaviateStore]:
+    store = await open_store(Settings(data_dir=folder, weaviate=weaviate))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def own(weaviate_server: WeaviateSettings) -> AsyncIterator[WeaviateSettings]:
+    yield weaviate_server
+    await empty(weaviate_server)
+
+
+@pytest.fixture
+async def store(own: WeaviateSettings, tmp_path: Path) -> AsyncIterator[WeaviateStore]:
+    async with opened(own, tmp_path) as store:
+        await store.ensure_generation(GENERATION)
+        yield store
+
+
+def several(count: int, seed: int = 1, version: str = "1") -> list[IndexedDocument]:
+    chance = random.Random(seed)
+    return [
+        document(
+            f"d{number}",
+            *(" ".join(chance.choices(WORDS, k=chance.randint(3, 30))) for _ in range(chance.randint(1, 6))),
+            name=f"folder{number % 3}/d{number}.md",
+            seed=number * 7,
+            version=version,
+        )
+        for number in range(count)
+    ]
+
+
+# ---------------------------------------------------------------- it is not there
+@contextmanager
+def silent_port() -> Iterator[tuple[int, list[int]]]:
+    """Takes connections and never answers; the list grows with each."""
+    seen: list[int] = []
+    kept: list[socket.socket] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    kept.append(server.accept()[0])
+                except OSError:
+                    return
+                seen.append(1)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield server.getsockname()[1], seen
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for one in kept:
+                one.close()
+
+
+def at(port: int, grpc: int, **other: object) -> WeaviateSettings:
+    return WeaviateSettings.model_validate(
+        {"url": f"http://127.0.0.1:{port}", "grpc_url": f"127.0.0.1:{grpc}", **other}
+    )
+
+
+async def trouble(weaviate: WeaviateSettings, folder: Path) -> str:
+    """What somebody is told who searches; and what the doctor says is the same."""
+    async with opened(weaviate, folder) as store:
+        with pytest.raises(StoreUnavailable) as error:
+            await store.search(GENERATION, vector=None, tokens=["tea"], limit=3)
+    findings = [one async for one in check(Settings(data_dir=folder, weaviate=weaviate))]
+    assert str(error.value) in [one.says for one in findings if not one.ok]
+    return str(error.value)
+
+
+async def test_a_dead_port_is_told_in_a_sentence(tmp_path: Path) -> None:
+    port, grpc = free_ports(2)
+    told = await trouble(at(port, grpc), tmp_path)
+    assert told.startswith(f"There is no Weaviate server at http://127.0.0.1:{port}; start it")
+
+
+async def test_a_port_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with silent_port() as (port, _):
+        told = await trouble(at(port, free_ports(1)[0], search_seconds=0.3), tmp_path)
+    assert "has not answered within 0.3 seconds" in told
+
+
+async def test_a_server_in_trouble_is_left_alone(tmp_path: Path) -> None:
+    with silent_port() as (port, seen):
+        async with opened(at(port, free_ports(1)[0], search_seconds=0.2), tmp_path) as store:
+            for _ in range(6):
+                with pytest.raises(StoreUnavailable, match="has not answered"):
+                    await store.search(GENERATION, vector=None, tokens=["tea"], limit=3)
+        assert len(seen) == 3
+
+
+def test_one_may_try_again_after_a_while() -> None:
+    now = [0.0]
+    breaker = Breaker(lambda: now[0])
+    for _ in range(3):
+        breaker.enter()
+        breaker.failed("It is away.")
+    with pytest.raises(StoreUnavailable, match="It is away"):
+        breaker.enter()
+    now[0] = 6.0
+    assert breaker.state == "half-open"
+    breaker.enter()
+    with pytest.raises(StoreUnavailable):
+        breaker.enter()  # only one
+    breaker.left()
+    breaker.enter()
+    breaker.failed("It is still away.")
+    with pytest.raises(StoreUnavailable, match="still"):
+        breaker.enter()
+    now[0] = 12.0
+    breaker.enter()
+    breaker.worked()
+    assert breaker.state == "closed"
+    breaker.enter()
+    breaker.enter()
+
+
+async def test_an_old_server_is_refused(httpserver: HTTPServer, tmp_path: Path) -> None:
+    httpserver.expect_request("/v1/meta").respond_with_json({"version": "1.30.2", "hostname": "x", "modules": {}})
+    with pytest.raises(ConfigError, match=r"version 1\.30\.2, and 1\.33 is needed"):
+        await open_store(Settings(data_dir=tmp_path, weaviate=at(httpserver.port, free_ports(1)[0])))
+
+
+@pytest.mark.parametrize("url", ["", "ftp://host", "http://", "http://host:99999999"])
+async def test_addresses_that_are_none_are_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"weaviate\.url"):
+        await open_store(Settings(data_dir=tmp_path, weaviate=WeaviateSettings(url=url)))
+
+
+async def test_a_wrong_key_is_told_in_a_sentence(weaviate_server: WeaviateSettings, tmp_path: Path) -> None:
+    if weaviate_server.api_key is None:
+        pytest.skip("the server in KVASIR_TEST_WEAVIATE_URL asks for no key")
+    told = await trouble(weaviate_server.model_copy(update={"api_key": SecretStr("another")}), tmp_path)
+    assert "refuses Kvasir's key" in told
+    assert "another" not in told
+
+
+async def test_a_dead_grpc_port_is_told_with_its_address(own: WeaviateSettings, tmp_path: Path) -> None:
+    (dead,) = free_ports(1)
+    wrong = own.model_copy(update={"grpc_url": f"127.0.0.1:{dead}", "search_seconds": 2.0})
+    findings = {one.what: one async for one in check(Settings(data_dir=tmp_path, weaviate=wrong))}
+    assert findings["Server"].ok
+    assert not findings["gRPC"].ok
+
+
+# ---------------------------------------------------------------- it is there
+async def test_the_doctor_finds_a_good_server_good(store: WeaviateStore, own: WeaviateSettings, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, weaviate=own, store=StoreSettings(kind="weaviate"))
+    findings = [one async for one in check(settings)]
+    assert [one.says for one in findings if not one.ok] == []
+    assert any("1 in 2 collections" in one.says for one in findings)
+    many = settings.model_copy(update={"weaviate": own.model_copy(update={"replication_factor": 9})})
+    assert ["9 copies" in one.says async for one in check(many) if not one.ok] == [True]
+
+
+async def test_both_stores_give_the_same(store: WeaviateStore, tmp_path: Path) -> None:
+    local = await open_local(Settings(data_dir=tmp_path))
+    await local.ensure_generation(GENERATION)
+    for one in (local, store):
+        await one.put(GENERATION, several(40))
+        await one.put(GENERATION, several(20, seed=2, version="2"))
+    assert await local.count(GENERATION) == await store.count(GENERATION)
+    chance = random.Random(5)
+    for number in range(10):
+        asked, near = chance.sample(WORDS, 3), vector(number)
+        only = Compare("folder", "eq", "folder1") if number % 2 else None
+        found = [
+            await one.search(GENERATION, vector=near, tokens=asked, limit=200, filter=only) for one in (local, store)
+        ]
+        assert found[0].chunk_count == found[1].chunk_count
+        assert dict(found[0].document_frequency) == dict(found[1].document_frequency)
+        scores = [{(hit.document_id, hit.chunk.number): hit for hit in one.hits} for one in found]
+        assert scores[0].keys() == scores[1].keys()
+        for key, hit in scores[0].items():
+            assert scores[1][key].keyword_score == pytest.approx(hit.keyword_score, abs=1e-3)
+            assert scores[1][key].vector_score == pytest.approx(hit.vector_score, abs=2e-3)
+    await local.close()
+
+
+async def notes(own: WeaviateSettings) -> weaviate_changes.State:
+    server = Server(own)
+    try:
+        return await server.call(lambda client: Index(client, own, GENERATION).state(), 30)
+    finally:
+        await server.close()
+
+
+async def test_what_is_put_again_unchanged_is_not_written(store: WeaviateStore, own: WeaviateSettings) -> None:
+    await store.put(GENERATION, several(3))
+    before = await notes(own)
+    await store.put(GENERATION, several(3))
+    assert await notes(own) == before
+    assert len(before.changes) == 1
+
+
+async def test_what_a_killed_writer_left_is_hidden_and_then_taken_out(
+    store: WeaviateStore, own: WeaviateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(GENERATION, [document("d1", "Tea at four.")])
+    writing = asyncio.create_task(store.put(GENERATION, several(300)))
+    while weaviate_changes.COMING not in {change.state for change in (await notes(own)).changes}:
+        await asyncio.sleep(0.02)
+    lost = weaviate_changes.Change("6f6f0f5e-5f0c-5b1e-9d0a-6b7661736972", "coming", ("nobody",), (), time.time())
+
+    async def leave(client: WeaviateAsyncClient) -> None:
+        await Index(client, own, GENERATION).note(lost)
+
+    server = Server(own)
+    await server.call(leave, 30)
+    await server.close()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert texts(await keyword(store, "tea")) == ["Tea at four."]
+    assert (await store.count(GENERATION)).documents == 1
+    monkeypatch.setattr(weaviate_changes, "ABANDONED", 0.0)
+    await store.put(GENERATION, [document("d2", "Cake.")])
+    assert {change.state for change in (await notes(own)).changes} == {"swept"}
+    assert (await store.count(GENERATION)).documents == 2
+
+
+async def test_a_collection_goes_with_its_last_index_unless_an_alias_names_it(
+    store: WeaviateStore, own: WeaviateSettings
+) -> None:
+    await store.ensure_generation(OTHER)
+    name = chunks_name(own, GENERATION)
+    server = Server(own)
+
+    async def there(client: WeaviateAsyncClient) -> bool:
+        return await client.collections.exists(name)
+
+    async def point(client: WeaviateAsyncClient) -> None:
+        await client.alias.create(alias_name=f"{own.prefix}Alias", target_collection=name)
+
+    async def leave(client: WeaviateAsyncClient) -> None:
+        await client.alias.delete(alias_name=f"{own.prefix}Alias")
+
+    try:
+        await store.drop_generation(GENERATION)
+        assert await server.call(there, 30)
+        await server.call(point, 30)
+        await store.drop_generation(OTHER)
+        assert await server.call(there, 30)
+        await server.call(leave, 30)
+        await store.ensure_generation(OTHER)
+        await store.drop_generation(OTHER)
+        assert not await server.call(there, 30)
+    finally:
+        await server.close()
+
+
+async def test_an_idle_index_rests_and_wakes_when_it_is_asked(store: WeaviateStore, own: WeaviateSettings) -> None:
+    await store.put(GENERATION, [document("d1", "Tea.")])
+    server = Server(own)
+
+    async def states(client: WeaviateAsyncClient) -> set[str]:
+        return {
+            str(tenant.activity_status.value)
+            for name in (documents_name(own), chunks_name(own, GENERATION))
+            for tenant in (await client.collections.use(name).tenants.get()).values()
+        }
+
+    try:
+        await server.call(lambda client: Index(client, own, GENERATION).rest(), 30)
+        assert await server.call(states, 30) == {"INACTIVE"}
+        assert len(await keyword(store, "tea")) == 1
+        assert await server.call(states, 30) == {"ACTIVE"}
+    finally:
+        await server.close()
+
+
+# ---------------------------------------------------------------- it is killed
+@pytest.mark.slow
+async def test_a_server_that_is_killed_and_comes_back_has_everything(tmp_path: Path) -> None:
+    with one_node(tmp_path / "server") as node:
+        weaviate = node.settings.model_copy(update={"search_seconds": 2.0})
+        async with opened(weaviate, tmp_path) as store:
+            await store.ensure_generation(GENERATION)
+            await store.put(GENERATION, several(10))
+            writing = asyncio.create_task(put_all(store, several(60, seed=3, version="2")))
+            await asyncio.sleep(0.3)
+            node.kill(signal.SIGKILL)
+            with pytest.raises(StoreUnavailable):
+                await keyword(store, "tea")
+            await asyncio.to_thread(restart, node)
+            async with asyncio.timeout(100):
+                await writing
+            local = await open_local(Settings(data_dir=tmp_path))
+            await local.ensure_generation(GENERATION)
+            await local.put(GENERATION, several(60, seed=3, version="2"))
+            assert await store.count(GENERATION) == await local.count(GENERATION)
+            await local.close()
+            assert {change.state for change in (await notes(weaviate)).changes} <= {"swept", "coming"}
+
+
+async def put_all(store: WeaviateStore, documents: list[IndexedDocument]) -> None:
+    """As a job does: what failed is tried again."""
+    for first in range(0, len(documents), 6):
+        while True:
+            try:
+                await store.put(GENERATION, documents[first : first + 6])
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+
+
+def restart(node: Node) -> None:
+    node.start()
+    node.wait()
