@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from secrets import SystemRandom
 
 
 def retry_after(value: str, otherwise: float) -> float:
@@ -23,4 +23,4 @@ def retry_after(value: str, otherwise: float) -> float:
 
 def pause(attempt: int, first: float) -> float:
     """Seconds after the `attempt`-th failure, from 1: twice as long each time, and spread a little."""
-    return first * (1 << (attempt - 1)) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, no secret
+    return first * (1 << (attempt - 1)) * SystemRandom().uniform(0.75, 1.25)

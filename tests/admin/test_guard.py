@@ -295,7 +295,10 @@ async def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, monkeypatch
                 if not answer.done():
                     writer.write(piece)
                     await asyncio.sleep(pause)
-            assert b" 408 " in (await answer).splitlines()[0]
+            try:
+                assert b" 408 " in (await answer).splitlines()[0]
+            except ConnectionResetError:  # what we still sent met a closed door, and took the answer with it
+                assert len(pieces) > 1
             assert time.monotonic() - started < 2
             writer.close()
 
