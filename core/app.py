@@ -41,6 +41,7 @@ from core.leases import Leases
 from core.loaders import media_type
 from core.loaders.kinds import SUFFIXES
 from core.models import Models
+from core.moving import Moving, settle
 from core.oidc import Oidc
 from core.opening import Adapters, Opener, open_added_embedder, open_embedder
 from core.outbox import Outbox
@@ -62,6 +63,7 @@ from core.sources.register import Sources
 from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.statistics import Statistics
+from core.storage import Stores
 from core.temporary import TemporaryBases
 from core.texts import system_language, tell
 from core.vault import Vault
@@ -82,7 +84,8 @@ class Kvasir:
 
     settings: Settings
     db: Database
-    store: VectorStore
+    store: Stores
+    moving: Moving
     knowledge: Knowledge
     grants: Grants
     temporary: TemporaryBases
@@ -144,8 +147,9 @@ class Kvasir:
             db = Database(settings.database_url)
             stack.push_async_callback(db.close)
             await core.db.migrate.upgrade(db)
-            store: VectorStore = await registry.load("kvasir.stores", settings.store.kind)(settings)
+            store = await Stores.open(settings.store.kind, partial(_open_store, settings))
             stack.push_async_callback(store.close)
+            await settle(db, settings.store.kind)
             stack.enter_context(modellog.listening())
             slot = EmbedderSlot(settings, open_embedder)
             kvasir = await _build(stack, settings, db, store, slot)
@@ -215,9 +219,7 @@ class Kvasir:
                 await self.jobs.add("reindex", {"kb": kb.name})
 
 
-async def _build(
-    stack: AsyncExitStack, settings: Settings, db: Database, store: VectorStore, slot: EmbedderSlot
-) -> Kvasir:
+async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store: Stores, slot: EmbedderSlot) -> Kvasir:
     blobs = Blobs(settings.data_dir / "blobs")
     stack.callback(blobs.close)
     jobs = Jobs(db)
@@ -238,7 +240,7 @@ async def _build(
     stack.push_async_callback(rerankers.close)
     if settings.retrieval.reranker:
         await rerankers.get(settings.retrieval.reranker)  # one that cannot be had is told at the start
-    indexes = Indexes(db, store, blobs, parser, embedders, SPLITTER_VERSION)
+    indexes = Indexes(db, store, blobs, parser, embedders, SPLITTER_VERSION, settings.store.kind)
     retriever = Retriever(store, embedders.current, knowledge.live, settings.retrieval, rerankers.get, embedders.maker)
     conversations = Conversations(db)
     temporary = TemporaryBases(db, store, settings.splitter)
@@ -254,6 +256,7 @@ async def _build(
         settings=settings,
         db=db,
         store=store,
+        moving=Moving(db, store, indexes, settings.store.kind),
         knowledge=knowledge,
         grants=Grants(db),
         temporary=temporary,
@@ -297,6 +300,11 @@ async def _build(
         rerankers=rerankers,
         embedder=embedders,
     )
+
+
+async def _open_store(settings: Settings, kind: str) -> VectorStore:
+    store: VectorStore = await registry.load("kvasir.stores", kind)(settings)
+    return store
 
 
 def _platforms() -> list[str]:

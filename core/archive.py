@@ -85,7 +85,7 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
     with closing(Blobs(kvasir.settings.data_dir / "blobs")) as blobs:
         for content_hash in sorted(hashes):
             await asyncio.to_thread(_write_original, archive, blobs, content_hash)
-    copy = getattr(kvasir.store, "backup", None)
+    copy = getattr(kvasir.store.home, "backup", None)
     if copy is not None:
         with tempfile.TemporaryDirectory(dir=kvasir.settings.data_dir) as folder:
             await copy(Path(folder, "store"))
@@ -141,8 +141,7 @@ async def _restore_everything(
         async with db.session() as session:
             for table in _tables():
                 await _restore_rows(session, table, archive)
-            if not has_store:
-                await _index_again(session)
+            await _index_again(session, kept=settings.store.kind if has_store else None)
             count = await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
             return Restored(count, await _forget_secrets(session, Vault(settings.data_dir, settings.secret_key)))
 
@@ -238,10 +237,14 @@ async def _restore_rows(session: AsyncSession, table: SqlTable, archive: zipfile
         await session.execute(insert(table), rows)
 
 
-async def _index_again(session: AsyncSession) -> None:
-    """Without its store every document has to come in again: a job for each knowledge base waits for «kvasir up»."""
-    await session.execute(delete(GenerationRow))
-    for base in list(await session.scalars(select(KnowledgeBaseRow))):
+async def _index_again(session: AsyncSession, *, kept: str | None) -> None:
+    """What is not in the store that came along has to come in again: a job for each such base waits for «kvasir up»."""
+    bases, lost = select(KnowledgeBaseRow), delete(GenerationRow)
+    if kept is not None:
+        lost = lost.where(GenerationRow.store != kept)
+        bases = bases.where(KnowledgeBaseRow.live_generation_id.not_in(select(GenerationRow.id)))
+    await session.execute(lost)
+    for base in list(await session.scalars(bases)):
         base.live_generation_id = None
         job = JobRow(id=new_id(), kind="ingest", payload={"kb": base.name}, state="queued", progress={}, attempts=0,
                      fence=0, cancel_requested=False, created_at=now())  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -23,12 +24,14 @@ from core.blobs import Blobs
 from core.db import overrides
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
-from core.errors import EmbedderUnavailable, KvasirError, NotFound
+from core.errors import EmbedderUnavailable, KvasirError, NotFound, StoreUnavailable
 from core.knowledge import generation_of, kb_row
 from core.overrides import Override, apply, index_hash
 from core.ports import Embedder, KnownEmbedders, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
 from core.texts import tell
 from core.types import Generation, IndexedDocument, Matrix
+
+logger = logging.getLogger(__name__)
 
 _GROUP = 64
 _GROUP_BYTES = 2 << 20
@@ -52,13 +55,16 @@ class Indexes:
         parser: Parser,
         embedders: KnownEmbedders,
         splitter_version: str,
+        home: str | None = None,
     ) -> None:
+        """`home` is the kind of the store in which new knowledge bases begin."""
         self._db = db
         self._store = store
         self._blobs = blobs
         self._parser = parser
         self._embedders = embedders
         self._splitter_version = splitter_version
+        self.home = home
 
     def _profile(self, base: KnowledgeBaseRow, embedder: Embedder | None) -> dict[str, Any]:
         return {
@@ -70,7 +76,8 @@ class Indexes:
             "title_enhance": base.title_enhance,
         }
 
-    def _new_generation(self, base: KnowledgeBaseRow, state: str) -> GenerationRow:
+    def _new_generation(self, base: KnowledgeBaseRow, state: str, live: GenerationRow | None) -> GenerationRow:
+        """In the store of the live one."""
         embedder = self._embedders.named(base.embedder)
         profile = self._profile(base, embedder)
         return GenerationRow(
@@ -81,6 +88,7 @@ class Indexes:
             embedder=embedder.info.name if embedder else "",
             profile=profile,
             state=state,
+            store=live.store if live else self.home,
         )
 
     async def target(self, kb_name: str) -> tuple[Generation, SplitterSpec]:
@@ -100,7 +108,7 @@ class Indexes:
             wanted = fingerprint_of(self._profile(base, self._embedders.named(base.embedder)))
             if row is None or (row.fingerprint != wanted and await _is_empty(session, base.id)):
                 stale = row
-                row = self._new_generation(base, "live")
+                row = self._new_generation(base, "live", stale)
                 session.add(row)
                 base.live_generation_id = row.id
                 if stale is not None:
@@ -156,7 +164,8 @@ class Indexes:
         await self._ready(kb_name)
         async with self._db.session() as session:
             base = await kb_row(session, kb_name, lock=True)
-            row = self._new_generation(base, "building")
+            live = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            row = self._new_generation(base, "building", live)
             waiting = ("building", "ready") if beside else ("building",)
             others = list(
                 await session.scalars(
@@ -197,14 +206,7 @@ class Indexes:
     async def contents(self, kb_name: str) -> Mapping[str, str]:
         """What every index is to hold: the live documents, each with the content hash that an index has it under."""
         async with self._db.read() as session:
-            base = await kb_row(session, kb_name)
-            changes = await overrides.of_base(session, base.id)
-            rows = await session.execute(
-                select(DocumentRow.id, DocumentRow.live_hash).where(
-                    DocumentRow.kb_id == base.id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting"
-                )
-            )
-            return {key: index_hash(live or "", changes.get(key, ())) for key, live in rows}
+            return await contents_of(session, (await kb_row(session, kb_name)).id)
 
     async def _behind(
         self, kb_name: str, generation_id: str, unreadable: Mapping[str, str]
@@ -338,9 +340,24 @@ class Indexes:
                 for row in await session.scalars(select(GenerationRow).where(GenerationRow.state == "retired"))
             ]
         for generation in retired:
-            await self._store.drop_generation(generation)
+            try:
+                await self._store.drop_generation(generation)
+            except StoreUnavailable as error:  # another store is not held up by this one; it is dropped another time
+                logger.warning("an index that nobody needs is still there: %s", error)
+                continue
             async with self._db.session() as session:
                 await session.execute(delete(GenerationRow).where(GenerationRow.id == generation.id))
+
+
+async def contents_of(session: AsyncSession, kb_id: str) -> Mapping[str, str]:
+    """As `Indexes.contents`."""
+    changes = await overrides.of_base(session, kb_id)
+    rows = await session.execute(
+        select(DocumentRow.id, DocumentRow.live_hash).where(
+            DocumentRow.kb_id == kb_id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting"
+        )
+    )
+    return {key: index_hash(live or "", changes.get(key, ())) for key, live in rows}
 
 
 async def changed(

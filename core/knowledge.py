@@ -119,7 +119,8 @@ def checked_kb_name(name: str) -> str:
 
 
 def generation_of(row: GenerationRow) -> Generation:
-    return Generation(row.id, row.kb_id, row.fingerprint, row.dimension, str(row.profile.get("embedder", "")))
+    embedder = str(row.profile.get("embedder", ""))
+    return Generation(row.id, row.kb_id, row.fingerprint, row.dimension, embedder, row.store or "")
 
 
 class Knowledge:
@@ -231,7 +232,7 @@ class Knowledge:
             rows = await session.execute(
                 select(
                     KnowledgeBaseRow.name, documents, generation.id, generation.kb_id, generation.fingerprint,
-                    generation.dimension, generation.profile,
+                    generation.dimension, generation.profile, generation.store,
                 )
                 .outerjoin(generation, generation.id == KnowledgeBaseRow.live_generation_id)
                 .where(KnowledgeBaseRow.name.in_(wanted))
@@ -241,8 +242,14 @@ class Knowledge:
                 if name not in found:
                     raise await _no_such_kb(session, name)
         return [
-            LiveKb(name, Generation(key, kb_id, fingerprint, dimension, str(profile.get("embedder", ""))), count)
-            for name, (count, key, kb_id, fingerprint, dimension, profile) in ((name, found[name]) for name in wanted)
+            LiveKb(
+                name,
+                Generation(key, kb_id, fingerprint, dimension, str(profile.get("embedder", "")), store or ""),
+                count,
+            )
+            for name, (count, key, kb_id, fingerprint, dimension, profile, store) in (
+                (name, found[name]) for name in wanted
+            )
             if key is not None
         ]
 

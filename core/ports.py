@@ -101,6 +101,12 @@ class VectorStore(Protocol):
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:
         """The document's chunks in order (`embed_text` may be empty); an empty sequence when it is not there."""
 
+    async def read(self, generation: Generation, document_ids: Sequence[str]) -> Sequence[IndexedDocument]:
+        """The documents as they were put, in this order; those that are not there are left out.
+
+        Vectors are as exact as the store keeps them; `embed_text` and `terms` may be empty.
+        """
+
     async def documents(self, generation: Generation) -> Sequence[tuple[str, str, int]]:
         """(document id, content hash, number of chunks) of all documents of the generation."""
 

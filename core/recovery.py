@@ -13,6 +13,7 @@ from core.blobs import Blobs
 from core.db import documents, overrides
 from core.db.session import Database
 from core.db.tables import DocumentRow, DocumentVersionRow, GenerationRow
+from core.errors import StoreUnavailable
 from core.indexes import Indexes
 from core.jobs import Jobs
 from core.knowledge import Knowledge, generation_of, kb_row
@@ -39,7 +40,14 @@ class Recovery:
         """Put right what a killed process left: half deletions, retired indexes, and stores that disagree."""
         await self._indexes.drop_retired()
         for base in await self._knowledge.list(temporary=True):
-            await self.reconcile(base.name)
+            try:
+                await self.reconcile(base.name)
+            except StoreUnavailable as error:
+                if any(
+                    one.generation.store in ("", self._indexes.home) for one in await self._knowledge.live([base.name])
+                ):
+                    raise
+                logger.warning("%s: what is in another store is not looked after: %s", base.name, error)
         async with self._db.read() as session:
             wanted = set(await session.scalars(select(DocumentRow.content_hash)))
             wanted |= {item for item in await session.scalars(select(DocumentRow.live_hash)) if item}

@@ -87,6 +87,8 @@ class Generation:
     """0 where the generation has no vectors (keyword search only)."""
     embedder: str = ""
     """Fingerprint of the embedder whose vectors it holds; never search it with another's."""
+    store: str = ""
+    """Kind of the store that it is in; empty: the one of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class StoreCount:
     documents: int
     chunks: int
     digest: str
-    """Hex digest over all (document id, chunk number, content hash), independent of insertion order."""
+    """Hex digest over all (document id, chunk number, content hash), in any order and every store the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.progress import TaskID
 
 from core.cli.common import AsJson, Yes, confirm, err, opened, plain, print_json, print_table, progress_bar, run, told
 from core.errors import NotFound
@@ -296,6 +298,40 @@ def kb_discard(name: Name) -> None:
             for one in found:
                 await kvasir.generations.discard(name, one.id)
         told("index_discarded", kb=name)
+
+    run(work)
+
+
+@kb.command("move")
+def kb_move(
+    store: Annotated[str, typer.Option("--store", metavar="KIND", help="Where to, e.g. local, weaviate or pgvector.")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the knowledge base.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All knowledge bases, one after the other.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move the index into another store as it is, with nothing embedded anew; stopped, it goes on the next time."""
+    if every == (name is not None):
+        raise typer.BadParameter(tell("move_usage"))
+
+    async def work(settings: Settings) -> None:
+        moved = []
+        async with opened(settings) as kvasir:
+            await kvasir.store.usable(store)
+            names = [item.name for item in await kvasir.knowledge.list(temporary=True)] if every else [str(name)]
+            with progress_bar() as bar:
+                for each in names:
+                    task = bar.add_task(plain(each), total=None)
+
+                    def follow(done: int, total: int, task: TaskID = task) -> None:
+                        bar.update(task, completed=done, total=total)
+
+                    moved.append(await kvasir.moving.move(each, store, follow))
+        if as_json:
+            print_json({"kbs": [asdict(one) for one in moved]})
+            return
+        for one in moved:
+            key = "kb_moved" if one.is_moved else "kb_there" if one.store else "kb_no_index"
+            told(key, kb=one.kb, store=one.store, documents=one.documents, chunks=one.chunks)
 
     run(work)
 

@@ -120,10 +120,13 @@ class GenerationRow(Table):
     profile: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the fingerprint is made of: embedder, analyzer and splitter settings."""
     state: Mapped[str] = mapped_column(String(16), default="building")
-    """building, ready (complete, and waiting to be switched to), live, former (kept for a way back), or retired."""
+    """building, moving (to another store), ready (complete, and waiting to be switched to), live, former (kept for a way
+    back), or retired."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     switched_at: Mapped[datetime | None]
     """When it last became live, or stopped being it."""
+    store: Mapped[str | None] = mapped_column(String(32))
+    """Kind of the store that it is in; NULL: that of the settings."""
     figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What it held when it was ready, what could not be read, and beside it the same of the index that was live."""
 

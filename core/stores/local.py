@@ -105,6 +105,9 @@ class LocalStore:
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:
         return await self._read(_chunks, generation, document_id)
 
+    async def read(self, generation: Generation, document_ids: Sequence[str]) -> Sequence[IndexedDocument]:
+        return await self._read(_whole, generation, document_ids)
+
     async def documents(self, generation: Generation) -> Sequence[tuple[str, str, int]]:
         return await self._read(_documents, generation)
 
@@ -270,6 +273,43 @@ def _chunks(connection: sqlite3.Connection, generation: Generation, document_id:
         (document_id, generation.id),
     )
     return [_chunk(*row) for row in found]
+
+
+def _whole(
+    connection: sqlite3.Connection, generation: Generation, document_ids: Sequence[str]
+) -> list[IndexedDocument]:
+    with reading(connection):
+        found = [(key, _head(connection, generation, key)) for key in document_ids]
+        return [_document(connection, generation, key, *head) for key, head in found if head is not None]
+
+
+def _head(connection: sqlite3.Connection, generation: Generation, key: str) -> tuple[int, str, str, str] | None:
+    """Row, name, title and content hash of a document."""
+    head: tuple[int, str, str, str] | None = connection.execute(
+        "SELECT d.id, d.name, d.title, d.content_hash FROM generations g"
+        " JOIN documents d ON d.generation = g.id AND d.state = 1 AND d.key = ? WHERE g.key = ?",
+        (key, generation.id),
+    ).fetchone()
+    return head
+
+
+def _document(
+    connection: sqlite3.Connection, generation: Generation, key: str, row: int, name: str, title: str, content_hash: str
+) -> IndexedDocument:
+    blocks = connection.execute(
+        "SELECT terms, vectors FROM blocks WHERE document = ? ORDER BY first", (row,)
+    ).fetchall()
+    vectors = np.frombuffer(b"".join(vectors for _, vectors in blocks), "<f2").astype(np.float32)
+    return IndexedDocument(
+        key,
+        name,
+        title,
+        content_hash,
+        tuple(_chunks(connection, generation, key)),
+        vectors.reshape(-1, generation.dimension) if generation.dimension else None,
+        dict(connection.execute("SELECT key, value FROM metadata WHERE document = ?", (row,)).fetchall()),
+        b"".join(terms for terms, _ in blocks),
+    )
 
 
 def _documents(connection: sqlite3.Connection, generation: Generation) -> list[tuple[str, str, int]]:

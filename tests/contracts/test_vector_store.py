@@ -7,12 +7,13 @@ import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.analyzer import query_tokens, tokens
+from core.analyzer import query_tokens, terms, tokens
 from core.errors import KvasirError, UserError
 from core.ports import VectorStore
 from core.settings import Settings, WeaviateSettings
@@ -126,6 +127,38 @@ class VectorStoreContract:
         (hit,) = await keyword(store, "cake")
         assert (hit.document_id, hit.document, hit.title) == ("d1", "d1.md", "Title of d1")
         assert hit.chunk == given.chunks[1]
+
+    async def test_documents_are_read_as_they_were_put(self, store: VectorStore) -> None:
+        metadata: Metadata = {"year": 2024, "author": "李雷", "weight": 1.5, "it's": "x"}
+        given = {
+            "d1": document("d1", "Tea at four.", "Cake\x00 at five.", name="a/手册.md", seed=3, metadata=metadata),
+            "d2": document("d2", "Bread.", seed=7),
+            "d3": document("d3"),
+            "long": document("long", *(f"Page {spelt(number)}." for number in range(600))),
+        }
+        await store.put(GENERATION, list(given.values()))
+        found = await store.read(GENERATION, ["long", "d3", "never there", "d1"])
+        assert [one.id for one in found] == ["long", "d3", "d1"]
+        for one in found:
+            expected = given[one.id]
+            assert replace(one, vectors=None, terms=b"") == replace(expected, vectors=None)
+            assert one.terms in (b"", b"".join(terms(chunk.tokens) for chunk in expected.chunks))
+            assert one.vectors is not None
+            assert expected.vectors is not None
+            np.testing.assert_allclose(one.vectors, expected.vectors, atol=2e-3)
+        await store.put(OTHER, await store.read(GENERATION, list(given)))
+        assert await store.count(OTHER) == await store.count(GENERATION)
+        again = await store.read(OTHER, ["d1", "long"])
+        for one, other in zip(again, await store.read(GENERATION, ["d1", "long"]), strict=True):
+            assert replace(one, vectors=None) == replace(other, vectors=None)
+            np.testing.assert_array_equal(one.vectors, other.vectors)
+        await store.put(WORDLESS, [replace(given["d2"], vectors=None)])
+        assert [one.vectors for one in await store.read(WORDLESS, ["d2"])] == [None]
+        assert await store.read(GENERATION, []) == []
+
+    async def test_the_digest_is_the_same_in_every_store(self, store: VectorStore) -> None:
+        await store.put(GENERATION, [document("d1", "Tea.", "Cake."), document("文档", "Bread.")])
+        assert (await store.count(GENERATION)).digest == "c03a6d797e1034038d6a8d2377efbea6"
 
     async def test_putting_twice_changes_nothing(self, store: VectorStore) -> None:
         await store.put(GENERATION, [document("d1", "Tea."), document("d2", "Cake.")])

@@ -23,6 +23,7 @@ from core.retrieve import Retriever
 from core.settings import IngestSettings, Settings, load
 from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION
+from core.storage import Opener, Stores
 from core.stores.local import open_store
 from core.temporary import TemporaryBases
 from core.types import Generation
@@ -146,12 +147,19 @@ async def pieces(*data: bytes) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def opened_library(
-    folder: Path, url: str = "", embedder: Embedder | None = None, *, keywords_only: bool = False
+    folder: Path,
+    url: str = "",
+    embedder: Embedder | None = None,
+    *,
+    keywords_only: bool = False,
+    others: Opener | None = None,
 ) -> AsyncIterator[Library]:
+    """`others` opens stores beside `local`."""
     settings = load(data_dir=folder)
     folder.mkdir(exist_ok=True)
     db = Database(url or await put_sqlite(folder / "kvasir.db"))
-    store = await open_store(settings)
+    local = await open_store(settings)
+    store = Stores("local", local, others) if others else local
     library = Library(settings, db, store, None if keywords_only else embedder or HashEmbedder())
     try:
         yield library
