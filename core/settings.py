@@ -327,6 +327,29 @@ class OpenAISettings(Section):
     ] = 0
 
 
+class TiangongSettings(Section):
+    base_url: Annotated[
+        str, Field(description="Address of Tiangong's signed API.", json_schema_extra={"address": True})
+    ] = "https://sky-api.singularity-ai.com/saas/api/v4/generate"
+    app_key: Annotated[SecretStr, Field(description="Your app's key.", json_schema_extra={"needed": True})] = SecretStr(
+        ""
+    )
+    app_secret: Annotated[
+        SecretStr,
+        Field(description="Your app's secret; requests are signed with it.", json_schema_extra={"needed": True}),
+    ] = SecretStr("")
+    model: Annotated[str, Field(description="Model name.")] = "SkyChat-MegaVerse"
+    context_size: Annotated[
+        int, Field(ge=1024, description="The model's context, in tokens.", json_schema_extra={"common": True})
+    ] = 8192
+    connect_timeout_seconds: Annotated[float, Field(gt=0, description="Time to connect.")] = 10
+    first_token_timeout_seconds: Annotated[float, Field(gt=0, description="Time until the first token.")] = 120
+    token_timeout_seconds: Annotated[float, Field(gt=0, description="Longest silence between two tokens.")] = 30
+    parallel: Annotated[
+        int, Field(ge=0, le=1000, description="Answers written at a time, others wait; 0: as many as come.")
+    ] = 0
+
+
 class WebSettings(Section):
     host: Annotated[str, Field(description="Address the page listens on; loopback unless you change it.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 8410
@@ -562,6 +585,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = RetrievalSettings()
     answer: AnswerSettings = AnswerSettings()
     openai: OpenAISettings = OpenAISettings()
+    tiangong: TiangongSettings = TiangongSettings()
     web: WebSettings = WebSettings()
     channels: ChannelsSettings = ChannelsSettings()
     slack: SlackSettings = SlackSettings()

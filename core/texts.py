@@ -1499,6 +1499,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The server at {host} does not answer like an OpenAI-compatible one; check its address.",
         "服务器 {host} 的回应不符合 OpenAI 兼容格式；请检查地址。",
     ),
+    "engine_other_dialect": (
+        "The server at {host} does not answer as this engine expects; check its address.",
+        "服务器 {host} 的回应不符合此引擎的格式；请检查地址。",
+    ),
     "engine_broke": (
         "The connection to the language model at {host} broke before the answer was complete; ask again.",
         "与语言模型 {host} 的连接在回答完成之前中断，请重新提问。",

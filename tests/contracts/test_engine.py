@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,12 +12,13 @@ from pydantic import SecretStr
 from core.engines.extractive import ExtractiveEngine
 from core.engines.openai import OpenAIEngine
 from core.engines.scripted import ScriptedEngine
+from core.engines.tiangong import TiangongEngine
 from core.errors import EngineUnavailable
 from core.ports import Engine
-from core.settings import OpenAISettings, ScriptedSettings
+from core.settings import OpenAISettings, ScriptedSettings, TiangongSettings
 from core.types import Locator, Passage, Prompt, Sampling, Turn
 from tests.fakes.engine import FakeEngine
-from tests.fakes.llm_server import llm_server
+from tests.fakes.llm_server import MODES, Exchange, llm_server, pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +79,23 @@ class TestOpenAI(EngineContract):
             engine = OpenAIEngine(OpenAISettings(base_url=server.base_url, model="tiny"), backoff=0.01)
             with pytest.raises(EngineUnavailable):
                 _ = [piece async for piece in engine.stream(prompt(), Sampling())]
+            await engine.close()
+
+
+class TestTiangong(EngineContract):
+    @pytest.fixture
+    async def engine(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
+        async def lines(exchange: Exchange) -> None:
+            await exchange.head(200, "application/json")
+            for word in pieces(exchange.server.text):
+                await exchange.send(json.dumps({"code": 200, "resp_data": {"reply": word}}).encode() + b"\n")
+            await exchange.end()
+
+        monkeypatch.setitem(MODES, "lines", lines)
+        async with llm_server("lines", TEXT) as server:
+            settings = TiangongSettings(base_url=server.base_url, app_key=SecretStr("k"), app_secret=SecretStr("s"))
+            engine = TiangongEngine(settings)
+            yield engine
             await engine.close()
 
 
