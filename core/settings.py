@@ -270,6 +270,52 @@ class RetrievalSettings(Section):
     reranker: Annotated[str, Field(description="Reranker by name; empty: none.")] = ""
 
 
+class RerankerSettings(Section):
+    base_url: Annotated[
+        str,
+        Field(
+            description="`http`: address of a server that reranks, without the `/rerank` at its end.",
+            json_schema_extra={"of": ["http"], "needed": True, "address": True},
+        ),
+    ] = ""
+    api_key: Annotated[
+        SecretStr,
+        Field(description="`http`: its key; empty where it needs none.", json_schema_extra={"of": ["http"]}),
+    ] = SecretStr("")
+    model: Annotated[
+        str,
+        Field(
+            description="`http`: model name as the server knows it.",
+            json_schema_extra={"of": ["http"], "needed": True},
+        ),
+    ] = ""
+    dialect: Annotated[
+        Literal["cohere", "tei"],
+        Field(
+            description="`http`: `cohere` is what Jina, vLLM and most others speak too; `tei` is Text Embeddings "
+            "Inference.",
+            json_schema_extra={"of": ["http"]},
+        ),
+    ] = "cohere"
+    max_tokens: Annotated[
+        int,
+        Field(
+            ge=32,
+            le=131_072,
+            description="`http`: tokens of a passage that the model reads; the rest is cut.",
+            json_schema_extra={"of": ["http"]},
+        ),
+    ] = 500
+    timeout_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="`http`: time for a question; the passages keep their order after it.",
+            json_schema_extra={"of": ["http"]},
+        ),
+    ] = 3
+
+
 class AnswerSettings(Section):
     engine: Annotated[
         str,
@@ -583,6 +629,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     splitter: SplitterSettings = SplitterSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    reranker: RerankerSettings = RerankerSettings()
     answer: AnswerSettings = AnswerSettings()
     openai: OpenAISettings = OpenAISettings()
     tiangong: TiangongSettings = TiangongSettings()

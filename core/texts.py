@@ -2195,6 +2195,30 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "log_open": ("open", "已就绪"),
     "log_answer": ("answered in {seconds} s, {pieces} pieces", "回答完成，用时 {seconds} 秒，共 {pieces} 段"),
     # the embedder `openai`
+    "rerank_not_set": (
+        "Set KVASIR_RERANKER__BASE_URL and KVASIR_RERANKER__MODEL to the address and the model of your server.",
+        "请设置 KVASIR_RERANKER__BASE_URL 和 KVASIR_RERANKER__MODEL，填写服务器地址和模型名称。",
+    ),
+    "rerank_no_connection": (
+        "The reranking server {host} cannot be reached; check its address, and that it runs.",
+        "无法连接重排服务器 {host}；请检查地址以及服务是否在运行。",
+    ),
+    "rerank_key": (
+        "The reranking server {host} refuses the key; check it.",
+        "重排服务器 {host} 拒绝了密钥；请检查密钥。",
+    ),
+    "rerank_failed": (
+        "The reranking server {host} failed (status {status}): {said}",
+        "重排服务器 {host} 出错（状态 {status}）：{said}",
+    ),
+    "rerank_slow": (
+        "The reranking server {host} did not answer within {seconds} seconds.",
+        "重排服务器 {host} 在 {seconds} 秒内没有响应。",
+    ),
+    "rerank_garbage": (
+        "The reranking server {host} sent no score for every passage; check its address, and the dialect it speaks.",
+        "重排服务器 {host} 没有为每个段落返回分数；请检查地址以及接口方言。",
+    ),
     "embed_not_set": (
         "Set KVASIR_EMBEDDER__BASE_URL and KVASIR_EMBEDDER__MODEL to the address and the model of your server.",
         "请设置 KVASIR_EMBEDDER__BASE_URL 和 KVASIR_EMBEDDER__MODEL，填写服务器地址和模型名称。",

@@ -85,6 +85,8 @@ export const WORDS = {
   models_a_extractive: ["Quotes from the documents, without a language model", "从文档中摘引，不用语言模型"],
   models_a_scripted: ["Says a fixed text, for trying things out", "固定文本（用于试验）"],
   models_a_openai: ["OpenAI-compatible server", "OpenAI 兼容服务器"],
+  models_a_http: ["A server with a /rerank interface", "提供 /rerank 接口的服务器"],
+  models_f_dialect: ["Dialect", "接口方言"],
   models_a_tiangong: ["Tiangong, by its signed interface", "天工（签名接口）"],
   models_f_app_key: ["App key", "应用 Key"],
   models_f_app_secret: ["App secret", "应用 Secret"],
