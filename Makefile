@@ -60,6 +60,10 @@ lock: ## Write the lists of pinned packages anew (needs uv)
 	  pyproject.toml -o $(LOCK)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --extra postgres --group test --group check -o $(TEST_LOCK)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --extra postgres --extra weaviate --extra oidc -o .ci/requirements-image.lock
+	@echo 'hatchling>=1.25' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate - -o .ci/requirements-build.lock
 
 clean: ## Remove the environment and what tools left behind
 	@rm -rf $(VENV) .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

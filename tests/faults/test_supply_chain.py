@@ -18,7 +18,9 @@ from core.errors import DocumentError
 from core.loaders import load
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {name: ROOT / ".ci" / name for name in ("requirements.lock", "requirements-test.lock")}
+LOCKS = {
+    name: ROOT / ".ci" / name for name in ("requirements.lock", "requirements-image.lock", "requirements-test.lock")
+}
 OURS = [path for folder in ("core", "bots", "admin", "configs") for path in (ROOT / folder).rglob("*.py")]
 REFUSED = {
     *("torch", "transformers", "sentence-transformers", "instructorembedding", "langchain", "langchain-community"),
