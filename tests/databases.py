@@ -35,6 +35,7 @@ _EMPTY = ";".join(
         _EVERYBODY_OUT,
         "SET session_replication_role = replica",  # in any order
         *(f'DELETE FROM "{table}"' for table in Table.metadata.tables),
+        f"UPDATE alembic_version SET version_num = '{migrate.newest_revision()}'",
     )
 )
 _MEASURE = (
