@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _PAGE: Final = 1000
 _PAUSE: Final = 0.05
+_REMEMBERED: Final = 32
 _CLOSE_SECONDS: Final = 5.0
 
 
@@ -120,7 +121,7 @@ class WeaviateStore:
     ) -> SearchResult:
         where = None if filter is None else condition(filter)
         wanted = Wanted(vector_for(generation, vector), tuple(dict.fromkeys(tokens)), limit, where)
-        memory = self._memories.setdefault(generation.id, Memory())
+        memory = self._memory(generation)
         try:
             return await self._call(
                 generation, lambda index: search(index, memory, wanted), self._settings.search_seconds
@@ -168,6 +169,14 @@ class WeaviateStore:
     async def _call(self, generation: Generation, work: Callable[[Index], Awaitable[T]], seconds: float) -> T:
         self._used[generation.id] = (generation, time.monotonic())
         return await self._server.call(lambda client: work(Index(client, self._settings, generation)), seconds)
+
+    def _memory(self, generation: Generation) -> Memory:
+        """Of the indexes that were searched last."""
+        memory = self._memories.pop(generation.id, None) or Memory()
+        self._memories[generation.id] = memory
+        if len(self._memories) > _REMEMBERED:
+            self._memories.pop(next(iter(self._memories)))
+        return memory
 
     def _lock(self, generation: Generation) -> asyncio.Lock:
         return self._locks.setdefault(generation.id, asyncio.Lock())

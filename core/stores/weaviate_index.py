@@ -172,24 +172,26 @@ class Index:
         return sorted(page.objects, key=lambda one: int(one.properties["number"]))
 
     # ---------------------------------------------------------------- search
-    async def by_words(self, words: str, limit: int, wanted: _Filters | None, *, vectors: bool) -> Sequence[Any]:
+    async def by_words(self, words: str, limit: int, wanted: _Filters | None) -> list[str]:
+        """Ids of the best."""
         found = await self._searched.query.bm25(
-            words,
-            query_properties=["tokens"],
-            limit=limit,
-            filters=wanted,
-            include_vector=[schema.VECTOR] if vectors else False,
-            return_properties=list(CHUNK),
+            words, query_properties=["tokens"], limit=limit, filters=wanted, return_properties=False
         )
-        return found.objects
+        return [str(one.uuid) for one in found.objects]
 
-    async def by_vector(self, vector: Vector, limit: int, wanted: _Filters | None) -> Sequence[Any]:
+    async def by_vector(self, vector: Vector, limit: int, wanted: _Filters | None) -> list[str]:
+        """Ids of the nearest."""
         found = await self._searched.query.near_vector(
-            vector.tolist(),
-            target_vector=schema.VECTOR,
-            limit=limit,
-            filters=wanted,
-            include_vector=[schema.VECTOR],
+            vector.tolist(), target_vector=schema.VECTOR, limit=limit, filters=wanted, return_properties=False
+        )
+        return [str(one.uuid) for one in found.objects]
+
+    async def objects(self, ids: Sequence[str], *, vectors: bool) -> Sequence[Any]:
+        """The chunks with these ids, as far as they are there."""
+        found = await self._searched.query.fetch_objects_by_ids(
+            ids,
+            limit=len(ids),
+            include_vector=[schema.VECTOR] if vectors else False,
             return_properties=list(CHUNK),
         )
         return found.objects

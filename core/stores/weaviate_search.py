@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 _K1, _B = 1.2, 0.75
 _PAUSE: Final = 0.01
+_KEPT_BYTES: Final = 32 << 20
 _REMEMBERED: Final = 20_000
 """Tokens whose frequencies are kept for one state of an index."""
 
@@ -45,12 +45,37 @@ class Statistics:
         return bool(state.content) and state.content <= self.content
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A chunk that was found lately; it never changes, since each edition of a document has ids of its own."""
+
+    document_id: str
+    document: str
+    title: str
+    chunk: Chunk
+    edition: str
+    vector: Vector | None
+
+    @property
+    def size(self) -> int:
+        return len(self.chunk.text) + len(self.chunk.tokens) + (0 if self.vector is None else self.vector.nbytes)
+
+
 @dataclass(slots=True)
 class Memory:
-    """What the last search knew of an index."""
+    """What the last searches knew of an index."""
 
     state: State | None = None
     statistics: Statistics | None = None
+    known: dict[str, Known] = field(default_factory=dict)
+    size: int = 0
+
+    def keep(self, found: Mapping[str, Known]) -> None:
+        self.size += sum(one.size for one in found.values())
+        if self.size > _KEPT_BYTES:
+            self.known.clear()
+            self.size = sum(one.size for one in found.values())
+        self.known.update(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +100,16 @@ async def search(index: Index, memory: Memory, wanted: Wanted) -> SearchResult:
             _totals(index, state, known), index.frequencies(missing, state), _by_words(index, state, asked, wanted),
             _by_vector(index, state, wanted),
         )  # fmt: skip
-        hits = [*by_words, *by_vector]
+        ids = list(dict.fromkeys([*by_words, *by_vector]))
+        hits = await _chunks(index, memory, ids, vectors=wanted.vector is not None)
         memory.state = after = await index.state()
         measured = known is None or bool(missing)
-        if _is_same(state, after, hits, measured=measured):
+        if len(hits) == len(ids) and _is_same(state, after, hits, measured=measured):
             statistics = known or Statistics(state.content, *totals)
             if len(statistics.frequencies) > _REMEMBERED:
-                statistics.frequencies.clear()
-                frequencies |= await index.frequencies([one for one in asked if one not in frequencies], state)
+                statistics.frequencies = {
+                    token: statistics.frequencies[token] for token in asked if token not in missing
+                }
             statistics.frequencies.update(frequencies)
             memory.statistics = statistics
             return _result(wanted, asked, statistics, hits)
@@ -93,40 +120,53 @@ async def _totals(index: Index, state: State, known: Statistics | None) -> tuple
     return (known.chunks, known.tokens) if known else await index.totals(state.visible(None))
 
 
-async def _by_words(index: Index, state: State, asked: Sequence[str], wanted: Wanted) -> Sequence[Any]:
+async def _by_words(index: Index, state: State, asked: Sequence[str], wanted: Wanted) -> Sequence[str]:
     if not asked or wanted.limit <= 0:
         return ()
-    visible = state.visible(wanted.filter)
-    return await index.by_words(" ".join(asked), wanted.limit, visible, vectors=wanted.vector is not None)
+    return await index.by_words(" ".join(asked), wanted.limit, state.visible(wanted.filter))
 
 
-async def _by_vector(index: Index, state: State, wanted: Wanted) -> Sequence[Any]:
+async def _by_vector(index: Index, state: State, wanted: Wanted) -> Sequence[str]:
     if wanted.vector is None or wanted.limit <= 0:
         return ()
     return await index.by_vector(wanted.vector, wanted.limit, state.visible(wanted.filter))
 
 
-def _is_same(before: State, after: State, hits: Sequence[Any], *, measured: bool) -> bool:
+async def _chunks(index: Index, memory: Memory, ids: Sequence[str], *, vectors: bool) -> list[Known]:
+    """Fewer than were asked for where some are gone meanwhile."""
+    held = {key: memory.known[key] for key in ids if key in memory.known}
+    missing = [key for key in ids if key not in held or (vectors and held[key].vector is None)]
+    if missing:
+        found = {str(one.uuid): _known(one) for one in await index.objects(missing, vectors=vectors)}
+        memory.keep(found)
+        held |= found
+    return [held[key] for key in ids if key in held]
+
+
+def _is_same(before: State, after: State, hits: Sequence[Known], *, measured: bool) -> bool:
     """Whether what was found holds in both: nothing new counts, and nothing that does not count was found."""
     if before == after:
         return True
     if measured or not after.content <= before.content or not after.content:
         return False
     hidden = set(after.hidden)
-    return not any(hit.properties["edition"] in hidden for hit in hits)
+    return not any(hit.edition in hidden for hit in hits)
 
 
-def _result(wanted: Wanted, asked: Sequence[str], statistics: Statistics, hits: Sequence[Any]) -> SearchResult:
+def _result(wanted: Wanted, asked: Sequence[str], statistics: Statistics, hits: Sequence[Known]) -> SearchResult:
     terms = {token: _idf(statistics.frequencies[token], statistics.chunks) for token in asked}
-    average = statistics.tokens / statistics.chunks if statistics.chunks else 1.0
-    found: dict[str, Hit] = {}
-    for one in hits:
-        key = str(one.uuid)
-        if key not in found:
-            words = _bm25(str(one.properties["tokens"]), terms, average or 1.0) if wanted.tokens else None
-            found[key] = _hit(one, _similarity(one, wanted.vector), words)
+    average = (statistics.tokens / statistics.chunks if statistics.chunks else 1.0) or 1.0
+    near = None if wanted.vector is None else [hit.vector for hit in hits if hit.vector is not None]
+    similarities: list[float | None] = [None] * len(hits)
+    if near and wanted.vector is not None:
+        similarities = [float(one) for one in np.vecdot(np.stack(near), wanted.vector.astype(np.float32))]
+    words = [_bm25(hit.chunk.tokens, terms, average) if wanted.tokens else None for hit in hits]
+    found = tuple(
+        Hit(hit.document_id, hit.document, hit.title, hit.chunk, similarity, score)
+        for hit, similarity, score in zip(hits, similarities, words, strict=True)
+    )
     frequencies = {token: statistics.frequencies.get(token, 0) for token in wanted.tokens}
-    return SearchResult(tuple(found.values()), statistics.chunks, frequencies)
+    return SearchResult(found, statistics.chunks, frequencies)
 
 
 def vector_for(generation: Generation, vector: Vector | None) -> Vector | None:
@@ -149,16 +189,11 @@ def chunk_of(found: Mapping[str, Any]) -> Chunk:
     )
 
 
-def _hit(one: Any, similarity: float | None, words: float | None) -> Hit:
+def _known(one: Any) -> Known:
     found = one.properties
-    return Hit(found["document"], found["name"], found["title"], chunk_of(found), similarity, words)
-
-
-def _similarity(one: Any, vector: Vector | None) -> float | None:
-    if vector is None:
-        return None
-    own = np.asarray(one.vector[VECTOR], np.float32)
-    return float(own @ vector)
+    vector = one.vector.get(VECTOR) if isinstance(one.vector, dict) else None
+    own = None if vector is None else np.asarray(vector, np.float32)
+    return Known(found["document"], found["name"], found["title"], chunk_of(found), found["edition"], own)
 
 
 def _idf(frequency: int, chunks: int) -> float:
@@ -167,9 +202,12 @@ def _idf(frequency: int, chunks: int) -> float:
 
 def _bm25(tokens: str, terms: Mapping[str, float], average: float) -> float:
     words = tokens.split(" ")
-    counts = Counter(word for word in words if word in terms)
     length = _K1 * (1 - _B + _B * len(words) / average)
-    return sum(terms[word] * count * (_K1 + 1) / (count + length) for word, count in counts.items())
+    score = 0.0
+    for term, weight in terms.items():
+        if term in tokens and (count := words.count(term)):
+            score += weight * count * (_K1 + 1) / (count + length)
+    return score
 
 
 def _is_plain(token: str) -> bool:

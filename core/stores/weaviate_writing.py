@@ -107,7 +107,7 @@ class Writer:
         said = time.monotonic()
         rows = [_document_object(self._generation, *one) for one in coming]
         objects = [
-            one for document, _, _, edition in coming for one in _chunk_objects(self._generation, document, edition)
+            one for document, _, _, edition in coming for one in chunk_objects(self._generation, document, edition)
         ]
         for first in range(0, len(objects), _BATCH):
             await self._insert(Index.insert_chunks, objects[first : first + _BATCH])
@@ -249,7 +249,7 @@ def _document_object(
     )
 
 
-def _chunk_objects(generation: Generation, document: IndexedDocument, edition: str) -> list[DataObject[Any, Any]]:
+def chunk_objects(generation: Generation, document: IndexedDocument, edition: str) -> list[DataObject[Any, Any]]:
     from weaviate.classes.data import DataObject
 
     common = {
