@@ -220,7 +220,7 @@ class Kvasir:
 
 
 async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store: Stores, slot: EmbedderSlot) -> Kvasir:
-    blobs = Blobs(settings.data_dir / "blobs")
+    blobs = Blobs(settings.data_dir / "blobs", apart=not db.is_sqlite)
     stack.callback(blobs.close)
     jobs = Jobs(db)
     adapters = Adapters()

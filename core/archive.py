@@ -134,7 +134,7 @@ async def restore(settings: Settings, file: Path) -> Restored:
 async def _restore_everything(
     db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool
 ) -> Restored:
-    with closing(Blobs(settings.data_dir / "blobs")) as blobs, damage_told():
+    with closing(Blobs(settings.data_dir / "blobs", apart=not db.is_sqlite)) as blobs, damage_told():
         for name in archive.namelist():
             if name.startswith("originals/"):
                 await asyncio.to_thread(_restore_original, archive, name, blobs)

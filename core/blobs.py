@@ -1,7 +1,8 @@
 """The original bytes of documents, stored once each under the hash of their content.
 
 Small ones that come at hand stand together in one SQLite file, since making a file for each would cost more than all
-else that is done to a small document; larger ones, and those that stream in, are files named by their hash.
+else that is done to a small document; larger ones, and those that stream in, are files named by their hash. Where
+several machines share the folder, each is a file: SQLite's log cannot be shared over a network.
 """
 
 from __future__ import annotations
@@ -67,10 +68,14 @@ class Original:
 
 
 class Blobs:
-    """A folder of originals, found by hash; a name from outside never becomes a path. Threads may share it."""
+    """A folder of originals, found by hash; a name from outside never becomes a path. Threads may share it.
 
-    def __init__(self, folder: Path) -> None:
+    `apart`: small ones, too, are files of their own; those that stand together already are found all the same.
+    """
+
+    def __init__(self, folder: Path, *, apart: bool = False) -> None:
         self.folder = folder
+        self._small_bytes = -1 if apart else SMALL
         self._ready = False
         self._small = _Small(folder / "small.db")
         self._fresh = _Fresh()
@@ -106,22 +111,24 @@ class Blobs:
     def put_all(self, many: Sequence[bytes]) -> list[Blob]:
         """As `put`; the small ones of a call are stored in one step."""
         blobs = [Blob(hashlib.sha256(data).hexdigest(), len(data)) for data in many]
-        small = {blob.content_hash: data for blob, data in zip(blobs, many, strict=True) if blob.size <= SMALL}
+        small = {
+            blob.content_hash: data for blob, data in zip(blobs, many, strict=True) if blob.size <= self._small_bytes
+        }
         if small:
             self._prepare()
             self._small.write(small)
             self._fresh.keep(small)
         for blob, data in zip(blobs, many, strict=True):
-            if blob.size > SMALL:
+            if blob.size > self._small_bytes:
                 self._put_file(blob, data)
         return blobs
 
     def _put_file(self, blob: Blob, data: bytes) -> None:
-        target = self.path(blob.content_hash)
-        if target.exists():
-            return
-        partial = self._partial()
+        target, partial = self.path(blob.content_hash), self._partial()
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(target)  # young again, so that no clean-up takes it from under whoever names it next
+                return
             with os.fdopen(os.open(partial, _NEW_FILE, 0o600), "wb", 0) as file:
                 _write_all(file.fileno(), data)
             self._keep(partial, target)

@@ -49,6 +49,32 @@ async def test_a_stream_is_stored_once_too(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in _files(tmp_path)] == [b"abc"]
 
 
+def test_where_machines_share_the_folder_no_database_is_in_it(tmp_path: Path) -> None:
+    """Protection: SQLite's log, shared over a network, loses what was written."""
+    together, apart = Blobs(tmp_path), Blobs(tmp_path, apart=True)
+    old = together.put(b"from the time of one machine")
+    together.close()
+    new = apart.put_all([b"", b"small", LARGE])
+    assert sorted(path.stat().st_size for path in tmp_path.glob("?/*")) == [0, 5, len(LARGE)]
+    found = [apart.get(blob.content_hash) for blob in (old, *new)]
+    assert [one.read_bytes() for one in found if one] == [b"from the time of one machine", b"", b"small", LARGE]
+    apart.close()
+    alone = tmp_path / "alone"
+    Blobs(alone, apart=True).put(b"small")
+    assert [path.name for path in _files(alone)] == [hashlib.sha256(b"small").hexdigest()]
+
+
+def test_what_is_given_again_is_young_again(tmp_path: Path) -> None:
+    """Protection: a clean-up between its being stored and its being named would take it."""
+    blobs = Blobs(tmp_path)
+    blob = blobs.put(LARGE)
+    os.utime(blobs.path(blob.content_hash), (1, 1))
+    assert blobs.put(LARGE) == blob
+    assert blobs.remove_all_but([], older_than=time.time() - 60) == 0
+    assert blobs.has(blob.content_hash)
+    blobs.close()
+
+
 def test_what_is_read_by_another_process_is_what_was_given(tmp_path: Path) -> None:
     mine, others = Blobs(tmp_path), Blobs(tmp_path)
     many = [b"", b"small", b"x" * SMALL, LARGE]
