@@ -166,18 +166,26 @@ class EmbedderSettings(Section):
             json_schema_extra={"of": ["openai"]},
         ),
     ] = 0
+    pooling: Annotated[
+        Literal["mean", "cls"],
+        Field(
+            description="`builtin`: how a text's vector is made, where the model's folder does not say.",
+            json_schema_extra={"of": ["builtin"]},
+        ),
+    ] = "mean"
     query_prefix: Annotated[
         str,
         Field(
-            description="`openai`: put before a question, as the model's card says, e.g. `query: `.",
-            json_schema_extra={"of": ["openai"]},
+            description="Put before a question, as the model's card says, e.g. `query: `; `builtin` knows what stands "
+            "in the model's folder.",
+            json_schema_extra={"of": ["builtin", "openai"]},
         ),
     ] = ""
     document_prefix: Annotated[
         str,
         Field(
-            description="`openai`: put before a text of a document, e.g. `passage: `.",
-            json_schema_extra={"of": ["openai"]},
+            description="Put before a text of a document, e.g. `passage: `.",
+            json_schema_extra={"of": ["builtin", "openai"]},
         ),
     ] = ""
     max_tokens: Annotated[

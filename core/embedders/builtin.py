@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +15,17 @@ import numpy as np
 
 from core.embedders.carrier import MINILM
 from core.embedders.fetch import ensure_model, standing_model
-from core.embedders.folder import GRAPH, TOKENIZER, BuiltModel
+from core.embedders.folder import GRAPH, TOKENIZER, BuiltModel, ModelCard
+from core.embedders.known import PRESETS
 from core.embedders.lanes import Lane
 from core.errors import EmbedderUnavailable
 from core.ports import Embedder, EmbedderInfo
-from core.settings import Settings
+from core.settings import EmbedderSettings, Settings
 from core.types import Matrix, Vector
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["PRESETS", "BuiltinEmbedder", "is_ready", "memory", "open_embedder"]
 
 _MOST_THREADS: Final = 4
 _CHARACTERS_A_TOKEN: Final = 32
@@ -35,7 +39,10 @@ async def open_embedder(settings: Settings, progress: Callable[[str, float], Non
     """
     report = progress or (lambda _stage, _done: None)
     wanted = settings.embedder
-    model = await ensure_model(_target(settings), model_dir=wanted.model_dir, fetch=wanted.fetch, progress=report)
+    made = await ensure_model(
+        _target(settings), model_dir=wanted.model_dir, fetch=wanted.fetch, pooling=wanted.pooling, progress=report
+    )
+    model = replace(made, card=_prefixed(made.card, wanted))
     report("load", 0.0)
     embedder = await asyncio.to_thread(BuiltinEmbedder, model, wanted.threads or _threads())
     report("load", 1.0)
@@ -129,6 +136,15 @@ def _readable(text: str, longest: int) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
+def _prefixed(card: ModelCard, wanted: EmbedderSettings) -> ModelCard:
+    """The card with the prefixes of the settings, where there are any."""
+    return replace(
+        card,
+        query_prefix=wanted.query_prefix or card.query_prefix,
+        document_prefix=wanted.document_prefix or card.document_prefix,
+    )
+
+
 def _target(settings: Settings) -> Path:
     """Where the model is kept; one that was built from a folder of the admin's is told apart by that folder's path."""
     models = settings.data_dir / "models"
@@ -136,7 +152,8 @@ def _target(settings: Settings) -> Path:
     if source is None:
         return models / MINILM.card.name
     path = source.absolute()
-    return models / f"{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+    pooling = b"\0cls" if settings.embedder.pooling == "cls" else b""
+    return models / f"{path.name}-{hashlib.sha256(os.fsencode(path) + pooling).hexdigest()[:8]}"
 
 
 def _threads() -> int:

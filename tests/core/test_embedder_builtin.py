@@ -18,8 +18,10 @@ from core.embedders.builtin import BuiltinEmbedder, is_ready, open_embedder
 from core.embedders.carrier import MINILM
 from core.embedders.fetch import ensure_model
 from core.embedders.folder import GRAPH, ModelCard
+from core.embedders.known import KNOWN, PRESETS
 from core.embedders.lanes import Lane
 from core.errors import EmbedderUnavailable
+from core.sections import settings_with
 from core.settings import EmbedderSettings, Settings
 from core.types import Vector
 from tests.fakes.model import model_dir, tiny_model
@@ -122,6 +124,46 @@ async def test_prefixes_go_before_the_text(embedder: BuiltinEmbedder) -> None:
     np.testing.assert_array_equal(await prefixed.embed_query("leave"), plain[0])
     np.testing.assert_array_equal((await prefixed.embed_documents(["leave"]))[0], plain[1])
     await prefixed.close()
+
+
+async def test_a_folder_that_does_not_say_pools_as_the_settings_do(tmp_path: Path) -> None:
+    said, unsaid = tiny_model(tmp_path / "said", pooling="cls"), tiny_model(tmp_path / "unsaid")
+    (unsaid / "1_Pooling" / "config.json").unlink()
+    rows = []
+    for folder, values in ((said, {}), (said, {"pooling": "cls"}), (unsaid, {"pooling": "cls"}), (unsaid, {})):
+        wanted = EmbedderSettings.model_validate({"model_dir": folder, "threads": 1, **values})
+        embedder = await open_embedder(Settings(data_dir=tmp_path / "data", embedder=wanted))
+        rows.append(await embedder.embed_query("annual leave"))
+        await embedder.close()
+    np.testing.assert_array_equal(rows[0], rows[1])
+    np.testing.assert_array_equal(rows[0], rows[2])
+    assert not np.array_equal(rows[2], rows[3]), "it was built anew"
+
+
+async def test_prefixes_of_the_settings_go_before_the_texts_and_make_another_index(
+    tiny_settings: Settings, embedder: BuiltinEmbedder
+) -> None:
+    given = {"query_prefix": "question ", "document_prefix": "the "}
+    wanted = tiny_settings.embedder.model_copy(update=given)
+    prefixed = await open_embedder(tiny_settings.model_copy(update={"embedder": wanted}))
+    plain = await embedder.embed_documents(["question leave", "the leave"])
+    np.testing.assert_array_equal(await prefixed.embed_query("leave"), plain[0])
+    np.testing.assert_array_equal((await prefixed.embed_documents(["leave"]))[0], plain[1])
+    assert prefixed.info.fingerprint != embedder.info.fingerprint
+    await prefixed.close()
+
+
+def test_well_known_models_are_ready_to_be_filled_in(tmp_path: Path) -> None:
+    assert len({model.name for model in KNOWN}) == len(KNOWN)
+    settings = Settings(data_dir=tmp_path)
+    for preset in PRESETS:
+        made = settings_with(settings, "embedder", "builtin", preset.values).embedder
+        assert str(made.model_dir).startswith("/PATH/TO/")
+    e5 = next(model for model in KNOWN if model.name == "multilingual-e5-small").preset
+    assert (e5.values["query_prefix"], e5.values["document_prefix"]) == ("query: ", "passage: ")
+    bge = next(model for model in KNOWN if model.name == "bge-small-zh-v1.5").preset
+    assert bge.values["pooling"] == "cls"
+    assert "document_prefix" not in bge.values
 
 
 async def test_control_tokens_in_a_text_are_text(embedder: BuiltinEmbedder) -> None:

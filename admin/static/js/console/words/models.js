@@ -86,6 +86,8 @@ export const WORDS = {
   models_a_scripted: ["Says a fixed text, for trying things out", "固定文本（用于试验）"],
   models_a_openai: ["OpenAI-compatible server", "OpenAI 兼容服务器"],
   models_a_http: ["A server with a /rerank interface", "提供 /rerank 接口的服务器"],
+  models_f_pooling: ["Vector from the words by", "向量的合成方式"],
+  models_h_pooling: ["Only where the model's folder does not say.", "仅在模型文件夹未说明时使用。"],
   models_f_dialect: ["Dialect", "接口方言"],
   models_a_tiangong: ["Tiangong, by its signed interface", "天工（签名接口）"],
   models_f_app_key: ["App key", "应用 Key"],
