@@ -20,6 +20,7 @@ NAMES = (
     "kill",
     "kill_chat",
     "curated",
+    "capacity",
 )
 
 
