@@ -187,18 +187,21 @@ class WeaviateStore:
         task.add_done_callback(self._later.discard)
 
     async def _rest(self) -> None:
-        """Lets indexes that this process has not asked for long give back the server's memory."""
         idle = self._settings.idle_minutes * 60
         while True:
             await asyncio.sleep(min(idle / 2, 60))
-            for generation, used in list(self._used.values()):
-                if time.monotonic() - used < idle:
-                    continue
-                try:
-                    await self._server.call(partial(self._let_rest, generation), self._settings.search_seconds)
-                except (StoreUnavailable, Absent) as error:
-                    logger.info("an idle index stays as it is: %s", error)
-                self._used.pop(generation.id, None)
+            await self.rest_unused(idle)
+
+    async def rest_unused(self, seconds: float) -> None:
+        """Indexes that this process has used, but not for so long, give back their memory until they are asked."""
+        for generation, used in list(self._used.values()):
+            if time.monotonic() - used < seconds:
+                continue
+            try:
+                await self._server.call(partial(self._let_rest, generation), self._settings.search_seconds)
+            except (StoreUnavailable, Absent) as error:
+                logger.info("an idle index stays as it is: %s", error)
+            self._used.pop(generation.id, None)
 
     async def _let_rest(self, generation: Generation, client: WeaviateAsyncClient) -> None:
         await Index(client, self._settings, generation).rest()

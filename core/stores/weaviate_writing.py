@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH: Final = 200
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+_CALL_SECONDS: Final = 45.0
 _UNDO_SECONDS: Final = 20.0
 _RENEWED: Final = 60.0
 _HOPELESS: Final = (
@@ -218,7 +219,7 @@ class Writer:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _do(self, work: Callable[[Index], Awaitable[T]]) -> T:
-        left = max(1.0, min(self._settings.write_seconds, self._until - time.monotonic()))
+        left = max(1.0, min(_CALL_SECONDS, self._until - time.monotonic()))
         return await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
 
     def _late(self, reason: str) -> str:

@@ -306,7 +306,9 @@ async def test_an_idle_index_rests_and_wakes_when_it_is_asked(store: WeaviateSto
         }
 
     try:
-        await server.call(lambda client: Index(client, own, GENERATION).rest(), 30)
+        await store.rest_unused(3600)
+        assert await server.call(states, 30) == {"ACTIVE"}
+        await store.rest_unused(0)
         assert await server.call(states, 30) == {"INACTIVE"}
         assert len(await keyword(store, "tea")) == 1
         assert await server.call(states, 30) == {"ACTIVE"}
