@@ -322,6 +322,22 @@ class RerankerSettings(Section):
             json_schema_extra={"of": ["http"]},
         ),
     ] = 3
+    model_dir: Annotated[
+        Path | None,
+        Field(
+            description="`cross-encoder`: folder with a BERT model that has a classification head of one output.",
+            json_schema_extra={"of": ["cross-encoder"], "needed": True},
+        ),
+    ] = None
+    threads: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=64,
+            description="`cross-encoder`: threads; 0: one per CPU core, at most 4.",
+            json_schema_extra={"of": ["cross-encoder"]},
+        ),
+    ] = 0
 
 
 class AnswerSettings(Section):

@@ -2195,6 +2195,22 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "log_open": ("open", "已就绪"),
     "log_answer": ("answered in {seconds} s, {pieces} pieces", "回答完成，用时 {seconds} 秒，共 {pieces} 段"),
     # the embedder `openai`
+    "rerank_closed": (
+        "The reranking model was closed meanwhile; ask again.",
+        "重排模型刚刚已关闭；请重试。",
+    ),
+    "rerank_no_folder": (
+        "Set KVASIR_RERANKER__MODEL_DIR to the folder with the reranking model.",
+        "请设置 KVASIR_RERANKER__MODEL_DIR，填写重排模型所在的文件夹。",
+    ),
+    "rerank_no_head": (
+        "The model in {folder} is no cross-encoder: it embeds texts. Choose one with a classification head.",
+        "{folder} 中的模型不是交叉编码器，而是嵌入模型；请选择带分类头的模型。",
+    ),
+    "rerank_not_running": (
+        "The reranking model in {folder} does not run here ({kind}); get the model's files once more.",
+        "{folder} 中的重排模型无法运行（{kind}）；请重新获取模型文件。",
+    ),
     "rerank_not_set": (
         "Set KVASIR_RERANKER__BASE_URL and KVASIR_RERANKER__MODEL to the address and the model of your server.",
         "请设置 KVASIR_RERANKER__BASE_URL 和 KVASIR_RERANKER__MODEL，填写服务器地址和模型名称。",

@@ -4,6 +4,9 @@ The graph takes one unpadded text (`input_ids`, int64 [1, n]) and gives its L2-n
 [1, dimension]. With nothing padded there is no mask, and attention takes ONNX Runtime's fastest way; one text a call
 also makes a vector depend on its own text only, though int8 chooses one activation scale a call.
 
+With pooling `score` it is a cross-encoder's: the graph also takes `token_type_ids`, which tell a question from its
+passage, and gives one `score`, float32 [1, 1], the logit of the model's classification head.
+
 `onnx` is imported here alone. `python -m core.embedders.bert_onnx SOURCE TARGET POOLING PRECISION` builds in a process
 of its own, so that its memory is given back.
 """
@@ -15,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,7 @@ from core.errors import ConfigError
 VERSION: Final = "1"
 """Part of the fingerprint: raise it whenever the graph could give the same text another vector."""
 
-Pooling: TypeAlias = Literal["mean", "cls"]
+Pooling: TypeAlias = Literal["mean", "cls", "score"]
 Precision: TypeAlias = Literal["int8", "fp32"]
 
 _ORT = "com.microsoft"
@@ -79,6 +82,10 @@ def build(source: Path, target: Path, *, pooling: Pooling, precision: Precision)
     graph = _Graph(precision)
     config = read_config(source)
     tensors = Safetensors(source / "model.safetensors")
+    if pooling == "score":
+        score = _score(graph, _encoder(graph, config, tensors, pairs=True), config.width, tensors)
+        target.write_bytes(graph.serialized(score, 1, pairs=True))
+        return
     embedding = _pooled(graph, _encoder(graph, config, tensors), pooling)
     target.write_bytes(graph.serialized(embedding, config.width))
 
@@ -126,12 +133,13 @@ class _Graph:
         weights = [self.constant(f"{name}.weight", rounded), self.constant(f"{name}.scale", scales)]
         return self.apply("DynamicQuantizeMatMul", [value, *weights, "", added], name, _ORT)
 
-    def serialized(self, output: str, width: int) -> bytes:
+    def serialized(self, output: str, width: int, *, pairs: bool = False) -> bytes:
         helper, kinds = self._onnx.helper, self._onnx.TensorProto
+        inputs = ("input_ids", "token_type_ids") if pairs else ("input_ids",)
         graph = helper.make_graph(
             self._nodes,
             "sentence_encoder",
-            [helper.make_tensor_value_info("input_ids", kinds.INT64, [1, "tokens"])],
+            [helper.make_tensor_value_info(name, kinds.INT64, [1, "tokens"]) for name in inputs],
             [helper.make_tensor_value_info(output, kinds.FLOAT, [1, width])],
             self._constants,
         )
@@ -140,8 +148,8 @@ class _Graph:
         return model
 
 
-def _encoder(graph: _Graph, config: BertConfig, tensors: Safetensors) -> str:
-    """Hidden states of the last layer, [1, n, width]."""
+def _encoder(graph: _Graph, config: BertConfig, tensors: Safetensors, *, pairs: bool = False) -> str:
+    """Hidden states of the last layer, [1, n, width]; with `pairs`, of two segments."""
     prefix = "" if "embeddings.word_embeddings.weight" in tensors else "bert."
     width, inner = config.width, config.inner_width
 
@@ -158,9 +166,12 @@ def _encoder(graph: _Graph, config: BertConfig, tensors: Safetensors) -> str:
 
     words = tensors.floats(f"{prefix}embeddings.word_embeddings.weight", (config.words, width))
     places = tensors.floats(f"{prefix}embeddings.position_embeddings.weight", (config.positions, width))
-    # There is one segment, so that its type's row can be added to every position beforehand.
     types = tensors.floats(f"{prefix}embeddings.token_type_embeddings.weight", (config.types, width))
-    summed = _embedded(graph, words, places + types[0])
+    if pairs:
+        segments = graph.apply("Gather", [graph.constant("types", types), "token_type_ids"], "type_rows")
+        summed = graph.apply("Add", [_embedded(graph, words, places), segments], "typed")
+    else:  # There is one segment, so that its type's row can be added to every position beforehand.
+        summed = _embedded(graph, words, places + types[0])
     state = graph.apply(
         "LayerNormalization", [summed, *norm("embeddings", "norm0")], "state0", axis=-1, epsilon=config.epsilon
     )
@@ -211,13 +222,26 @@ def _pooled(graph: _Graph, state: str, pooling: Pooling) -> str:
     return graph.apply("LpNormalization", [vector], "embedding", axis=-1, p=2)
 
 
+def _score(graph: _Graph, state: str, width: int, tensors: Safetensors) -> str:
+    """What the classification head says of the first token, in full precision: it is small."""
+    first = graph.apply("Gather", [state, graph.constant("first", np.array(0))], "first_state", axis=1)
+    for name, label, outputs in (("bert.pooler.dense", "pooler", width), ("classifier", "score", 1)):
+        weight = tensors.floats(f"{name}.weight", (outputs, width)).T
+        added = graph.constant(f"{label}.bias", tensors.floats(f"{name}.bias", (outputs,)))
+        product = graph.apply("MatMul", [first, graph.constant(f"{label}.weight", weight)], f"{label}.product")
+        first = graph.apply("Add", [product, added], label)
+        if label == "pooler":
+            first = graph.apply("Tanh", [first], "pooled")
+    return first
+
+
 def main(arguments: Sequence[str]) -> int:
     source, target, pooling, precision = arguments
     try:
         build(
             Path(source),
             Path(target),
-            pooling="cls" if pooling == "cls" else "mean",
+            pooling=next((known for known in get_args(Pooling) if known == pooling), "mean"),
             precision="fp32" if precision == "fp32" else "int8",
         )
     except ConfigError as error:

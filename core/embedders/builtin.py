@@ -25,7 +25,7 @@ from core.types import Matrix, Vector
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["PRESETS", "BuiltinEmbedder", "is_ready", "memory", "open_embedder"]
+__all__ = ["PRESETS", "BuiltinEmbedder", "is_ready", "memory", "most_threads", "open_embedder", "readable"]
 
 _MOST_THREADS: Final = 4
 _CHARACTERS_A_TOKEN: Final = 32
@@ -44,7 +44,7 @@ async def open_embedder(settings: Settings, progress: Callable[[str, float], Non
     )
     model = replace(made, card=_prefixed(made.card, wanted))
     report("load", 0.0)
-    embedder = await asyncio.to_thread(BuiltinEmbedder, model, wanted.threads or _threads())
+    embedder = await asyncio.to_thread(BuiltinEmbedder, model, wanted.threads or most_threads())
     report("load", 1.0)
     logger.info("embedding with %s, %s dimensions, %s", model.card.name, model.dimension, model.precision)
     return embedder
@@ -122,13 +122,13 @@ class _Encoder:
             ) from error
 
     def __call__(self, text: str) -> Vector:
-        tokens = self._tokenizer.encode(_readable(text, self._longest))
+        tokens = self._tokenizer.encode(readable(text, self._longest))
         [rows] = self._session.run(None, {"input_ids": np.array([tokens.ids], np.int64)})
         vector: Vector = rows[0]
         return vector
 
 
-def _readable(text: str, longest: int) -> str:
+def readable(text: str, longest: int) -> str:
     """The text as the tokenizer can take it: not much longer than what counts, and without lone surrogates."""
     if len(text) > longest:
         # Blank runs count for nothing, and must not push out the words behind them.
@@ -156,6 +156,7 @@ def _target(settings: Settings) -> Path:
     return models / f"{path.name}-{hashlib.sha256(os.fsencode(path) + pooling).hexdigest()[:8]}"
 
 
-def _threads() -> int:
+def most_threads() -> int:
+    """One per CPU core that is ours, at most 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MOST_THREADS)

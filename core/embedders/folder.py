@@ -125,7 +125,7 @@ def read_card(folder: Path, pooling: Pooling = "mean") -> ModelCard:
     for name in (WEIGHTS, TOKENIZER, CONFIG):
         if not (folder / name).is_file():
             raise ConfigError(
-                f"{folder} holds no {name}: KVASIR_EMBEDDER__MODEL_DIR must name a folder with {CONFIG}, {TOKENIZER} "
+                f"{folder} holds no {name}: `model_dir` must name a folder with {CONFIG}, {TOKENIZER} "
                 f"and {WEIGHTS} (other kinds of weight files can run code, and are not read)."
             )
     modules = _read_json(folder / "modules.json", [])

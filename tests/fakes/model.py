@@ -107,7 +107,9 @@ def tiny_model(folder: Path, *, dtype: str = "F32", pooling: str = "mean", seed:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.save(str(folder / TOKENIZER))
@@ -131,8 +133,45 @@ def tiny_model(folder: Path, *, dtype: str = "F32", pooling: str = "mean", seed:
     return folder
 
 
+def tiny_cross_encoder(folder: Path, *, seed: int = 0, outputs: int = 1) -> Path:
+    """The same with a classification head of random weights in the place of pooling."""
+    tiny_model(folder, seed=seed)
+    (folder / "1_Pooling" / CONFIG).unlink()
+    (folder / "1_Pooling").rmdir()
+    words = json.loads((folder / CONFIG).read_text())["vocab_size"]
+    write_safetensors(folder / WEIGHTS, cross_tensors(words, seed, outputs))
+    return folder
+
+
+def cross_tensors(words: int, seed: int = 0, outputs: int = 1) -> Tensors:
+    random = np.random.default_rng(seed + 1)
+    head = {
+        "bert.pooler.dense.weight": random.standard_normal((WIDTH, WIDTH)) * 0.3,
+        "bert.pooler.dense.bias": random.standard_normal(WIDTH) * 0.1,
+        "classifier.weight": random.standard_normal((outputs, WIDTH)),
+        "classifier.bias": random.standard_normal(outputs) * 0.1,
+    }
+    encoder = {f"bert.{name}": tensor for name, tensor in tiny_tensors(words, seed).items()}
+    return encoder | {name: tensor.astype(np.float32) for name, tensor in head.items()}
+
+
+def reference_score(tensors: Tensors, ids: list[int], types: list[int]) -> float:
+    """The cross-encoder's logit, written out in numpy."""
+    encoder = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
+    first = _hidden(encoder, ids, types)[0]
+    pooled = np.tanh(first @ tensors["bert.pooler.dense.weight"].T + tensors["bert.pooler.dense.bias"])
+    return float((pooled @ tensors["classifier.weight"].T + tensors["classifier.bias"])[0])
+
+
 def reference(tensors: Tensors, ids: list[int], pooling: str = "mean") -> NDArray[np.float32]:
     """The same encoder, written out in numpy."""
+    state = _hidden(tensors, ids, [0] * len(ids))
+    pooled = state.mean(0) if pooling == "mean" else state[0]
+    result: NDArray[np.float32] = (pooled / np.linalg.norm(pooled)).astype(np.float32)
+    return result
+
+
+def _hidden(tensors: Tensors, ids: list[int], types: list[int]) -> NDArray[Any]:
 
     def dense(name: str, value: NDArray[Any]) -> NDArray[Any]:
         result: NDArray[Any] = value @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
@@ -146,7 +185,9 @@ def reference(tensors: Tensors, ids: list[int], pooling: str = "mean") -> NDArra
     def heads(value: NDArray[Any]) -> NDArray[Any]:
         return value.reshape(len(ids), HEADS, -1).transpose(1, 0, 2)
 
-    state = tensors["embeddings.word_embeddings.weight"][ids] + tensors["embeddings.token_type_embeddings.weight"][0]
+    state = (
+        tensors["embeddings.word_embeddings.weight"][ids] + tensors["embeddings.token_type_embeddings.weight"][types]
+    )
     state = norm("embeddings", state + tensors["embeddings.position_embeddings.weight"][: len(ids)])
     for layer in (f"encoder.layer.{number}" for number in range(LAYERS)):
         query, key, value = (
@@ -158,8 +199,7 @@ def reference(tensors: Tensors, ids: list[int], pooling: str = "mean") -> NDArra
         wide = dense(f"{layer}.intermediate.dense", state)
         wide = wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2)))
         state = norm(f"{layer}.output", dense(f"{layer}.output.dense", wide) + state)
-    pooled = state.mean(0) if pooling == "mean" else state[0]
-    result: NDArray[np.float32] = (pooled / np.linalg.norm(pooled)).astype(np.float32)
+    result: NDArray[Any] = state
     return result
 
 

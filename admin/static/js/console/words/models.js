@@ -85,6 +85,7 @@ export const WORDS = {
   models_a_extractive: ["Quotes from the documents, without a language model", "从文档中摘引，不用语言模型"],
   models_a_scripted: ["Says a fixed text, for trying things out", "固定文本（用于试验）"],
   models_a_openai: ["OpenAI-compatible server", "OpenAI 兼容服务器"],
+  "models_a_cross-encoder": ["Cross-encoder on this machine's CPU", "交叉编码器（本机 CPU）"],
   models_a_http: ["A server with a /rerank interface", "提供 /rerank 接口的服务器"],
   models_f_pooling: ["Vector from the words by", "向量的合成方式"],
   models_h_pooling: ["Only where the model's folder does not say.", "仅在模型文件夹未说明时使用。"],
