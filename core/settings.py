@@ -59,11 +59,35 @@ class DatabaseSettings(Section):
 
 class StoreSettings(Section):
     kind: Annotated[
-        str, Field(description="Where chunks and vectors live: `local` needs no server, `weaviate` is one.")
+        str,
+        Field(
+            description="Where the chunks and vectors of new knowledge bases live: `local` needs no server, "
+            "`weaviate` is one, `pgvector` a PostgreSQL. `kvasir kb move` takes others there."
+        ),
     ] = "local"
     cache_mb: Annotated[
         int, Field(ge=16, description="`local`: memory for vectors of the knowledge bases in use, in MB.")
     ] = 512
+
+
+class PgvectorSettings(Section):
+    url: Annotated[
+        SecretStr | None,
+        Field(description="Address of a PostgreSQL with pgvector. Empty: that of the database, where it is one."),
+    ] = None
+    namespace: Annotated[
+        str,
+        Field(
+            pattern="^[a-z][a-z0-9_]{0,39}$",
+            description="PostgreSQL schema of the tables; each Kvasir in a database needs its own.",
+        ),
+    ] = "kvasir_index"
+    hnsw_from: Annotated[
+        int,
+        Field(ge=100, description="From so many chunks in one index on, an HNSW index finds vectors; below, exactly."),
+    ] = 50_000
+    connections: Annotated[int, Field(ge=2, le=100, description="Connections of each process at most.")] = 10
+    seconds: Annotated[float, Field(ge=1, le=900, description="Longest wait for one statement.")] = 60.0
 
 
 class WeaviateSettings(Section):
@@ -648,6 +672,7 @@ class Settings(BaseSettings):
     ] = None
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
+    pgvector: PgvectorSettings = PgvectorSettings()
     weaviate: WeaviateSettings = WeaviateSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     ingest: IngestSettings = IngestSettings()

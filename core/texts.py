@@ -129,6 +129,44 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         ),
         "该索引的向量维度为 {expected}，收到的却是 {found}；更换嵌入模型后请运行 “kvasir kb reindex”。",
     ),
+    "pgvector_needs_postgres": (
+        "The store «pgvector» needs a PostgreSQL: set KVASIR_PGVECTOR__URL, or KVASIR_DATABASE__URL.",
+        "存储 “pgvector” 需要 PostgreSQL：请设置 KVASIR_PGVECTOR__URL 或 KVASIR_DATABASE__URL。",
+    ),
+    "pgvector_missing": (
+        (
+            "PostgreSQL at {where} has no pgvector 0.7 or newer ({reason}); install that extension there, and let "
+            "Kvasir's role create it, or create it yourself with CREATE EXTENSION vector."
+        ),
+        (
+            "{where} 的 PostgreSQL 没有 pgvector 0.7 或更高版本（{reason}）；请在服务器上安装该扩展，"
+            "并允许 Kvasir 的角色创建，或自行执行 CREATE EXTENSION vector。"
+        ),
+    ),
+    "pgvector_full": (
+        "There is no space left at {where}; nothing stored before is lost.",
+        "{where} 的磁盘已满；已存的内容没有丢失。",
+    ),
+    "pgvector_unreachable": (
+        "The index in PostgreSQL at {where} cannot be reached or used: {reason}.",
+        "无法访问或使用 {where} 上 PostgreSQL 中的索引：{reason}。",
+    ),
+    "pgvector_check": ("Server", "服务器"),
+    "pgvector_check_good": (
+        "PostgreSQL {version} answers.",
+        "PostgreSQL {version} 有响应。",
+    ),
+    "pgvector_check_version": ("Version {version}.", "版本 {version}。"),
+    "pgvector_check_old": (
+        "Version 0.7 or newer must be installed on that server; found: {version}.",
+        "服务器上须安装 0.7 或更高版本；当前：{version}。",
+    ),
+    "pgvector_check_use": ("Store", "存储"),
+    "pgvector_check_used": ("New knowledge bases begin there.", "新建的知识库存放在这里。"),
+    "pgvector_check_unused": (
+        "New knowledge bases begin elsewhere; KVASIR_STORE__KIND=pgvector changes that, «kvasir kb move» brings others.",
+        "新建的知识库存放在别处；可设置 KVASIR_STORE__KIND=pgvector，已有的可用 “kvasir kb move” 迁入。",
+    ),
     "store_not_open": (
         "The store «{store}», which holds what is asked for, cannot be used: {reason}",
         "存放所需内容的存储“{store}”无法使用：{reason}",
@@ -138,7 +176,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "The documents of «{kb}» keep changing, so that it was not moved yet; what was copied stays. Run it again "
             "when they have come in, with «kvasir up» for those that a stopped process left."
         ),
-        "“{kb}”的文档一直在变化，尚未完成迁移；已复制的内容会保留。请在文档处理完后重试；若有中断进程遗留的文档，请先运行 “kvasir up”。",
+        (
+            "“{kb}”的文档一直在变化，尚未完成迁移；已复制的内容会保留。请在文档处理完后重试；"
+            "若有中断进程遗留的文档，请先运行 “kvasir up”。"
+        ),
     ),
     "move_differs": (
         "«{kb}» was not moved: what «{store}» gives back is not what it was given ({what}). It answers as before.",

@@ -7,7 +7,6 @@ file: a version number per generation tells when another thread or process has c
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from core.errors import ConfigError, KvasirError
 from core.settings import Settings
+from core.stores.counting import counted
 from core.stores.database import CHUNK_BITS, Connections, connect, meaning, prepare, reading, writing
 from core.stores.filters import condition
 from core.stores.postings import bm25
@@ -322,22 +322,16 @@ def _documents(connection: sqlite3.Connection, generation: Generation) -> list[t
 
 def _count(connection: sqlite3.Connection, generation: Generation) -> StoreCount:
     """Counted from the rows themselves, so that it tells what is there."""
-    documents: set[str] = set()
-    chunks = digest = 0
     with reading(connection):
         listed = len(_documents(connection, generation))
-        for key, row, content_hash in connection.execute(
+        rows = connection.execute(
             "SELECT d.key, c.id, c.content_hash FROM generations g"  # noqa: S608 - constants
             " JOIN documents d ON d.generation = g.id AND d.state = 1"
             f" JOIN chunks c ON c.id BETWEEN d.id << {CHUNK_BITS} AND (d.id << {CHUNK_BITS}) + {_NUMBER}"
             " WHERE g.key = ?",
             (generation.id,),
-        ):
-            documents.add(key)
-            chunks += 1
-            line = f"{len(key)} {key} {row & _NUMBER} {content_hash}".encode()
-            digest += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "big")
-    return StoreCount(max(listed, len(documents)), chunks, f"{digest % (1 << 128):032x}")
+        )
+        return counted(listed, ((key, row & _NUMBER, content_hash) for key, row, content_hash in rows))
 
 
 def _backup(connection: sqlite3.Connection, path: Path) -> None:

@@ -177,7 +177,7 @@ def _abandon(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
 
 def _stretch(generation: Generation, document: IndexedDocument, first: int, last: int) -> _Stretch:
     chunks = document.chunks[first:last]
-    lengths, terms = _analysed(document, first, chunks)
+    lengths, terms = analysed(document, first, chunks)
     vectors = b""
     if generation.dimension and document.vectors is not None:
         vectors = document.vectors[first:last].astype("<f2").tobytes()
@@ -185,7 +185,7 @@ def _stretch(generation: Generation, document: IndexedDocument, first: int, last
     return _Stretch(first, rows, lengths, terms, vectors)
 
 
-def _analysed(document: IndexedDocument, first: int, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
+def analysed(document: IndexedDocument, first: int, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
     """As `analyse`, from what comes with a document that is written at once."""
     if document.terms and first == 0 and len(chunks) == len(document.chunks):
         counts = np.array([chunk.tokens.count(" ") + 1 if chunk.tokens else 0 for chunk in chunks], np.uint32)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from core.analyzer import query_tokens, terms, tokens
 from core.errors import KvasirError, UserError
 from core.ports import VectorStore
-from core.settings import Settings, WeaviateSettings
+from core.settings import PgvectorSettings, Settings, WeaviateSettings
 from core.stores.local import open_store
+from core.stores.pgvector import open_store as open_pgvector
 from core.stores.weaviate import open_store as open_weaviate
 from core.types import (
     All,
@@ -34,6 +37,7 @@ from core.types import (
     Some,
     Vector,
 )
+from tests.databases import Postgres
 from tests.weaviate_server import empty
 
 pytestmark = pytest.mark.anyio
@@ -540,6 +544,50 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.fixture(scope="module")
+def pgvector_server(postgres: Postgres) -> Iterator[str]:
+    """One database for all tests; each has tables of its own."""
+    with asyncio.Runner() as runner:
+        database = postgres.database(migrated=False)
+        yield runner.run(database.__aenter__())
+        runner.run(database.__aexit__(None, None, None))
+
+
+@pytest.mark.postgres
+class TestPgvectorStore(VectorStoreContract):
+    @pytest.fixture
+    def own(self, pgvector_server: str, folder: Path) -> Settings:
+        (folder / "pgvector").write_text(pgvector_server, encoding="utf-8")
+        return pgvector_settings(folder)
+
+    @pytest.fixture
+    def opened(self, own: Settings) -> Open:
+        return lambda: open_pgvector(own)
+
+    WRITER = """
+import asyncio, itertools, sys
+from pathlib import Path
+from core.stores.pgvector import open_store
+from tests.contracts.test_vector_store import GENERATION, document, pgvector_settings, spelt
+
+async def main():
+    store = await open_store(pgvector_settings(Path(sys.argv[1])))
+    for batch in itertools.count():
+        pages = [f"tea {spelt(int(sys.argv[2]))} page"] * 4
+        await store.put(GENERATION, [document(f"r{sys.argv[2]}-{batch}-{n}", *pages) for n in range(5)])
+        print(batch + 1, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def pgvector_settings(folder: Path) -> Settings:
+    """The address is in the folder, whose name is that of the tables' place."""
+    namespace = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    url = SecretStr((folder / "pgvector").read_text(encoding="utf-8"))
+    return Settings(data_dir=folder, pgvector=PgvectorSettings(url=url, namespace=namespace, connections=4))
 
 
 class TestWeaviateStore(VectorStoreContract):
