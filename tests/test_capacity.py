@@ -7,6 +7,7 @@ import json
 import pytest
 
 from bench.capacity import Load, Means, main, needs
+from tests.docs_tables import ROOT, between
 
 
 def needed(load: Load, means: Means = Means()) -> dict[str, float]:  # noqa: B008  it is frozen
@@ -43,6 +44,13 @@ def test_it_prints_a_row_for_each_need_and_one_document(capsys: pytest.CaptureFi
     assert "2,000 people x 2" in rows[2]
     main(["--json"])
     assert json.loads(capsys.readouterr().out)["load"]["people"] == 1_000_000
+
+
+@pytest.mark.skipif(not (ROOT / "docker").is_dir(), reason="the folder docker is not here")
+def test_the_table_of_the_documentation_is_what_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    told = between((ROOT / "docker" / "README.md").read_text("utf-8"), "capacity")
+    assert told == capsys.readouterr().out.strip(), "put in what `python -m bench.capacity` prints"
 
 
 @pytest.mark.parametrize("value", ["0", "-3", "nan", "many", "inf"])
