@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
 from configparser import RawConfigParser
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from core import registry
 from core.settings import CONFIG_VARIABLE, SECRETS_VARIABLE, fields
@@ -186,6 +189,17 @@ def test_what_is_installed_has_its_hash() -> None:
         assert name in text
         blocks = re.split(r"\n(?=\S)", (ROOT / ".ci" / name).read_text("utf-8").strip())
         assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block or "==" not in block] == []
+
+
+def test_the_image_has_all_that_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"]]
+    for extra in ("postgres", "weaviate", "oidc"):
+        wanted += project["optional-dependencies"][extra]
+    text = (ROOT / ".ci" / "requirements-image.lock").read_text("utf-8")
+    there = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.M)}
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(there[canonicalize_name(requirement.name)]), requirement
 
 
 def test_what_is_copied_is_let_in() -> None:
