@@ -564,8 +564,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "job_reindex": ("Index", "索引"),
     "job_about_ingest": ("Documents for «{kb}»", "将文档导入“{kb}”"),
     "job_about_reindex": ("A new index of «{kb}»", "为“{kb}”重建索引"),
-    "job_switch": ("Switch of an index", "切换索引"),
-    "job_about_switch": ("Another index for «{kb}»", "为“{kb}”切换索引"),
     "job_switch": ("Index", "索引"),
     "job_about_switch": ("Another index of «{kb}» goes live", "切换“{kb}”的索引"),
     "job_about_retention": ("Deletion of old conversations", "清理旧会话"),
@@ -1178,10 +1176,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     # the API's document
     "api_summary": ("Ask, manage and watch Kvasir.", "提问、管理与监控 Kvasir。"),
     "api_description": (
-        "Everything the console does goes through this API. Lists are pages: `limit` and `offset` in, `items` and `total` out. "
-        "Errors are `application/problem+json`. Log in with a browser, or send an API key as bearer token.",
-        "控制台的全部功能都通过此 API 完成。列表分页：传入 `limit` 与 `offset`，返回 `items` 与 `total`。"
-        "错误为 `application/problem+json`。可用浏览器登录，或以 API 密钥作为 Bearer 令牌。",
+        (
+            "Everything the console does goes through this API. Lists are pages: `limit` and `offset` in, `items` and "
+            "`total` out. Errors are `application/problem+json`. Log in with a browser, or send an API key as bearer token."
+        ),
+        (
+            "控制台的全部功能都通过此 API 完成。列表分页：传入 `limit` 与 `offset`，返回 `items` 与 `total`。"
+            "错误为 `application/problem+json`。可用浏览器登录，或以 API 密钥作为 Bearer 令牌。"
+        ),
     ),
     "api_key_hint": ("An API key (`kv_…`) from the page «My account».", "“我的账户”页面创建的 API 密钥（`kv_…`）。"),
     # people
@@ -1512,8 +1514,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "no_eval_run": ("There is no such run.", "没有这次运行记录。"),
     "eval_result": (
-        "{n} questions: the right document came first in {first} and among the first five in {five} of 100, "
-        "{problems} had a problem.",
+        (
+            "{n} questions: the right document came first in {first} and among the first five in {five} of 100, "
+            "{problems} had a problem."
+        ),
         "共 {n} 个问题：正确文档排第一的占 {first}%，进入前五的占 {five}%，{problems} 个有问题。",
     ),
     "no_generation": ("This knowledge base has no such index.", "该知识库没有这个索引。"),

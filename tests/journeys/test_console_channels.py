@@ -24,7 +24,8 @@ def slack_up() -> Iterator[dict[str, str]]:
     process = subprocess.Popen([sys.executable, "-m", "tests.fakes.slack"], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        yield dict(found.groups() for _ in range(3) if (found := _SAID.search(process.stderr.readline())))
+        lines = [process.stderr.readline() for _ in range(3)]
+        yield {found[1]: found[2] for found in map(_SAID.search, lines) if found}
     finally:
         process.terminate()
         process.wait(10)
