@@ -164,7 +164,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "pgvector_check_use": ("Store", "存储"),
     "pgvector_check_used": ("New knowledge bases begin there.", "新建的知识库存放在这里。"),
     "pgvector_check_unused": (
-        "New knowledge bases begin elsewhere; KVASIR_STORE__KIND=pgvector changes that, «kvasir kb move» brings others.",
+        "New knowledge bases begin elsewhere; KVASIR_STORE__KIND=pgvector changes that, «kvasir kb move» moves others.",
         "新建的知识库存放在别处；可设置 KVASIR_STORE__KIND=pgvector，已有的可用 “kvasir kb move” 迁入。",
     ),
     "store_not_open": (
@@ -246,7 +246,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "weaviate_check_copies": ("Copies", "副本"),
     "weaviate_check_copies_good": ("{wanted} of each chunk.", "每个分块 {wanted} 份。"),
     "weaviate_check_too_many": (
-        "{wanted} copies are wanted and there are {nodes} nodes; lower KVASIR_WEAVIATE__REPLICATION_FACTOR or add nodes.",
+        "{wanted} copies are wanted of {nodes} nodes; lower KVASIR_WEAVIATE__REPLICATION_FACTOR or add nodes.",
         "需要 {wanted} 个副本，但只有 {nodes} 个节点；请调低 KVASIR_WEAVIATE__REPLICATION_FACTOR 或增加节点。",
     ),
     "weaviate_check_other_copies": (
@@ -1178,7 +1178,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "api_description": (
         (
             "Everything the console does goes through this API. Lists are pages: `limit` and `offset` in, `items` and "
-            "`total` out. Errors are `application/problem+json`. Log in with a browser, or send an API key as bearer token."
+            "`total` out. Errors are `application/problem+json`. Log in with a browser, or send an API key as bearer "
+            "token."
         ),
         (
             "控制台的全部功能都通过此 API 完成。列表分页：传入 `limit` 与 `offset`，返回 `items` 与 `total`。"

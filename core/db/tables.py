@@ -120,7 +120,7 @@ class GenerationRow(Table):
     profile: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the fingerprint is made of: embedder, analyzer and splitter settings."""
     state: Mapped[str] = mapped_column(String(16), default="building")
-    """building, moving (to another store), ready (complete, and waiting to be switched to), live, former (kept for a way
+    """building, moving (to another store), ready (complete, waiting to be switched to), live, former (kept for a way
     back), or retired."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     switched_at: Mapped[datetime | None]
