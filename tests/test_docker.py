@@ -176,6 +176,7 @@ def test_what_runs_has_no_root_one_volume_and_a_health_check() -> None:
     assert 'ENTRYPOINT ["kvasir"]' in text
     for label in ("title", "description", "licenses", "version", "revision", "created"):
         assert f"org.opencontainers.image.{label}=" in text
+    assert "chmod -R a+rX /opt/model" in stages()["model"], "it is made for root alone"
     assert stages()["gpu"].startswith("FROM cpu AS gpu")
     assert "USER 0" not in "".join(stages().values())
 
