@@ -68,6 +68,7 @@ class Preset:
 
     name: str
     title: str
+    """Empty: the adapter's own, since nothing is filled in."""
     values: Mapping[str, Any]
     needs_key: bool = True
     models: tuple[str, ...] = ()

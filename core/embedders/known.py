@@ -36,7 +36,7 @@ class KnownModel:
         """Ready to be filled into a form; the folder is to be named."""
         values = {"model_dir": f"/PATH/TO/{self.repository.rpartition('/')[2]}", "pooling": self.pooling}
         values |= {"query_prefix": self.query_prefix, "document_prefix": self.document_prefix}
-        title = f"{self.repository} · {self.languages} · {self.dimension} × {self.max_tokens}"
+        title = f"{self.repository} · {self.languages} · {self.dimension}d · {self.max_tokens} tokens"
         return Preset(self.name, title, {name: value for name, value in values.items() if value}, needs_key=False)
 
 
@@ -71,7 +71,7 @@ KNOWN: Final[tuple[KnownModel, ...]] = (
 )
 
 PRESETS: Final[tuple[Preset, ...]] = (
-    Preset("folder", "BERT (safetensors)", {"model_dir": "/PATH/TO/MODEL"}, needs_key=False),
+    Preset("default", "", {}, needs_key=False),
     *(model.preset for model in KNOWN),
 )
 """In the order of a list to choose from; what is written large in a path is to be filled in."""

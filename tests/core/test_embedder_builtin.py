@@ -156,7 +156,8 @@ async def test_prefixes_of_the_settings_go_before_the_texts_and_make_another_ind
 def test_well_known_models_are_ready_to_be_filled_in(tmp_path: Path) -> None:
     assert len({model.name for model in KNOWN}) == len(KNOWN)
     settings = Settings(data_dir=tmp_path)
-    for preset in PRESETS:
+    assert (PRESETS[0].name, PRESETS[0].values) == ("default", {})
+    for preset in PRESETS[1:]:
         made = settings_with(settings, "embedder", "builtin", preset.values).embedder
         assert str(made.model_dir).startswith("/PATH/TO/")
     e5 = next(model for model in KNOWN if model.name == "multilingual-e5-small").preset

@@ -130,7 +130,7 @@ export function addModel(kind, adapters, done) {
   const mine = adapters.filter((one) => one.kind === kind);
   /** @type {{key: string, title: string, adapter: Adapter, preset?: Preset}[]} */
   const places = mine.flatMap((adapter) => (adapter.presets.length
-    ? adapter.presets.map((preset) => ({ key: `${adapter.name}/${preset.name}`, title: preset.title, adapter, preset }))
+    ? adapter.presets.map((preset) => ({ key: `${adapter.name}/${preset.name}`, title: preset.title || adapterTitle(adapter.name), adapter, preset }))
     : [{ key: adapter.name, title: adapterTitle(adapter.name), adapter }]));
   places.sort((one, other) => Number(!one.preset) - Number(!other.preset));
   let chosen = places[0];
@@ -141,7 +141,7 @@ export function addModel(kind, adapters, done) {
     { name: "name", label: t("models_name"), hint: t("models_name_hint"), required: true, maxlength: 64, value: free(chosen) },
   ]);
   /** @param {{preset?: Preset, adapter: Adapter}} one */
-  function free(one) { return one.preset?.name ?? one.adapter.name; }
+  function free(one) { return one.preset?.title ? one.preset.name : one.adapter.name; }
   const choose = (/** @type {string} */ key) => {
     const former = chosen;
     chosen = places.find((one) => one.key === key) ?? places[0];
