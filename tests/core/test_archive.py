@@ -110,6 +110,37 @@ async def test_a_backup_comes_back_the_same_on_any_database(
         await kvasir.accounts.login("ann", "a long enough secret", address="127.0.0.1")
 
 
+async def test_what_was_in_another_store_comes_in_again(tmp_path: Path) -> None:
+    """A backup takes the settings' store along, and no other."""
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
+        await furnish(kvasir)
+        await kvasir.knowledge.create("far")
+
+        async def incoming() -> AsyncIterator[Incoming]:
+            yield Incoming("tea.md", "Tea is at four.".encode)
+
+        ticket = await kvasir.ingest.submit("far", incoming(), claimed=True)
+        await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
+        (far,) = await kvasir.knowledge.live(["far"])
+        async with kvasir.db.session() as session:
+            row = await session.get(GenerationRow, far.generation.id)
+            assert row is not None
+            row.store = "pgvector"
+        before = await looks(kvasir)
+        await archive.backup(kvasir, tmp_path / "kvasir.zip")
+    settings = load(data_dir=tmp_path / "second")
+    await archive.restore(settings, tmp_path / "kvasir.zip")
+    async with opened(settings) as kvasir:
+        assert await looks(kvasir) == before
+        await kvasir.ingest.recover()
+        assert await kvasir.knowledge.live(["far"]) == []
+        while (job := await kvasir.jobs.claim()) is not None:
+            await run_job(kvasir.jobs, job, kvasir.run_job)
+        (far,) = await kvasir.knowledge.live(["far"])
+        assert (far.documents, far.generation.store) == (1, "local")
+        assert await looks(kvasir) == before
+
+
 async def test_a_backup_of_postgresql_comes_back_on_sqlite(tmp_path: Path, database_url: str) -> None:
     settings = on(tmp_path / "first", database_url)
     file = tmp_path / "kvasir.zip"

@@ -1,4 +1,4 @@
-"""`kvasir kb set`, `reindex --beside`, `switch`, `rollback` and `discard`: what they say, and their exit status."""
+"""`kvasir kb set`, `reindex`, `switch`, `rollback`, `discard` and `move`: what they say, and their exit status."""
 
 from __future__ import annotations
 
@@ -65,3 +65,17 @@ def test_who_is_let_in_and_what_is_lost_are_said(kvasir: Commands) -> None:
     assert "Only accounts can edit" in kvasir.fails("kb", "allow", "kb", "slack:T1:U9", "--right", "edit")
     assert "no account" in kvasir.fails("kb", "allow", "kb", "ann")
     assert "1 documents" in kvasir.fails("kb", "delete", "kb")
+
+
+def test_an_index_is_moved_to_a_store_there_is(kvasir: Commands) -> None:
+    there = [{"kb": "kb", "store": "local", "documents": 0, "chunks": 0, "is_moved": False}]
+    assert kvasir.json("kb", "move", "kb", "--store", "local") == {"kbs": there}
+    assert kvasir.json("kb", "move", "--all", "--store", "local") == {"kbs": there}
+    assert "in «local» already" in kvasir("kb", "move", "kb", "--store", "local")
+    kvasir("kb", "create", "empty")
+    assert "no index yet" in kvasir("kb", "move", "empty", "--store", "local")
+    assert "nonesuch" in kvasir.fails("kb", "move", "kb", "--store", "nonesuch")
+    assert "nonesuch" in kvasir.fails("kb", "move", "nonesuch", "--store", "local")
+    assert "KVASIR_PGVECTOR__URL" in kvasir.fails("kb", "move", "kb", "--store", "pgvector")
+    for wrong in (("--store", "local"), ("kb",), ("kb", "--all", "--store", "local")):
+        kvasir("kb", "move", *wrong, status=2)
