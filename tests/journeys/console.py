@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.journeys.browsing import CHROMIUM, Site, Watch, chromium, kvasir_up, set_up, visit
+from tests.journeys.browsing import CHROMIUM, Site, Watch, chromium, kvasir_up, set_up_unseen, visit
 
 needs_browser = [
     pytest.mark.browser,
@@ -46,7 +46,7 @@ class Console:
 def console_up(folder: Any, **settings: str) -> Iterator[Console]:
     """For a fixture of the test file's (scope `module`): `with console_up(tmp_path_factory.mktemp("site")) as it:`."""
     with kvasir_up(folder, **settings) as site, chromium() as browser:
-        yield Console(site, browser, set_up(browser, site))
+        yield Console(site, browser, set_up_unseen(browser, site))
 
 
 def accessible(page: Page) -> None:

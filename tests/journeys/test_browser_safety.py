@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.fakes.llm_server import LlmServer
-from tests.journeys.browsing import CHROMIUM, Site, chromium, file, kvasir_up, language_model, set_up, visit
+from tests.journeys.browsing import CHROMIUM, Site, chromium, file, kvasir_up, language_model, set_up_unseen, visit
 
 pytestmark = [
     pytest.mark.browser,
@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def state(browser: Browser, site: Site) -> Any:
-    return set_up(browser, site)
+    return set_up_unseen(browser, site)
 
 
 @pytest.fixture(scope="module")
