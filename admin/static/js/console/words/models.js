@@ -88,7 +88,7 @@ export const WORDS = {
   "models_a_cross-encoder": ["Cross-encoder on this machine's CPU", "交叉编码器（本机 CPU）"],
   models_a_http: ["A server with a /rerank interface", "提供 /rerank 接口的服务器"],
   models_f_pooling: ["Vector from the words by", "向量的合成方式"],
-  models_h_pooling: ["Only where the model's folder does not say.", "仅在模型文件夹未说明时使用。"],
+  models_h_pooling: ["Only where the model's folder does not say.", "模型自带的说明优先。"],
   models_f_dialect: ["Dialect", "接口方言"],
   models_a_tiangong: ["Tiangong, by its signed interface", "天工（签名接口）"],
   models_f_app_key: ["App key", "应用 Key"],
