@@ -207,9 +207,14 @@ class WeaviateStore:
         await Index(client, self._settings, generation).rest()
 
 
+async def _counting(index: Index, state: State, keys: Sequence[str]) -> list[dict[str, Any]]:
+    hidden = set(state.hidden)
+    return [one for one in await index.editions(keys) if one["edition"] not in hidden]
+
+
 async def _chunks(index: Index, state: State, key: str) -> Sequence[Chunk]:
     found: list[Chunk] = []
-    for document in await index.editions([key], state):
+    for document in await _counting(index, state, [key]):
         for first in range(0, int(document["chunks"]), _PAGE):
             page = await index.chunks_of(document["edition"], first, first + _PAGE)
             found += [chunk_of(one.properties) for one in page]
@@ -217,7 +222,7 @@ async def _chunks(index: Index, state: State, key: str) -> Sequence[Chunk]:
 
 
 async def _read(index: Index, state: State, keys: Sequence[str], *, dimension: int) -> Sequence[IndexedDocument]:
-    noted = {one["key"]: one for one in await index.editions(keys, state)}
+    noted = {one["key"]: one for one in await _counting(index, state, keys)}
     return [await _whole(index, noted[key], dimension=dimension) for key in keys if key in noted]
 
 

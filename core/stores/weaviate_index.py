@@ -116,19 +116,18 @@ class Index:
             await self._documents.data.delete_many(where=Where.by_id().contains_any([one.id for one in changes]))
 
     # ---------------------------------------------------------------- documents
-    async def editions(self, keys: Sequence[str], state: State) -> list[dict[str, Any]]:
-        """What is noted of the documents with these keys, of all editions that count."""
+    async def editions(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """What is noted of the documents with these keys, of editions that do not count too."""
         from weaviate.classes.query import Filter as Where
 
         found: list[dict[str, Any]] = []
-        hidden = set(state.hidden)
         for first in range(0, len(keys), _PAGE // 2):
             page = await self._documents.query.fetch_objects(
                 filters=Where.by_property("key").contains_any(list(keys[first : first + _PAGE // 2])),
                 limit=_PAGE * 5,
                 return_properties=list(_DOCUMENT),
             )
-            found += [dict(one.properties) for one in page.objects if one.properties["edition"] not in hidden]
+            found += [dict(one.properties) for one in page.objects]
         return found
 
     async def walk_documents(self) -> AsyncIterator[Mapping[str, Any]]:

@@ -55,10 +55,10 @@ class Writer:
 
     async def put(self, documents: Sequence[IndexedDocument], later: Callable[[Awaitable[None]], None]) -> None:
         """`later` takes over what is to be undone after a failure."""
-        state = await self._tidy()
         keys = [schema.document_key(document.id) for document in documents]
+        state, there = await self._there(keys)
         noted: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
-        for one in await self._do(lambda index: index.editions(keys, state)):
+        for one in there:
             noted[one["key"]].append(one)
         digests = [_digest(document) for document in documents]
         coming = [
@@ -73,17 +73,17 @@ class Writer:
         change = Change(str(uuid.uuid4()), COMING, born, dead, time.time())
         await self._do(lambda index: index.note(change))
         try:
-            await self._write(change, coming)
+            await self._write(change, coming, state)
         except BaseException:
             later(self._undo(change))
             raise
         await self._finish(change)
 
     async def delete(self, document_ids: Sequence[str]) -> None:
-        state = await self._tidy()
         keys = [schema.document_key(one) for one in dict.fromkeys(document_ids)]
-        dead = tuple(one["edition"] for one in await self._do(lambda index: index.editions(keys, state)))
-        if dead:
+        state, there = await self._there(keys)
+        if dead := tuple(one["edition"] for one in there):
+            await self._forget_older(state)
             await self._finish(Change(str(uuid.uuid4()), COMING, (), dead, time.time()))
 
     async def begin(self) -> None:
@@ -92,9 +92,16 @@ class Writer:
             first = Change(str(uuid.uuid4()), SWEPT, (), (), time.time())
             await self._do(lambda index: index.note(first))
 
-    async def _tidy(self) -> State:
-        """The state, after what killed writers left has been taken out."""
-        state = await self._do(Index.state)
+    async def _there(self, keys: Sequence[str]) -> tuple[State, list[dict[str, Any]]]:
+        """The state, after what killed writers left has been taken out, and what counts of these documents."""
+        state, there = await asyncio.gather(self._do(Index.state), self._do(lambda index: index.editions(keys)))
+        if left_over(state, time.time()):
+            state = await self._tidy(state)
+            there = await self._do(lambda index: index.editions(keys))
+        hidden = set(state.hidden)
+        return state, [one for one in there if one["edition"] not in hidden]
+
+    async def _tidy(self, state: State) -> State:
         found = left_over(state, time.time())
         for change in found:
             if change.state == COMING:
@@ -102,28 +109,42 @@ class Writer:
                 await self._take_out(change)
             else:
                 await self._sweep(change)
-        return await self._do(Index.state) if found else state
+        return await self._do(Index.state)
 
-    async def _write(self, change: Change, coming: Sequence[tuple[IndexedDocument, str, str, str]]) -> None:
-        said = time.monotonic()
+    async def _write(
+        self, change: Change, coming: Sequence[tuple[IndexedDocument, str, str, str]], state: State
+    ) -> None:
         rows = [_document_object(self._generation, *one) for one in coming]
         objects = [
             one for document, _, _, edition in coming for one in chunk_objects(self._generation, document, edition)
         ]
-        for first in range(0, len(objects), _BATCH):
-            await self._insert(Index.insert_chunks, objects[first : first + _BATCH])
-            if time.monotonic() - said > _RENEWED:
-                said = time.monotonic()
-                await self._do(lambda index: index.note(change.now(COMING)))
-            self._until = time.monotonic() + self._settings.write_seconds
-        for first in range(0, len(rows), _BATCH):
-            await self._insert(Index.insert_documents, rows[first : first + _BATCH])
+        # All have ended before what failed is undone.
+        ends = await asyncio.gather(
+            self._insert_chunks(change, objects), self._insert_documents(rows), self._forget_older(state),
+            return_exceptions=True,
+        )  # fmt: skip
+        for error in ends:
+            if error is not None:
+                raise error
         pause = _FIRST_PAUSE
         while (found := await self._do(lambda index: index.chunks_in(change.born))) != len(objects):
             if time.monotonic() + pause > self._until:
                 raise StoreUnavailable(self._late(f"{found} / {len(objects)}"))
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _insert_chunks(self, change: Change, objects: Sequence[DataObject[Any, Any]]) -> None:
+        said = time.monotonic()
+        for first in range(0, len(objects), _BATCH):
+            await self._insert(Index.insert_chunks, objects[first : first + _BATCH])
+            if time.monotonic() - said > _RENEWED:
+                said = time.monotonic()
+                await self._do(lambda index: index.note(change.now(COMING)))
+            self._until = time.monotonic() + self._settings.write_seconds
+
+    async def _insert_documents(self, objects: Sequence[DataObject[Any, Any]]) -> None:
+        for first in range(0, len(objects), _BATCH):
+            await self._insert(Index.insert_documents, objects[first : first + _BATCH])
 
     async def _finish(self, change: Change) -> None:
         """From now on it counts; then what it replaces is taken out, by others where we cannot."""
@@ -132,8 +153,6 @@ class Writer:
         try:
             if change.dead:
                 await self._sweep(change)
-            else:
-                await self._forget_older(change)
         except StoreUnavailable as error:
             logger.warning("what was replaced is taken out later: %s", error)
 
@@ -141,13 +160,10 @@ class Writer:
         await self._do(lambda index: index.remove(change.dead))
         swept = change.now(SWEPT)
         await self._do(lambda index: index.note(swept))
-        await self._forget_older(swept)
 
-    async def _forget_older(self, change: Change) -> None:
+    async def _forget_older(self, state: State) -> None:
         """The newest note of all stays, so that no state comes twice."""
-        state = await self._do(Index.state)
-        mine = (change.since, change.id)
-        older = [one for one in state.changes if one.state == SWEPT and (one.since, one.id) < mine]
+        older = sorted((one for one in state.changes if one.state == SWEPT), key=lambda one: (one.since, one.id))[:-1]
         if older:
             await self._do(lambda index: index.forget(older))
 
