@@ -66,6 +66,8 @@ class Index:
     """live, ready, building, or former."""
     embedder: str
     """Its name, for people; empty: keywords alone."""
+    store: str
+    """Kind of the store that it is in."""
     dimension: int
     chunk_size: int
     chunk_overlap: int
@@ -129,6 +131,7 @@ class Generations:
             id=row.id,
             state=row.state,
             embedder=row.embedder,
+            store=row.store or self._indexes.home or "",
             dimension=row.dimension,
             chunk_size=int(row.profile.get("chunk_size", 0)),
             chunk_overlap=int(row.profile.get("chunk_overlap", 0)),

@@ -87,7 +87,8 @@ def kb_show(name: Name, as_json: AsJson = False) -> None:
         if as_json:
             print_json({**settings_of, "allowed": list(allowed), "indexes": [_index_json(one) for one in indexes]})
             return
-        print_table(("setting", "value"), [*settings_of.items(), ("allowed", ", ".join(allowed))])
+        stores = [("store", one.store) for one in indexes if one.state == "live"]
+        print_table(("setting", "value"), [*settings_of.items(), ("allowed", ", ".join(allowed)), *stores])
         if len(indexes) > 1:
             print_table(
                 ("index", "state", "embedder", "chunk size", "documents", "chunks", "behind"),
@@ -388,6 +389,7 @@ def _index_json(index: Index) -> dict[str, Any]:
         "id": index.id,
         "state": index.state,
         "embedder": index.embedder,
+        "store": index.store,
         "chunk_size": index.chunk_size,
         "chunk_overlap": index.chunk_overlap,
         "title_enhance": index.title_enhance,

@@ -71,6 +71,7 @@ def test_an_index_is_moved_to_a_store_there_is(kvasir: Commands) -> None:
     there = [{"kb": "kb", "store": "local", "documents": 0, "chunks": 0, "is_moved": False}]
     assert kvasir.json("kb", "move", "kb", "--store", "local") == {"kbs": there}
     assert kvasir.json("kb", "move", "--all", "--store", "local") == {"kbs": there}
+    assert [index["store"] for index in kvasir.json("kb", "show", "kb")["indexes"]] == ["local"]
     assert "in «local» already" in kvasir("kb", "move", "kb", "--store", "local")
     kvasir("kb", "create", "empty")
     assert "no index yet" in kvasir("kb", "move", "empty", "--store", "local")
