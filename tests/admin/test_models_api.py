@@ -174,7 +174,16 @@ async def test_the_forms_of_the_adapters(admin: httpx2.AsyncClient) -> None:
     assert fields["provider"]["choices"][0] == "auto"
     assert {"openai", "ollama", "dashscope"} <= {one["name"] for one in found["engine", "openai"]["presets"]}
     names = {field["name"] for field in found["embedder", "builtin"]["fields"]}
-    assert names == {"model_dir", "fetch", "threads", "cache"}
+    assert names == {"model_dir", "fetch", "threads", "pooling", "query_prefix", "document_prefix", "cache"}
+    assert "bge-small-zh-v1.5" in {one["name"] for one in found["embedder", "builtin"]["presets"]}
+    assert {field["name"] for field in found["engine", "tiangong"]["fields"] if field["is_secret"]} == {
+        "app_key",
+        "app_secret",
+    }
+    names = {field["name"] for field in found["reranker", "cross-encoder"]["fields"]}
+    assert names == {"model_dir", "threads"}
+    assert found["reranker", "sentences"]["fields"] == []
+    assert {"cohere", "jina", "tei"} <= {one["name"] for one in found["reranker", "http"]["presets"]}
 
 
 async def test_models_are_for_administrators(site: Site, server: LlmServer) -> None:
