@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -131,7 +132,7 @@ def test_nothing_is_published_but_the_page_on_this_host_alone(service: Mapping[s
 
 def test_the_inner_network_leads_nowhere() -> None:
     for file in ("compose.yml", "compose.scale.yml"):
-        assert compose(file)["networks"]["inside"] == {"internal": True}
+        assert compose(file)["networks"]["inside"]["internal"] is True
         published = [name for name, service in compose(file)["services"].items() if "ports" in service]
         assert published == (["kvasir"] if file == "compose.yml" else ["proxy"])
 
@@ -242,6 +243,16 @@ def test_systemd_finds_little_to_say_against_the_units(name: str, tmp_path: Path
     if "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze looks at no files")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+def test_the_proxy_is_believed_by_whichever_network_it_comes() -> None:
+    """Protection: else all people are one to the limits, and https is not known as such."""
+    scale = compose("compose.scale.yml")
+    at = {network["ipv4_address"] for network in scale["services"]["proxy"]["networks"].values()}
+    gateways = {one["gateway"] for one in scale["networks"]["outside"]["ipam"]["config"]}
+    believed = json.loads(scale["services"]["web"]["environment"]["KVASIR_WEB__TRUSTED_PROXIES"])
+    assert set(believed) == at | gateways
+    assert set(scale["services"]["web"]["networks"]) == scale["services"]["proxy"]["networks"].keys()
 
 
 def test_the_proxy_leads_to_services_that_are_there() -> None:
