@@ -253,6 +253,9 @@ def test_the_proxy_is_believed_by_whichever_network_it_comes() -> None:
     believed = json.loads(scale["services"]["web"]["environment"]["KVASIR_WEB__TRUSTED_PROXIES"])
     assert set(believed) == at | gateways
     assert set(scale["services"]["web"]["networks"]) == scale["services"]["proxy"]["networks"].keys()
+    one = compose("compose.yml")
+    believed = json.loads(one["services"]["kvasir"]["environment"]["KVASIR_WEB__TRUSTED_PROXIES"])
+    assert believed == [network["gateway"] for network in one["networks"]["outside"]["ipam"]["config"]]
 
 
 def test_the_proxy_leads_to_services_that_are_there() -> None:
