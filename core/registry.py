@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from core.errors import ConfigError
@@ -11,12 +12,12 @@ from core.errors import ConfigError
 
 def names(group: str) -> list[str]:
     """What is installed under e.g. `kvasir.engines`, sorted."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted({point.name for point in _points(group)})
 
 
 def load(group: str, name: str) -> Any:
     """The object of that name. Raises ConfigError with the names there are, or with what is missing to import it."""
-    found = [point for point in entry_points(group=group) if point.name == name]
+    found = [point for point in _points(group) if point.name == name]
     if not found:
         kind = group.removeprefix("kvasir.").rstrip("s")
         raise ConfigError(f"There is no {kind} named «{name}»; there are: {', '.join(names(group)) or 'none'}.")
@@ -26,6 +27,12 @@ def load(group: str, name: str) -> Any:
 def beside(group: str, name: str, attribute: str, otherwise: Any = None) -> Any:
     """What the module of that object has under the name `attribute`. Raises as `load` does."""
     return getattr(sys.modules[load(group, name).__module__], attribute, otherwise)
+
+
+@cache
+def _points(group: str) -> EntryPoints:
+    """What was there when it was first asked for: to look reads a file of every package that is installed."""
+    return entry_points(group=group)
 
 
 def _import(point: EntryPoint) -> Any:
