@@ -81,7 +81,7 @@ async def _frequencies(connection: Any, schema: str, terms: Mapping[str, int]) -
 
 
 def _scored(schema: str, index: _Index, weights: Mapping[int, float], parameters: Parameters) -> str:
-    """Chunks with their BM25, `WHERE` to go on."""
+    """Chunks with their BM25, `WHERE` to go on; `OFFSET 0` lets PostgreSQL look for a term once, not thrice."""
     terms = parameters.add(list(weights), "bigint[]")
     weighted = parameters.add(list(weights.values()), "float8[]")
     average = max(index.words / max(index.chunks, 1), 1.0)
@@ -90,7 +90,7 @@ def _scored(schema: str, index: _Index, weights: Mapping[int, float], parameters
         "SELECT e.id, sum(a.weight * n.count / (n.count + "  # noqa: S608 - names of ours and marks only
         f"{plain} + {long} * e.length)) AS score FROM {schema}.entries e"
         f" CROSS JOIN unnest({terms}, {weighted}) AS a (term, weight)"
-        " CROSS JOIN LATERAL (SELECT e.counts[array_position(e.terms, a.term)]::float8 AS count) n"
+        " CROSS JOIN LATERAL (SELECT e.counts[array_position(e.terms, a.term)]::float8 AS count OFFSET 0) n"
         f" WHERE e.terms && {terms} AND n.count IS NOT NULL"
     )
 
