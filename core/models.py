@@ -99,7 +99,7 @@ class Models:
         default = self.default(kind)
         added = [model for model in self._added.values() if model.kind == kind]
         hidden = {model.name for model in added}
-        own = self._own(kind) if kind == "embedder" else self._adapters(kind)
+        own = self._adapters(kind) if kind == "engine" else self._own(kind)
         found = sorted([model.name for model in added if model.enabled] + [name for name in own if name not in hidden])
         return sorted(found, key=lambda name: (name != default, name))
 

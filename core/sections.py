@@ -242,7 +242,7 @@ def _validated(section: str, kind: Kind, adapter: str, values: Mapping[str, Any]
             raise BadField(name, tell("model_no_field", field=name, adapter=adapter))
         _check_size(name, value)
     annotation: Any = Settings.model_fields[section].annotation
-    chosen = {"kind": adapter} if kind in _SHARED else {}
+    chosen = {"kind": adapter} if "kind" in annotation.model_fields else {}
     try:
         return annotation.model_validate({**values, **chosen})
     except ValidationError as error:

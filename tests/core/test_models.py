@@ -16,7 +16,7 @@ from core import tending
 from core.app import Kvasir
 from core.db.session import Database
 from core.db.tables import ModelRow
-from core.errors import ConfigError, Conflict, NotFound, Unavailable
+from core.errors import ConfigError, Conflict, NotFound, Unavailable, UserError
 from core.models import Models
 from core.opening import weight_bytes
 from core.ports import Engine
@@ -233,6 +233,15 @@ async def test_what_is_used_cannot_be_removed(kvasir: Kvasir) -> None:
         await kvasir.models.remove("poet")
     await kvasir.knowledge.change("sagas", fallbacks=None)
     await kvasir.models.remove("poet")
+
+
+async def test_a_reranker_that_lacks_its_server_cannot_be_named(kvasir: Kvasir) -> None:
+    assert kvasir.models.names("reranker") == ["sentences"]
+    await kvasir.knowledge.create("sagas")
+    with pytest.raises(UserError, match="http"):
+        await kvasir.knowledge.change("sagas", reranker="http")
+    await kvasir.models.add("reranker", "judge", "http", {"base_url": "http://127.0.0.1:9/v1", "model": "m"})
+    assert (await kvasir.knowledge.change("sagas", reranker="judge")).reranker == "judge"
 
 
 # ---------------------------------------------------------------- in the database
