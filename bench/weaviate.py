@@ -41,7 +41,7 @@ from tests.weaviate_server import any_server, empty, why_none
 
 QUESTIONS = 250
 PAIRS = 200
-GROUP = 64
+GROUP = 128
 """Documents put at once, as an ingestion does."""
 
 

@@ -55,10 +55,18 @@ class Known:
     chunk: Chunk
     edition: str
     vector: Vector | None
+    words: str
+    """Its tokens, each with a space of its own on either side."""
+    length: int
 
     @property
     def size(self) -> int:
-        return len(self.chunk.text) + len(self.chunk.tokens) + (0 if self.vector is None else self.vector.nbytes)
+        return (
+            len(self.chunk.text)
+            + len(self.chunk.tokens)
+            + len(self.words)
+            + (0 if self.vector is None else self.vector.nbytes)
+        )
 
 
 @dataclass(slots=True)
@@ -160,7 +168,8 @@ def _result(wanted: Wanted, asked: Sequence[str], statistics: Statistics, hits: 
     similarities: list[float | None] = [None] * len(hits)
     if near and wanted.vector is not None:
         similarities = [float(one) for one in np.vecdot(np.stack(near), wanted.vector.astype(np.float32))]
-    words = [_bm25(hit.chunk.tokens, terms, average) if wanted.tokens else None for hit in hits]
+    spaced = {f" {term} ": weight for term, weight in terms.items()}
+    words = [_bm25(hit, spaced, average) if wanted.tokens else None for hit in hits]
     found = tuple(
         Hit(hit.document_id, hit.document, hit.title, hit.chunk, similarity, score)
         for hit, similarity, score in zip(hits, similarities, words, strict=True)
@@ -193,19 +202,21 @@ def _known(one: Any) -> Known:
     found = one.properties
     vector = one.vector.get(VECTOR) if isinstance(one.vector, dict) else None
     own = None if vector is None else np.asarray(vector, np.float32)
-    return Known(found["document"], found["name"], found["title"], chunk_of(found), found["edition"], own)
+    chunk = chunk_of(found)
+    words = f" {chunk.tokens.replace(' ', '  ')} "
+    length = chunk.tokens.count(" ") + 1 if chunk.tokens else 0
+    return Known(found["document"], found["name"], found["title"], chunk, found["edition"], own, words, length)
 
 
 def _idf(frequency: int, chunks: int) -> float:
     return math.log(1 + (max(chunks, frequency) - frequency + 0.5) / (frequency + 0.5))
 
 
-def _bm25(tokens: str, terms: Mapping[str, float], average: float) -> float:
-    words = tokens.split(" ")
-    length = _K1 * (1 - _B + _B * len(words) / average)
+def _bm25(hit: Known, terms: Mapping[str, float], average: float) -> float:
+    length = _K1 * (1 - _B + _B * hit.length / average)
     score = 0.0
     for term, weight in terms.items():
-        if term in tokens and (count := words.count(term)):
+        if count := hit.words.count(term):
             score += weight * count * (_K1 + 1) / (count + length)
     return score
 

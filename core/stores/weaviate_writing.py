@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH: Final = 200
+_ABREAST: Final = 2
+"""Batches on their way at once: while one is being made, the server works on the other."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _CALL_SECONDS: Final = 45.0
 _UNDO_SECONDS: Final = 20.0
@@ -118,14 +120,7 @@ class Writer:
         objects = [
             one for document, _, _, edition in coming for one in chunk_objects(self._generation, document, edition)
         ]
-        # All have ended before what failed is undone.
-        ends = await asyncio.gather(
-            self._insert_chunks(change, objects), self._insert_documents(rows), self._forget_older(state),
-            return_exceptions=True,
-        )  # fmt: skip
-        for error in ends:
-            if error is not None:
-                raise error
+        await _all(self._insert_chunks(change, objects), self._insert_documents(rows), self._forget_older(state))
         pause = _FIRST_PAUSE
         while (found := await self._do(lambda index: index.chunks_in(change.born))) != len(objects):
             if time.monotonic() + pause > self._until:
@@ -135,8 +130,10 @@ class Writer:
 
     async def _insert_chunks(self, change: Change, objects: Sequence[DataObject[Any, Any]]) -> None:
         said = time.monotonic()
-        for first in range(0, len(objects), _BATCH):
-            await self._insert(Index.insert_chunks, objects[first : first + _BATCH])
+        for start in range(0, len(objects), _BATCH * _ABREAST):
+            part = objects[start : start + _BATCH * _ABREAST]
+            batches = [part[first : first + _BATCH] for first in range(0, len(part), _BATCH)]
+            await _all(*[self._insert(Index.insert_chunks, batch) for batch in batches])
             if time.monotonic() - said > _RENEWED:
                 said = time.monotonic()
                 await self._do(lambda index: index.note(change.now(COMING)))
@@ -241,6 +238,13 @@ class Writer:
     def _late(self, reason: str) -> str:
         seconds = f"{self._settings.write_seconds:g}"
         return tell("weaviate_not_stored", url=self._server.address, seconds=seconds, reason=reason[:300])
+
+
+async def _all(*work: Awaitable[None]) -> None:
+    """Waits for all of it, so that nothing is still on its way where what failed is undone."""
+    for error in await asyncio.gather(*work, return_exceptions=True):
+        if error is not None:
+            raise error
 
 
 def _document_object(
