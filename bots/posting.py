@@ -52,7 +52,7 @@ async def _post(outbox: Outbox, messenger: Messenger, posting: Posting) -> float
         except (DeliveryError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             await outbox.failed(posting, tell("outbox_unheard", platform=name, reason=reason))
-        except Exception as error:
+        except Exception as error:  # the outermost place of one message: what became of it is unknown, and said at once
             logger.exception("a message could not be posted on %s", messenger.name)
             await outbox.failed(posting, tell("outbox_unheard", platform=name, reason=type(error).__name__))
         else:

@@ -33,7 +33,6 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "part_schedules": ("Schedules", "定时任务"),
     "part_works": ("It works ({name}).", "工作正常（{name}）。"),
     "part_slow": ("It did not answer within {seconds} seconds.", "{seconds} 秒内没有响应。"),
-    "part_broken": ("It failed; the log tells more.", "出错了；详情见日志。"),
     "part_store_empty": ("Ready ({name}); nothing is indexed yet.", "就绪（{name}）；还没有索引任何内容。"),
     "part_embedder_off": ("Off: search works by keywords alone.", "已关闭：只能按关键词搜索。"),
     "part_embedder_loading": (

@@ -93,27 +93,32 @@ class BuiltinEmbedder:
         return self._encoder(self._model.card.query_prefix + text)
 
 
+def graph_of(model: BuiltModel) -> tuple[Any, Any]:
+    """The model's session of onnxruntime, one thread a call, and its tokenizer. Raises what both libraries raise."""
+    # Late: they cost time and memory, and most commands do without.
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False  # it keeps a plan for every length of text
+    options.log_severity_level = 3
+    graph = str(model.folder / GRAPH)
+    tokenizer = Tokenizer.from_file(str(model.folder / TOKENIZER))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(model.card.max_tokens)
+    tokenizer.encode_special_tokens = True  # «[SEP]» in a document is text like any other
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]), tokenizer
+
+
 class _Encoder:
     """Tokenizer and graph; may be called by several threads at once."""
 
     def __init__(self, model: BuiltModel) -> None:
         self._longest = model.card.max_tokens * _CHARACTERS_A_TOKEN
         try:
-            # Late: they cost time and memory, and most commands do without.
-            import onnxruntime
-            from tokenizers import Tokenizer
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.enable_mem_pattern = False  # it keeps a plan for every length of text
-            options.log_severity_level = 3
-            graph = str(model.folder / GRAPH)
-            self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            self._tokenizer = Tokenizer.from_file(str(model.folder / TOKENIZER))
-            self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(model.card.max_tokens)
-            self._tokenizer.encode_special_tokens = True  # «[SEP]» in a document is text like any other
+            self._session, self._tokenizer = graph_of(model)
             self("warm")
         except Exception as error:  # both libraries raise just that
             raise EmbedderUnavailable(

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from core.embedders.builtin import most_threads, readable
+from core.embedders.builtin import graph_of, most_threads, readable
 from core.embedders.fetch import ensure_model
-from core.embedders.folder import GRAPH, TOKENIZER, BuiltModel
+from core.embedders.folder import GRAPH, BuiltModel
 from core.errors import ConfigError, Unavailable
 from core.settings import Settings
 from core.texts import tell
@@ -63,21 +63,7 @@ class CrossEncoder:
     def __init__(self, model: BuiltModel, threads: int) -> None:
         self._longest = model.card.max_tokens * _CHARACTERS_A_TOKEN
         try:
-            # Late: they cost time and memory, and most commands do without.
-            import onnxruntime
-            from tokenizers import Tokenizer
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.enable_mem_pattern = False  # it keeps a plan for every length of text
-            options.log_severity_level = 3
-            graph = str(model.folder / GRAPH)
-            self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            self._tokenizer = Tokenizer.from_file(str(model.folder / TOKENIZER))
-            self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(model.card.max_tokens)
-            self._tokenizer.encode_special_tokens = True  # «[SEP]» in a document is text like any other
+            self._session, self._tokenizer = graph_of(model)
             self._score("warm", "warm")
         except Exception as error:  # both libraries raise just that
             raise Unavailable(tell("rerank_not_running", folder=model.folder, kind=type(error).__name__)) from error

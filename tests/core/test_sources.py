@@ -183,7 +183,7 @@ async def test_a_private_host_is_not_reached_unless_the_settings_name_it(tmp_pat
             ("url", {"urls": [f"{web.root}/tea"]}),
             ("sitemap", {"url": f"{web.root}/sitemap.xml"}),
             ("rss", {"url": f"{web.root}/feed"}),
-            ("git", {"url": f"{web.root}/git/work"}),
+            ("git", {"url": f"{web.root}/git/notes"}),
         ):
             assert "private network" in await house.problem(kind, settings)
     assert web.asked == []

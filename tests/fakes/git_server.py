@@ -22,12 +22,12 @@ class GitServer:
     """`login`: the Authorization header without which it says nothing."""
 
     def __init__(self, folder: Path, server: HTTPServer, *, login: str = "") -> None:
-        self.work = folder / "work"
+        self.work = folder / "notes"
         self.login = login
         self.requests: list[str] = []
         self.work.mkdir(parents=True)
         self._git("init", "-q", "-b", "main")
-        self.url = f"http://127.0.0.1:{server.port}/git/work"
+        self.url = f"http://127.0.0.1:{server.port}/git/notes"
         self._folder = folder
         server.expect_request(re.compile("^/git/")).respond_with_handler(self._serve)
 
@@ -55,7 +55,7 @@ class GitServer:
             **_WHO,
             "GIT_PROJECT_ROOT": str(self._folder),
             "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": request.path.removeprefix("/git").replace("/work", "/work/.git", 1),
+            "PATH_INFO": request.path.removeprefix("/git").replace("/notes", "/notes/.git", 1),
             "QUERY_STRING": request.query_string.decode(),
             "REQUEST_METHOD": request.method,
             "CONTENT_TYPE": request.headers.get("Content-Type", ""),

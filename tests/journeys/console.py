@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.journeys.browsing import CHROMIUM, Site, Watch, chromium, kvasir_up, set_up_unseen, visit
+from tests.journeys.browsing import CHROMIUM, Site, Watch, chromium, file, kvasir_up, set_up_unseen, visit
 
 needs_browser = [
     pytest.mark.browser,
@@ -65,3 +66,25 @@ def fits(page: Page) -> None:
     """Fails where a page is wider than the window."""
     spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert spare <= 0, f"the page is {spare} pixels wider than the window"
+
+
+def api(page: Page, method: str, path: str, body: Any = None) -> Any:
+    """What the API answers to whoever is logged in on the page."""
+    parts = urlsplit(page.url)
+    headers = {"origin": f"{parts.scheme}://{parts.netloc}"}
+    answer = page.request.fetch(path, method=method, data=body, headers=headers)
+    assert answer.ok, answer.text()
+    return answer.json() if answer.headers.get("content-type", "").startswith("application/json") else answer.text()
+
+
+def put_in(console: Console, page: Page, kb: str, documents: Mapping[str, str]) -> None:
+    """Put documents (name → text) into an empty knowledge base, and wait until they can be found."""
+    path = f"/api/v1/kbs/{kb}/documents"
+    for name, text in documents.items():
+        files: Any = {"files": file(name, text.encode())}
+        sent = page.request.post(path, multipart=files, headers={"origin": console.site.url})
+        assert sent.ok, sent.text()
+    indexed = f"{path}?status=indexed"
+    page.wait_for_function(
+        f"async () => (await (await fetch({indexed!r})).json()).total === {len(documents)}", timeout=20_000
+    )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.journeys.browsing import file
-from tests.journeys.console import CHINESE, PHONE, Console, accessible, console_up, fits, needs_browser
+from tests.journeys.console import CHINESE, PHONE, Console, accessible, api, console_up, fits, needs_browser, put_in
 
 pytestmark = needs_browser
 
@@ -28,24 +27,8 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         with it.page("playground") as (page, _):
             expect(page.get_by_text("No knowledge base yet")).to_be_visible()
             api(page, "post", "/api/v1/kbs", {"name": "handbook"})
-            headers = {"origin": it.site.url}
-            for name, text in DOCUMENTS.items():
-                sent = page.request.post(
-                    "/api/v1/kbs/handbook/documents", multipart={"files": file(name, text.encode())}, headers=headers
-                )
-                assert sent.ok, sent.text()
-            indexed = "/api/v1/kbs/handbook/documents?status=indexed"
-            page.wait_for_function(
-                f"async () => (await (await fetch({indexed!r})).json()).total === {len(DOCUMENTS)}", timeout=20_000
-            )
+            put_in(it, page, "handbook", DOCUMENTS)
         yield it
-
-
-def api(page: Page, method: str, path: str, body: Any = None) -> Any:
-    origin = page.url.split("/console")[0]
-    answer = page.request.fetch(path, method=method, data=body, headers={"origin": origin})
-    assert answer.ok, answer.text()
-    return answer.json() if answer.body() else None
 
 
 def test_a_question_is_tried_kept_and_measured(console: Console) -> None:
