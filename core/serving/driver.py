@@ -152,7 +152,7 @@ class Tokenizer(Protocol):
         """All control tokens as text, for those who must not let them in."""
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        """`special`: control tokens in the text count as such; otherwise they are plain characters. Nothing is added."""
+        """`special`: control tokens in the text count as such, else they are plain characters; nothing is added."""
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -200,5 +200,5 @@ class VectorDriver(Protocol):
 Driver: TypeAlias = TextDriver | VectorDriver
 
 MakeDriver: TypeAlias = Callable[[Mapping[str, Any]], Driver]
-"""What an entry point of the group `kvasir.drivers` is: the values of the adapter's section of the settings (plain JSON,
+"""An entry point of the group `kvasir.drivers`: the values of the adapter's section of the settings (plain JSON,
 paths as text) make a driver. Nothing heavy is imported before `load`."""
