@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 LOCK := .ci/requirements.lock
 TEST_LOCK := .ci/requirements-test.lock
 MODEL := $(VENV)/model
+MODELS_VENV := .venv-models
+MODELS_LOCK := .ci/requirements-models.lock
+LLAMACPP_VERSION := 0.3.36
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test check format bench lock clean
+.PHONY: help up install test test-models check format bench lock clean
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 up: install ## Set up, bring in the sample knowledge base, ask it a question, and serve
 	@exec $(BIN)/kvasir up --sample
@@ -42,6 +45,33 @@ model: install
 test: $(VENV)/.installed-test model ## Run the whole test suite
 	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
+# torch and what is compiled take 7 GB, so they have an environment of their own; uv fills it sooner than pip.
+UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
+INTO_MODELS = $(if $(UV),$(UV) pip install -q --python $(MODELS_VENV)/bin/python,$(MODELS_VENV)/bin/python -m pip install -q)
+
+$(MODELS_VENV)/.installed: $(MODELS_LOCK)
+	@test -n "$(PYTHON)" || { echo "Kvasir needs Python 3.11, 3.12 or 3.13"; exit 1; }
+	@$(MODELS_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(MODELS_VENV)
+	@echo "Installing torch and what else local models need into $(MODELS_VENV) (7 GB)…"
+	@$(INTO_MODELS) --require-hashes -r $(MODELS_LOCK)
+	@touch $@
+
+# llama-cpp-python is published as sources alone, ten minutes of two cores: a wheel of it that is there, or on request.
+.PHONY: models-env
+models-env: $(MODELS_VENV)/.installed
+	@$(INTO_MODELS) --no-deps -e .
+	@$(MODELS_VENV)/bin/python -c "import llama_cpp" 2>/dev/null && exit; \
+	  wheel="$(KVASIR_LLAMACPP_WHEEL)"; \
+	  test -n "$$wheel" || wheel=$$($(MODELS_VENV)/bin/python -m pip cache list --format abspath llama_cpp_python-$(LLAMACPP_VERSION) 2>/dev/null | tail -n 1); \
+	  if test -n "$$wheel"; then $(MODELS_VENV)/bin/python -m pip install -q --no-deps "$$wheel"; \
+	  elif test -n "$(LLAMACPP)"; then echo "Compiling llama-cpp-python…"; \
+	    CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(MODELS_VENV)/bin/python -m pip install -q --no-deps llama-cpp-python==$(LLAMACPP_VERSION); \
+	  else echo "llama-cpp-python is not installed, its tests are skipped: make test-models LLAMACPP=1 compiles it," \
+	    "KVASIR_LLAMACPP_WHEEL names a wheel of it."; fi
+
+test-models: models-env model ## Run the tests that need torch or a compiled engine
+	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q -m models tests/serving $(ARGS)
+
 check: $(VENV)/.installed-test ## Look at style, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -62,6 +92,8 @@ lock: ## Write the lists of pinned packages anew (needs uv)
 	  pyproject.toml --extra postgres --extra weaviate --group test --group check -o $(TEST_LOCK)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --extra postgres --extra weaviate --extra oidc -o .ci/requirements-image.lock
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --group test --group models -o $(MODELS_LOCK)
 	@echo 'hatchling>=1.25' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate - -o .ci/requirements-build.lock
 
