@@ -47,7 +47,7 @@ test: $(VENV)/.installed-test model ## Run the whole test suite
 
 # torch and what is compiled take 7 GB, so they have an environment of their own; uv fills it sooner than pip.
 UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
-INTO_MODELS = $(if $(UV),$(UV) pip install -q --python $(MODELS_VENV)/bin/python,$(MODELS_VENV)/bin/python -m pip install -q)
+INTO_MODELS = $(if $(UV),$(UV) pip install --no-config -q --python $(MODELS_VENV)/bin/python,$(MODELS_VENV)/bin/python -m pip install -q)
 
 $(MODELS_VENV)/.installed: $(MODELS_LOCK)
 	@test -n "$(PYTHON)" || { echo "Kvasir needs Python 3.11, 3.12 or 3.13"; exit 1; }
