@@ -63,7 +63,7 @@ from core.sources.register import Sources
 from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION as SPLITTER_VERSION
 from core.statistics import Statistics
-from core.storage import Stores
+from core.storage import Stores, is_set_up
 from core.temporary import TemporaryBases
 from core.texts import system_language, tell
 from core.vault import Vault
@@ -180,7 +180,7 @@ class Kvasir:
                 except KvasirError as error:
                     await self.ingest.give_up(job, str(error))
                     raise
-            case "reindex" | "switch":
+            case "reindex" | "switch" | "move":
                 return await reindex.run(self, job)
             case kind if kind in scheduled.KINDS:
                 result = await scheduled.KINDS[kind].work(self, job)
@@ -189,6 +189,11 @@ class Kvasir:
             case _:
                 raise ConfigError(f"This version knows no job of kind «{job.kind}».")
         return None
+
+    async def stores_set_up(self) -> list[str]:
+        """Kinds of the stores that an index can be in here: those of the settings, and those that hold one."""
+        held = await self.moving.kinds()
+        return [kind for kind in registry.names("kvasir.stores") if kind in held or is_set_up(self.settings, kind)]
 
     async def at_once(self, job: Job) -> None:
         """Do a job that this process has claimed; one that takes long is left to the queue."""

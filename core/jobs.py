@@ -28,7 +28,7 @@ KEPT: Final = timedelta(days=90)
 
 LANES: Final[Mapping[str, tuple[str, ...]]] = {
     "documents": ("ingest",),
-    "index": ("reindex", "switch"),
+    "index": ("reindex", "switch", "move"),
     "sync": ("sync",),
     "evaluation": ("evaluation",),
 }

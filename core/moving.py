@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
 from sqlalchemy import select, update
 
 from core.db.session import Database
-from core.db.tables import EvaluationRunRow, GenerationRow, KnowledgeBaseRow, new_id, now
+from core.db.tables import EvaluationRunRow, GenerationRow, JobRow, KnowledgeBaseRow, new_id, now
 from core.errors import Conflict, KvasirError
 from core.indexes import Indexes, contents_of
 from core.knowledge import generation_of, kb_row
@@ -34,6 +35,9 @@ _PAUSE: Final = 0.5
 _REST_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 2.0
 """Questions that have asked just before where the index is are still searched in the former one."""
+
+_BEGUN_KEPT: Final = timedelta(days=1)
+"""How long a copy that nobody goes on with waits for somebody who does."""
 
 OnDocuments = Callable[[int, int], None]
 
@@ -89,6 +93,49 @@ class Moving:
         await asyncio.sleep(_GRACE_SECONDS)
         await self._indexes.drop_retired()
         return Moved(kb, kind, count.documents, count.chunks, True)
+
+    async def store_of(self, kb: str) -> str:
+        """The kind of the store that its live index is in; empty where it has none. Raises NotFound."""
+        async with self._db.read() as session:
+            base = await kb_row(session, kb)
+            live = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
+            return (live.store or self._home) if live else ""
+
+    async def kinds(self) -> frozenset[str]:
+        """The stores that indexes are in."""
+        async with self._db.read() as session:
+            return frozenset({store or self._home for store in await session.scalars(select(GenerationRow.store))})
+
+    async def abandon(self, kb: str) -> None:
+        """Give up a copy that was begun; where it answers from stays as it is. Raises NotFound."""
+        async with self._db.session() as session:
+            base = await kb_row(session, kb)
+            begun = update(GenerationRow).where(GenerationRow.kb_id == base.id, GenerationRow.state == "moving")
+            await session.execute(begun.values(state="retired"))
+        await self._indexes.drop_retired()
+
+    async def drop_abandoned(self) -> int:
+        """Give up copies whose job was cancelled, and those that nobody goes on with for a day; gives how many."""
+        names = select(KnowledgeBaseRow.id, KnowledgeBaseRow.name, GenerationRow.created_at).join(
+            GenerationRow, GenerationRow.kb_id == KnowledgeBaseRow.id
+        )
+        dropped = 0
+        async with self._db.read() as session:
+            begun = list(await session.execute(names.where(GenerationRow.state == "moving")))
+            if not begun:
+                return 0
+            latest = {
+                str(payload.get("kb")): state
+                for payload, state in await session.execute(
+                    select(JobRow.payload, JobRow.state).where(JobRow.kind == "move").order_by(JobRow.created_at)
+                )
+            }
+        for _, name, created_at in begun:
+            state = latest.get(name)
+            if state == "cancelled" or (state not in ("queued", "running") and created_at < now() - _BEGUN_KEPT):
+                await self.abandon(name)
+                dropped += 1
+        return dropped
 
     async def _begin(self, kb: str, kind: str) -> tuple[Generation, Generation] | bool:
         """The live index and the one it is copied into, also one that was begun before; whether it is there already.

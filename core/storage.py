@@ -7,11 +7,24 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from core.errors import KvasirError, StoreUnavailable
 from core.ports import VectorStore
+from core.settings import Settings
 from core.texts import tell
 from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
 
 Opener = Callable[[str], Awaitable[VectorStore]]
 """Opens the store of a kind."""
+
+
+def is_set_up(settings: Settings, kind: str) -> bool:
+    """Whether the settings say enough of it to be used: a server has an address, a file is on the only machine."""
+    if kind == settings.store.kind:
+        return True
+    if kind == "local":
+        return settings.database_url.startswith("sqlite")
+    if kind == "pgvector" and not settings.database_url.startswith("sqlite"):
+        return True
+    section = getattr(settings, kind, None)
+    return section is not None and bool(section.model_fields_set)
 
 
 class Stores:

@@ -192,6 +192,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "kb_there": ("{kb} is in «{store}» already.", "{kb} 已在“{store}”中。"),
     "kb_no_index": ("{kb} has no index yet; there is nothing to move.", "{kb} 还没有索引，无需迁移。"),
+    "move_stopped": (
+        "«{kb}» was not moved: its job was cancelled. It answers as before.",
+        "“{kb}”未迁移：任务已取消。知识库仍照常回答。",
+    ),
+    "move_not_set_up": (
+        "The store «{store}» is not set up here; there are: {names}.",
+        "此处未配置存储“{store}”；可用的有：{names}。",
+    ),
     "move_usage": ("Give the name of a knowledge base, or --all.", "请给出知识库名称，或使用 --all。"),
     "store_bad_document": (
         "The document «{name}» cannot be stored: {reason}.",
@@ -562,6 +570,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "job_ingest": ("Documents", "文档导入"),
     "job_reindex": ("Index", "索引"),
     "job_about_ingest": ("Documents for «{kb}»", "将文档导入“{kb}”"),
+    "job_move": ("Move", "迁移"),
+    "job_about_move": ("«{kb}» to another store", "将“{kb}”迁移到其他存储"),
     "job_about_reindex": ("A new index of «{kb}»", "为“{kb}”重建索引"),
     "job_switch": ("Index", "索引"),
     "job_about_switch": ("Another index of «{kb}» goes live", "切换“{kb}”的索引"),
@@ -835,6 +845,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "database_old": (
         "The database is at revision {revision}, not {newest}; run «kvasir db upgrade».",
         "数据库位于修订版 {revision}，而非 {newest}；请运行 “kvasir db upgrade”。",
+    ),
+    "database_queue_taken": (
+        "The database holds tables of procrastinate that another program made; give Kvasir a database of its own.",
+        "数据库中已有其他程序建立的 procrastinate 表；请给 Kvasir 单独的数据库。",
     ),
     "database_bad_url": (
         (

@@ -35,6 +35,8 @@ async def _tidy(kvasir: Kvasir) -> None:
                 logger.info("deleted the files of %s conversations, which were kept long enough", count)
             if count := await kvasir.generations.drop_old():
                 logger.info("gave up %s former indexes, which were kept long enough", count)
+            if count := await kvasir.moving.drop_abandoned():
+                logger.info("gave up %s copies of indexes that nobody moves any more", count)
             if count := await kvasir.jobs.delete_old():
                 logger.info("forgot %s jobs, which ended long ago", count)
         except Unavailable as error:

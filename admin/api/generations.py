@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from admin.deps import Caller, CallerDep, KvasirDep, is_id
 from admin.schemas import Given, Out
 from core import reindex
 from core.access import Action
 from core.app import Kvasir
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, NotFound, UserError
 from core.generations import Index
 from core.jobs import Job
 from core.knowledge import KnowledgeBase
 from core.texts import tell
 
-router = APIRouter(prefix="/kbs/{name}/indexes", tags=["knowledge bases"])
+router = APIRouter(prefix="/kbs/{name}", tags=["knowledge bases"])
 
 
 class FiguresOut(Out):
@@ -80,9 +82,13 @@ class IndexesOut(Out):
     needs_reindex: bool
     """Whether what is set for the knowledge base would make another index than the live one."""
     job: IndexJob | None
-    """What builds or switches one just now, or waits to."""
+    """What builds, switches or moves one just now, or waits to."""
     failure: str
     """Why the last such job failed, where none came after it."""
+    store: str
+    """Where the live one is; empty: there is none yet."""
+    stores: Sequence[str]
+    """Where it can be moved to: the other stores that are set up."""
     can_change: bool
 
 
@@ -96,18 +102,23 @@ class Switch(Given):
     """Let documents that it cannot read be lost."""
 
 
+class Move(Given):
+    store: Annotated[str, Field(min_length=1, max_length=64)]
+    """Kind of the store, one of `stores`."""
+
+
 class Switched(Out):
     job_id: str | None
     """What reads first what came in meanwhile; null: it is done."""
 
 
-@router.get("")
+@router.get("/indexes")
 async def list_indexes(name: str, caller: CallerDep) -> IndexesOut:
     """The live one first; and what is being done about them."""
     return await _shown(caller, await caller.kb(name, Action.WRITE))
 
 
-@router.post("", status_code=202)
+@router.post("/indexes", status_code=202)
 async def build_index(name: str, given: Build, caller: CallerDep, kvasir: KvasirDep) -> IndexJob:
     """Builds an index as the settings are now, beside the live one."""
     kb = await caller.kb(name, Action.MANAGE)
@@ -115,7 +126,7 @@ async def build_index(name: str, given: Build, caller: CallerDep, kvasir: Kvasir
     return _job(await kvasir.jobs.add("reindex", {"kb": kb.name, "beside": given.beside}))
 
 
-@router.post("/{index_id}/switch", responses={202: {"model": Switched, "description": "A job does it."}})
+@router.post("/indexes/{index_id}/switch", responses={202: {"model": Switched, "description": "A job does it."}})
 async def switch_index(
     name: str, index_id: str, given: Switch, response: Response, caller: CallerDep, kvasir: KvasirDep
 ) -> Switched:
@@ -134,7 +145,7 @@ async def switch_index(
     return Switched(job_id=job.id)
 
 
-@router.delete("/{index_id}", status_code=204)
+@router.delete("/indexes/{index_id}", status_code=204)
 async def discard_index(name: str, index_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
     """Gives up one that is not live, also while it is built."""
     kb = await caller.kb(name, Action.MANAGE)
@@ -145,6 +156,18 @@ async def discard_index(name: str, index_id: str, caller: CallerDep, kvasir: Kva
     job = await reindex.latest(kvasir.jobs, kb.name)
     if job is not None and reindex.is_busy(job) and index_id in (building, job.payload.get("generation")):
         await kvasir.jobs.cancel(job.id)
+
+
+@router.post("/move", status_code=202)
+async def move_index(name: str, given: Move, caller: CallerDep, kvasir: KvasirDep) -> IndexJob:
+    """Takes the live index to another store as it is; a job does it, and questions are answered meanwhile."""
+    kb = await caller.kb(name, Action.MANAGE)
+    await _refuse_two(kvasir, kb)
+    there = await kvasir.stores_set_up()
+    if given.store not in there:
+        raise UserError(tell("move_not_set_up", store=given.store, names=", ".join(there)))
+    await kvasir.store.usable(given.store)
+    return _job(await kvasir.jobs.add("move", {"kb": kb.name, "store": given.store}))
 
 
 async def _refuse_two(kvasir: Kvasir, kb: KnowledgeBase) -> None:
@@ -161,6 +184,7 @@ async def _shown(caller: Caller, kb: KnowledgeBase) -> IndexesOut:
     kvasir = caller.kvasir
     found = await kvasir.generations.list(kb.name)
     job = await reindex.latest(kvasir.jobs, kb.name)
+    store = await kvasir.moving.store_of(kb.name)
     items = [
         IndexOut(
             **{field: getattr(one, field) for field in IndexOut.model_fields if field not in ("failed", "measured")},
@@ -175,6 +199,8 @@ async def _shown(caller: Caller, kb: KnowledgeBase) -> IndexesOut:
         needs_reindex=await kvasir.indexes.needs_reindex(kb.name),
         job=_job(job) if job and reindex.is_busy(job) else None,
         failure=_failure(job, found),
+        store=store,
+        stores=[one for one in await kvasir.stores_set_up() if store and one != store],
         can_change=caller.may(Action.MANAGE, kb),
     )
 
@@ -183,7 +209,7 @@ def _failure(job: Job | None, found: Sequence[Index]) -> str:
     """Why the last one failed, while that still says something: until its index was given up."""
     if job is None or job.state != "failed":
         return ""
-    started = job.kind == "switch" or any(one.state == "building" for one in found)
+    started = job.kind in ("switch", "move") or any(one.state == "building" for one in found)
     return (job.error or "") if started else ""
 
 

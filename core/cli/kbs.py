@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import TaskID
 
-from core.cli.common import AsJson, Yes, confirm, err, opened, plain, print_json, print_table, progress_bar, run, told
+from core.cli.common import (
+    AsJson,
+    Yes,
+    confirm,
+    err,
+    opened,
+    out,
+    plain,
+    print_json,
+    print_table,
+    progress_bar,
+    run,
+    told,
+)
 from core.errors import NotFound
 from core.texts import tell
 
@@ -315,6 +328,8 @@ def kb_move(
         raise typer.BadParameter(tell("move_usage"))
 
     async def work(settings: Settings) -> None:
+        from core import reindex
+
         moved = []
         async with opened(settings) as kvasir:
             await kvasir.store.usable(store)
@@ -326,13 +341,12 @@ def kb_move(
                     def follow(done: int, total: int, task: TaskID = task) -> None:
                         bar.update(task, completed=done, total=total)
 
-                    moved.append(await kvasir.moving.move(each, store, follow))
+                    moved.append(await reindex.move(kvasir, each, store, follow))
         if as_json:
             print_json({"kbs": [asdict(one) for one in moved]})
             return
         for one in moved:
-            key = "kb_moved" if one.is_moved else "kb_there" if one.store else "kb_no_index"
-            told(key, kb=one.kb, store=one.store, documents=one.documents, chunks=one.chunks)
+            out.print(plain(reindex.sentence_of(one)))
 
     run(work)
 

@@ -142,6 +142,7 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 QUERIES: Final[Mapping[str, Mapping[str, str]]] = {
     "schedules.upcoming": {"cron": "0 3 * * *"},
+    "generations.move_index": {"store": "local"},
 }
 
 NOT_CALLED: Final[Mapping[str, str]] = {

@@ -38,6 +38,7 @@ function drawn(kb, base, found, again) {
   const stopped = found.job ? undefined : indexes.find((one) => one.state === "building");
   const free = found.can_change && !found.job;
   const parts = [];
+  if (found.store) parts.push(placed(kb, found, free, again));
   if (found.job) parts.push(working(found, again));
   if (found.failure) parts.push(el("div", { class: "form-error", role: "alert" }, el("p", {}, name(found.failure))));
   if (stopped && free) {
@@ -59,7 +60,24 @@ function working(found, again) {
   const known = job.state === "running" && job.total;
   const text = job.note ? plain(job.note) : job.state === "queued" ? t("bases_job_waits") : known ? t("bases_job_done", { done: job.done, total: job.total }) : t("bases_job_begins");
   const stop = button(t("bases_cancel"), () => void attempt(async () => { await call("POST", `/jobs${path(job.id)}/cancel`); await again(); }, t("bases_cancelled")), { small: true });
-  return card(t(job.kind === "switch" ? "bases_switching" : "bases_building"), bar(known ? job.done / job.total : 0, text), found.can_change ? row(stop) : null);
+  return card(t(job.kind === "switch" ? "bases_switching" : job.kind === "move" ? "bases_moving" : "bases_building"), bar(known ? job.done / job.total : 0, text), found.can_change ? row(stop) : null);
+}
+
+/** Where the live index is, and where else it could be. @param {string} kb @param {any} found @param {boolean} free @param {() => Promise<void>} again */
+function placed(kb, found, free, again) {
+  const where = el("p", {}, t("bases_store_is"), " ", el("strong", {}, name(found.store)));
+  if (!free) return card(t("bases_store"), where);
+  if (!found.stores.length) return card(t("bases_store"), where, el("p", { class: "soft" }, t("bases_store_alone")));
+  const chosen = /** @type {HTMLSelectElement} */ (el("select", {}, ...found.stores.map((/** @type {string} */ one) => el("option", { value: one }, one))));
+  const go = () => void ask(t("bases_move"), [el("p", {}, t("bases_move_text", { kb, store: chosen.value }))], {
+    label: t("bases_move"),
+    act: async () => {
+      await call("POST", `/kbs${path(kb)}/move`, { store: chosen.value });
+      await again();
+      return true;
+    },
+  });
+  return card(t("bases_store"), where, row(el("label", { class: "toolbar" }, el("span", {}, t("bases_store_to")), chosen), button(t("bases_move"), go, { small: true })));
 }
 
 /** @param {string} kb @param {string} base @param {Index} ready @param {boolean} free @param {() => Promise<void>} again */
