@@ -104,6 +104,8 @@ def settings_with(settings: Settings, kind: Kind, adapter: str, values: Mapping[
         return settings
     made = _validated(section, kind, adapter, values)
     for name, field in _fields(section, kind, adapter).items():
+        if _is_missing(field, name, made):
+            raise BadField(name, tell("model_field_needed", field=name))
         _check(name, field, plain(getattr(made, name)))
     return settings.model_copy(update={section: made})
 
@@ -121,8 +123,7 @@ def is_set_up(settings: Settings, kind: Kind, adapter: str) -> bool:
     if section is None:
         return True
     values = getattr(settings, section)
-    needed = (name for name, field in _fields(section, kind, adapter).items() if _extra(field).get("needed"))
-    return all(plain(getattr(values, name)) for name in needed)
+    return not any(_is_missing(field, name, values) for name, field in _fields(section, kind, adapter).items())
 
 
 def values_of(settings: Settings, kind: Kind, adapter: str) -> dict[str, Any]:
@@ -265,11 +266,16 @@ def _check_size(name: str, value: Any) -> None:
         raise BadField(name, tell("model_bad_field", field=name, reason=str(value)))
 
 
-def _check(name: str, field: FieldInfo, value: Any) -> None:
+def _is_missing(field: FieldInfo, name: str, values: Any) -> bool:
+    """Whether it is empty and must not be; `needed_or` names another field that can stand in for it."""
     extra = _extra(field)
-    if extra.get("needed") and not value:
-        raise BadField(name, tell("model_field_needed", field=name))
-    if extra.get("address") and value:
+    instead = str(extra.get("needed_or") or "")
+    is_needed = bool(extra.get("needed")) or bool(instead and not plain(getattr(values, instead)))
+    return is_needed and not plain(getattr(values, name))
+
+
+def _check(name: str, field: FieldInfo, value: Any) -> None:
+    if _extra(field).get("address") and value:
         _check_address(name, str(value))
     if _is_secret(field) and value and not _fits_a_header(value):
         raise BadField(name, tell("model_bad_secret", field=name))

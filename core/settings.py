@@ -421,6 +421,65 @@ class OpenAISettings(Section):
     ] = 0
 
 
+class LocalModelSettings(Section):
+    """What all engines share that run a model on this machine, in a process of its own (`core/serving`)."""
+
+    model_path: Annotated[
+        Path | None,
+        Field(description="The model's folder or file.", json_schema_extra={"needed_or": "base_url", "common": True}),
+    ] = None
+    context_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=4_000_000,
+            description="Tokens of prompt and answer together; 0: what the model was made for, within reason.",
+            json_schema_extra={"common": True},
+        ),
+    ] = 0
+    parallel: Annotated[
+        int, Field(ge=1, le=256, description="Answers written at a time, where the engine can; others wait.")
+    ] = 4
+    queue: Annotated[
+        int, Field(ge=1, le=1000, description="Questions that may wait; further ones are told that it is busy.")
+    ] = 32
+    start_timeout_seconds: Annotated[float, Field(ge=5, le=7200, description="Time the model may take to load.")] = 600
+    stall_seconds: Annotated[
+        float,
+        Field(
+            ge=2, le=3600, description="Longest silence of a model at work; then its process is ended and begun anew."
+        ),
+    ] = 60
+    alone: Annotated[
+        bool,
+        Field(
+            description="Load it only when no other model that is set so is loaded: for a card with room for one. The "
+            "former ends its answers first."
+        ),
+    ] = False
+    base_url: Annotated[
+        str,
+        Field(
+            description="Address of another machine's `kvasir worker`, in place of a process of one's own.",
+            json_schema_extra={"address": True},
+        ),
+    ] = ""
+    api_key: Annotated[SecretStr, Field(description="The key of that worker.")] = SecretStr("")
+
+
+class WorkerSettings(Section):
+    api_key: Annotated[
+        SecretStr, Field(description="Key that `kvasir worker` asks others for; needed beyond loopback.")
+    ] = SecretStr("")
+    pythons: Annotated[
+        dict[str, str],
+        Field(
+            description="Python of another environment, by engine or embedder, where Kvasir is installed with its "
+            'extra, e.g. `exllamav2 = "/opt/exllama/bin/python"`.'
+        ),
+    ] = {}
+
+
 class TiangongSettings(Section):
     base_url: Annotated[
         str, Field(description="Address of Tiangong's signed API.", json_schema_extra={"address": True})
@@ -688,6 +747,7 @@ class Settings(BaseSettings):
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
     scripted: ScriptedSettings = ScriptedSettings()
+    worker: WorkerSettings = WorkerSettings()
     sources: SourcesSettings = SourcesSettings()
     backup: BackupSettings = BackupSettings()
     oidc: OidcSettings = OidcSettings()
@@ -877,5 +937,5 @@ def unknown_variables() -> list[str]:
         and name not in known
         and name.removeprefix(PREFIX) not in sections
         and not name.startswith(f"{PREFIX}TEST_")
-        and not name.startswith(f"{PREFIX}OPENAI__HEADERS__")
+        and not name.startswith((f"{PREFIX}OPENAI__HEADERS__", f"{PREFIX}WORKER__PYTHONS__"))
     )
