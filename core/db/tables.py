@@ -10,6 +10,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -378,6 +379,8 @@ class InboxRow(Table):
     attempts: Mapped[int] = mapped_column(default=0)
     fence: Mapped[int] = mapped_column(default=0)
     """Grows with every lease; a process with an older number may write nothing."""
+    wanted: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    """«stop»: what somebody asked another process to do than the one that answers it."""
     lease_until: Mapped[datetime | None]
     said_at: Mapped[datetime]
     """When it was asked, by the platform's clock."""
@@ -601,6 +604,36 @@ class LeaseRow(Table):
     """Machine and process, for people."""
     fence: Mapped[int] = mapped_column(default=0)
     until: Mapped[datetime]
+
+
+class ProcessRow(Table):
+    """A running Kvasir, as it says itself every few seconds."""
+
+    __tablename__ = "processes"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    machine: Mapped[str] = mapped_column(String(255))
+    number: Mapped[int]
+    """Of the process, on its machine."""
+    roles: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Each role that it runs, and what its parts are like, e.g. {"bots": {"slack": "connected"}}."""
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class LimitRow(Table):
+    """What processes have used up together of something that is limited. Times are seconds since 1970."""
+
+    __tablename__ = "limits"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    until: Mapped[float] = mapped_column(Double, default=0.0)
+    """Nothing before then: a platform said so, or the next turn comes then."""
+    minute: Mapped[int] = mapped_column(default=0)
+    count: Mapped[int] = mapped_column(default=0)
+    """In that minute."""
+    before: Mapped[int] = mapped_column(default=0)
+    """In the minute before it."""
 
 
 class DocumentVersionRow(Table):
