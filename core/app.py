@@ -50,6 +50,7 @@ from core.people import People
 from core.persons import Persons
 from core.places import Places
 from core.ports import Embedder, VectorStore
+from core.presence import Presence
 from core.records import Records
 from core.removal import Removal
 from core.retrieve import Retriever
@@ -120,6 +121,7 @@ class Kvasir:
     audit: Audit
     jobs: Jobs
     leases: Leases
+    presence: Presence
     schedules: Schedules
     scheduler: Scheduler
     sources: Sources
@@ -296,6 +298,7 @@ async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store:
         audit=Audit(db),
         jobs=jobs,
         leases=leases,
+        presence=Presence(db),
         schedules=schedules,
         scheduler=Scheduler(schedules, leases),
         sources=Sources(db, jobs, knowledge, schedules, vault, settings, SUFFIXES),

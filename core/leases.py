@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -78,9 +79,22 @@ class Leases:
 
     async def holder(self, name: str) -> Holder | None:
         """Who has it, or had it last."""
+        return (await self.holders(name)).get(name)
+
+    async def holders(self, begins: str) -> Mapping[str, Holder]:
+        """Who has each lease whose name begins so, or had it last."""
         async with self._db.read() as session:
-            row = await session.get(LeaseRow, name)
-        return Holder(row.holder, row.until, row.until >= now()) if row else None
+            rows = await session.scalars(select(LeaseRow).where(LeaseRow.name.startswith(begins, autoescape=True)))
+            return {row.name: Holder(row.holder, row.until, row.until >= now()) for row in rows}
+
+    async def free(self, holders: str) -> None:
+        """Let others have at once what all holders have whose name begins so: they are known to be gone."""
+        async with self._db.session() as session:
+            await session.execute(
+                update(LeaseRow)
+                .where(LeaseRow.holder.startswith(holders, autoescape=True), LeaseRow.until >= now())
+                .values(until=now() - timedelta(seconds=1))
+            )
 
 
 async def is_held(session: AsyncSession, name: str, holder: str, fence: int) -> bool:

@@ -18,6 +18,7 @@ import typer
 from core import registry
 from core.cli.common import GLOBALS, ending, err, language, model_bar, out, plain, set_up_logging
 from core.cli.documents import bring_in
+from core.cli.watched import report
 from core.errors import KvasirError
 from core.texts import say, speaking, system_language
 from core.types import Language
@@ -99,8 +100,9 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
             ready.set_result(url)
 
     async with asyncio.TaskGroup() as group:
-        tasks = []
+        tasks = [group.create_task(kvasir.presence.keep(), name="presence")]
         for role in roles:
+            kvasir.presence.say(role, {})
             serve = registry.load("kvasir.services", role)
             extra = {"listening": listening} if role == "web" else {}
             tasks.append(group.create_task(serve(kvasir, handler, **extra), name=f"service-{role}"))
@@ -112,6 +114,7 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
             tasks.append(group.create_task(_announce(kvasir, words, ready, started), name="announce"))
         else:
             out.print(say("roles_ready", words, roles=", ".join(roles)))
+        tasks.append(group.create_task(report(), name="systemd"))
         await stop.wait()
         err.print(say("stopping", words))
         for task in tasks:
