@@ -1,14 +1,16 @@
-"""The service `jobs`: works off the queue of one Kvasir."""
+"""The service `jobs`: on SQLite it works off the queue by itself, on PostgreSQL procrastinate brings it what to do."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import Counter
+from functools import partial
 
+from core import queue, scheduled
 from core.app import Kvasir
 from core.errors import Unavailable
-from core.jobs import WIDTHS, Job, lane_of, run_job
+from core.jobs import LANES, OTHER_LANE, WIDTHS, Job, lane_of, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,34 @@ async def serve(kvasir: Kvasir, _handler: object) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_tidy(kvasir), name="tidy")
         group.create_task(kvasir.scheduler.run(), name="scheduler")
-        await _work(kvasir, group)
+        if kvasir.db.is_sqlite:
+            await _work(kvasir, group)
+        else:
+            await _recover(kvasir)
+            lanes = queue.lanes_of([*scheduled.KINDS], LANES, WIDTHS, OTHER_LANE)
+            await queue.serve(kvasir.db, lanes, partial(_delivered, kvasir))
+
+
+async def _recover(kvasir: Kvasir) -> None:
+    while True:
+        try:
+            await kvasir.ingest.recover()
+        except Unavailable as error:
+            logger.warning("jobs wait: %s", error)
+            await asyncio.sleep(_WAIT_SECONDS)
+        else:
+            return
+
+
+async def _delivered(kvasir: Kvasir, job_id: str) -> None:
+    """Do it, unless it is over, or another process is at it."""
+    try:
+        job = await kvasir.jobs.take(job_id)
+    except Unavailable as error:
+        logger.info("job %s is left for later: %s", job_id, error)
+        return
+    if job is not None:
+        await _do(kvasir, job)
 
 
 async def _tidy(kvasir: Kvasir) -> None:

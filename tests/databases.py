@@ -26,6 +26,7 @@ _TEMPLATE = "migrated"
 _QUICK = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "autovacuum = off")
 """Nothing on the test server outlives the tests."""
 
+_OF_THE_QUEUE = tuple(f"procrastinate_{name}" for name in ("events", "periodic_defers", "jobs", "workers"))
 _EVERYBODY_OUT = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -34,7 +35,7 @@ _EMPTY = ";".join(
     (
         _EVERYBODY_OUT,
         "SET session_replication_role = replica",  # in any order
-        *(f'DELETE FROM "{table}"' for table in Table.metadata.tables),
+        *(f'DELETE FROM "{table}"' for table in (*Table.metadata.tables, *_OF_THE_QUEUE)),
         f"UPDATE alembic_version SET version_num = '{migrate.newest_revision()}'",
     )
 )

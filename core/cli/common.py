@@ -138,7 +138,7 @@ def set_up_logging(settings: Settings, *, quiet: bool = False) -> None:
     said = "level" in settings.log.model_fields_set
     level = settings.log.level if said or not quiet else "ERROR"
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in ("alembic", "aiosqlite", "apscheduler", "httpx", "httpx2", "httpcore"):
+    for name in ("alembic", "aiosqlite", "apscheduler", "httpx", "httpx2", "httpcore", "psycopg", "procrastinate"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 

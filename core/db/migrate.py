@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from core.db import queue_schema
 from core.db.session import Database
 from core.errors import ConfigError, Unavailable
 
@@ -29,10 +30,12 @@ class Revision:
     current: str | None
     """None: an empty database."""
     newest: str
+    queue: bool = True
+    """Whether the tables of the queue engine are up to date; SQLite has none."""
 
     @property
     def is_newest(self) -> bool:
-        return self.current == self.newest
+        return self.current == self.newest and self.queue
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -61,9 +64,10 @@ async def revision(db: Database) -> Revision:
             sqlite3.connect(db.url.database).close()
         async with db.engine.connect() as connection:
             current = await connection.run_sync(_current_revision)
+            queue = db.is_sqlite or await connection.run_sync(queue_schema.is_newest)
     except (DatabaseError, sqlite3.Error, OSError) as error:
         raise _unusable(db, error) from error
-    return Revision(current, newest_revision())
+    return Revision(current, newest_revision(), queue)
 
 
 def _current_revision(connection: Connection) -> str | None:
@@ -78,14 +82,16 @@ async def upgrade(db: Database) -> Revision:
     before = await revision(db)
     if before.is_newest:
         return before
-    if before.current is not None:
+    if before.current not in (None, before.newest):
         _refuse_newer(before.current)
         if db.is_sqlite and db.url.database:
             await asyncio.to_thread(_keep_copy, Path(db.url.database), before.current)
     try:
         async with db.engine.begin() as connection:
             if not db.is_sqlite:
+                await connection.execute(text("SET LOCAL statement_timeout = 0"))
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                await connection.run_sync(queue_schema.apply)
             await connection.run_sync(_upgrade)
     except (OperationalError, OSError) as error:
         raise _unusable(db, error) from error

@@ -145,7 +145,7 @@ def checked_url(url: str) -> URL:
         case "sqlite":
             return found.set(drivername="sqlite+aiosqlite")
         case "postgresql":
-            if importlib.util.find_spec("asyncpg") is None:
+            if not all(importlib.util.find_spec(name) for name in ("asyncpg", "procrastinate", "psycopg")):
                 raise MissingExtra("PostgreSQL", "postgres")
             return found.set(drivername="postgresql+asyncpg")
     raise ConfigError(tell("database_bad_url"))
