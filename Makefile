@@ -89,9 +89,9 @@ lock: ## Write the lists of pinned packages anew (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml -o $(LOCK)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --extra postgres --extra weaviate --group test --group check -o $(TEST_LOCK)
+	  pyproject.toml --extra postgres --extra s3 --extra weaviate --group test --group check -o $(TEST_LOCK)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --extra postgres --extra weaviate --extra oidc -o .ci/requirements-image.lock
+	  pyproject.toml --extra postgres --extra s3 --extra weaviate --extra oidc -o .ci/requirements-image.lock
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --group test --group models -o $(MODELS_LOCK)
 	@echo 'hatchling>=1.25' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
