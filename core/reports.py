@@ -23,7 +23,8 @@ class Report:
 
     process: str
     """Machine and number."""
-    state: Literal["connecting", "connected", "refused", "stopped"]
+    state: Literal["connecting", "connected", "standby", "refused", "stopped"]
+    """`standby`: another process is connected in its place; it posts and answers all the same."""
     since: datetime
     at: datetime
     """When it said so."""
@@ -49,6 +50,8 @@ def state_of(enabled: bool, configured: bool, reports: Sequence[Report], changed
     for state in ("connected", "connecting", "refused"):
         if any(one.state == state for one in living):
             return state
+    if living:  # all stand by: whoever was connected is gone, and one of them takes over
+        return "connecting"
     return "silent" if any(one.is_silent for one in reports) else "waiting"
 
 

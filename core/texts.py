@@ -1103,6 +1103,13 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "工作正常；“kvasir kb reindex {name}” 可使索引符合当前设置。",
     ),
     "doctor_kb_good": ("{documents} documents, {chunks} chunks.", "{documents} 份文档，{chunks} 个分块。"),
+    "doctor_role": ("Role {role}", "角色 {role}"),
+    "doctor_role_nobody": ("No process on this machine runs it.", "本机没有进程运行该角色。"),
+    "doctor_role_lives": ("Process {number} said {seconds} s ago that it is there.", "进程 {number} 在 {seconds} 秒前报告运行中。"),
+    "doctor_role_silent": (
+        "Process {number} has said nothing for {seconds} s: it hangs, or cannot reach the database.",
+        "进程 {number} 已有 {seconds} 秒没有报告：可能已卡住，或无法访问数据库。",
+    ),
     "doctor_folder": ("Data directory", "数据目录"),
     "doctor_little_room": (
         "{folder} has only {megabytes} MB free; make room.",
@@ -1963,6 +1970,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "connection_waiting": ("waits for «kvasir up»", "等待 “kvasir up” 接管"),
     "connection_connecting": ("connecting", "连接中"),
     "connection_connected": ("connected", "已连接"),
+    "connection_standby": ("stands by while another process is connected", "待命（由其他进程连接）"),
     "connection_refused": ("refused", "被拒绝"),
     "connection_silent": ("its process is not heard", "进程无响应"),
     "connection_is": ("{platform}: {state}.", "{platform}：{state}。"),

@@ -63,7 +63,7 @@ class OptionOut(Out):
 
 class ReportOut(Out):
     process: str
-    state: Literal["connecting", "connected", "refused", "stopped"]
+    state: Literal["connecting", "connected", "standby", "refused", "stopped"]
     since: datetime
     at: datetime
     last_event_at: datetime | None

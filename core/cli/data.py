@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core import registry
 from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, run, told
 from core.texts import tell
 
@@ -96,13 +97,21 @@ def doctor(
     platform: Annotated[
         str, typer.Argument(metavar="[PLATFORM]", help="Look at one part alone: slack, discord, telegram, or weaviate.")
     ] = "",
+    role: Annotated[
+        str, typer.Option("--role", help="Only whether this machine's process of a role lives: web, bots, or jobs.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Look whether everything is in order, and say what to do where it is not (status 1)."""
+    known = registry.names("kvasir.services")
+    if role and (platform or role not in known):
+        raise typer.BadParameter(f"It goes alone, with one of: {', '.join(known)}.", param_hint="--role")
 
     async def work(settings: Settings) -> list[Finding]:
-        from core.doctor import examine, examine_platform
+        from core.doctor import examine, examine_platform, examine_role
 
+        if role:
+            return [finding async for finding in examine_role(settings, role)]
         if not platform:
             return [finding async for finding in examine(settings)]
         async with opened(settings) as kvasir:

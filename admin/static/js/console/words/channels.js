@@ -16,6 +16,7 @@ export const WORDS = {
   channels_state_waiting: ["Waiting", "等待接管"],
   channels_state_connecting: ["Connecting…", "连接中…"],
   channels_state_connected: ["Connected", "已连接"],
+  channels_state_standby: ["Stands by", "待命"],
   channels_state_refused: ["Refused", "被拒绝"],
   channels_state_silent: ["No sign of life", "无响应"],
   channels_says_off: ["Nobody is answered there. The tokens are kept.", "目前不会在那里回答；令牌已保留。"],
