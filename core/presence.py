@@ -67,8 +67,9 @@ class Presence:
         self.id = this_process()
         """Also the name under which it holds leases."""
 
-    def belongs_to(self, house: str) -> None:
+    async def belongs_to(self, house: str) -> None:
         """Begin this process' name so: what those of the same house leave behind is known as theirs."""
+        await self.leave()
         self.id = f"{house} {this_process()}"[:255]
 
     def say(self, role: str, parts: Mapping[str, str]) -> None:
