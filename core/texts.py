@@ -1105,7 +1105,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "doctor_kb_good": ("{documents} documents, {chunks} chunks.", "{documents} 份文档，{chunks} 个分块。"),
     "doctor_role": ("Role {role}", "角色 {role}"),
     "doctor_role_nobody": ("No process on this machine runs it.", "本机没有进程运行该角色。"),
-    "doctor_role_lives": ("Process {number} said {seconds} s ago that it is there.", "进程 {number} 在 {seconds} 秒前报告运行中。"),
+    "doctor_role_lives": (
+        "Process {number} said {seconds} s ago that it is there.",
+        "进程 {number} 在 {seconds} 秒前报告运行中。",
+    ),
     "doctor_role_silent": (
         "Process {number} has said nothing for {seconds} s: it hangs, or cannot reach the database.",
         "进程 {number} 已有 {seconds} 秒没有报告：可能已卡住，或无法访问数据库。",
