@@ -62,7 +62,8 @@ class StoreSettings(Section):
         str,
         Field(
             description="Where the chunks and vectors of new knowledge bases live: `local` needs no server, "
-            "`weaviate` is one, `pgvector` a PostgreSQL. `kvasir kb move` takes others there."
+            "`weaviate` and `milvus` are servers, `pgvector` is a PostgreSQL, `lancedb` a folder or an object store. "
+            "`kvasir kb move` takes others there."
         ),
     ] = "local"
     cache_mb: Annotated[
@@ -88,6 +89,59 @@ class PgvectorSettings(Section):
     ] = 50_000
     connections: Annotated[int, Field(ge=2, le=100, description="Connections of each process at most.")] = 10
     seconds: Annotated[float, Field(ge=1, le=900, description="Longest wait for one statement.")] = 60.0
+
+
+class LancedbSettings(Section):
+    uri: Annotated[
+        str,
+        Field(
+            description="Folder of the LanceDB database, or e.g. `s3://bucket/path`. Empty: `lancedb` in the data "
+            "directory."
+        ),
+    ] = ""
+    region: Annotated[str, Field(description="Region of the object store.")] = ""
+    endpoint: Annotated[str, Field(description="Address of an object store that is not Amazon's.")] = ""
+    access_key_id: Annotated[
+        str, Field(description="Key of the object store; empty: as the AWS environment variables say.")
+    ] = ""
+    secret_access_key: Annotated[SecretStr | None, Field(description="The key's secret.")] = None
+    index_from: Annotated[
+        int,
+        Field(ge=1000, description="From so many chunks in one index on, an HNSW index finds vectors; below, exactly."),
+    ] = 50_000
+    cache_mb: Annotated[int, Field(ge=16, description="Memory for the words of the knowledge bases in use, in MB.")] = (
+        512
+    )
+    search_seconds: Annotated[float, Field(gt=0, le=900, description="Longest wait for a search.")] = 30.0
+    seconds: Annotated[float, Field(ge=1, le=900, description="Longest wait for anything else.")] = 120.0
+
+
+class MilvusSettings(Section):
+    uri: Annotated[
+        str,
+        Field(
+            description="Address of a Milvus server or Zilliz Cloud (`http://…`, `https://…`), or a path that ends "
+            "in `.db` for Milvus Lite, which one process at a time can use. Empty: `milvus.db` in the data directory."
+        ),
+    ] = ""
+    token: Annotated[
+        SecretStr | None, Field(description="`user:password`, or an API key, where the server asks for it.")
+    ] = None
+    database: Annotated[str, Field(description="Database on the server; empty: its default.")] = ""
+    prefix: Annotated[
+        str,
+        Field(
+            pattern="^[A-Za-z][A-Za-z0-9]{0,31}$",
+            description="Beginning of the collections' names; each Kvasir on a server needs its own.",
+        ),
+    ] = "Kv"
+    cache_mb: Annotated[int, Field(ge=16, description="Memory for the words of the knowledge bases in use, in MB.")] = (
+        512
+    )
+    search_seconds: Annotated[float, Field(gt=0, le=900, description="Longest wait for a search.")] = 30.0
+    write_seconds: Annotated[
+        float, Field(ge=5, le=900, description="Longest wait for what is written, with new tries.")
+    ] = 120.0
 
 
 class WeaviateSettings(Section):
@@ -732,6 +786,8 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
     pgvector: PgvectorSettings = PgvectorSettings()
+    lancedb: LancedbSettings = LancedbSettings()
+    milvus: MilvusSettings = MilvusSettings()
     weaviate: WeaviateSettings = WeaviateSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     ingest: IngestSettings = IngestSettings()

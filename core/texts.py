@@ -166,6 +166,67 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "New knowledge bases begin elsewhere; KVASIR_STORE__KIND=pgvector changes that, «kvasir kb move» moves others.",
         "新建的知识库存放在别处；可设置 KVASIR_STORE__KIND=pgvector，已有的可用 “kvasir kb move” 迁入。",
     ),
+    "lancedb_slow": (
+        "The LanceDB index at {uri} has not answered within {seconds} seconds; look at its disk or network.",
+        "{uri} 的 LanceDB 索引在 {seconds} 秒内没有响应；请检查磁盘或网络。",
+    ),
+    "lancedb_failed": (
+        "The LanceDB index at {uri} cannot be read or written: {reason}.",
+        "无法读写 {uri} 的 LanceDB 索引：{reason}。",
+    ),
+    "lancedb_check": ("Place", "位置"),
+    "lancedb_check_good": (
+        "{uri} can be read: {count} indexes (LanceDB {version}).",
+        "{uri} 可以读取：共 {count} 个索引（LanceDB {version}）。",
+    ),
+    "milvus_slow": (
+        "Milvus at {uri} has not answered within {seconds} seconds; look whether it is overloaded.",
+        "{uri} 的 Milvus 在 {seconds} 秒内没有响应；请检查其负载。",
+    ),
+    "milvus_unreachable": (
+        "There is no Milvus at {uri}; start it, or correct the section «milvus» of the settings.",
+        "{uri} 上没有 Milvus；请启动它，或修改设置中的 “milvus” 部分。",
+    ),
+    "milvus_refused": (
+        "Milvus at {uri} refuses Kvasir; correct KVASIR_MILVUS__TOKEN, or its rights there.",
+        "{uri} 的 Milvus 拒绝了 Kvasir；请修改 KVASIR_MILVUS__TOKEN 或其权限。",
+    ),
+    "milvus_failed": (
+        "Milvus at {uri} could not do what was asked: {reason}",
+        "{uri} 的 Milvus 无法完成请求：{reason}",
+    ),
+    "milvus_lite_in_use": (
+        (
+            "Another process uses {path}, and Milvus Lite lets in one at a time: stop it, or run a Milvus server and "
+            "give its address as KVASIR_MILVUS__URI."
+        ),
+        (
+            "另一个进程正在使用 {path}，而 Milvus Lite 只允许一个进程：请停止它，"
+            "或运行 Milvus 服务器并将其地址设为 KVASIR_MILVUS__URI。"
+        ),
+    ),
+    "milvus_lite_path": (
+        "KVASIR_MILVUS__URI is neither an http(s) address nor a path that ends in «.db»: {uri}.",
+        "KVASIR_MILVUS__URI 既不是 http(s) 地址，也不是以 “.db” 结尾的路径：{uri}。",
+    ),
+    "milvus_not_stored": (
+        "Milvus at {uri} has not stored everything within {seconds} seconds; try again ({reason}).",
+        "{uri} 的 Milvus 未能在 {seconds} 秒内全部存储；请重试（{reason}）。",
+    ),
+    "milvus_check": ("Server", "服务器"),
+    "milvus_check_good": ("{version} answers at {uri}.", "{uri} 上的 {version} 有响应。"),
+    "milvus_check_old": (
+        "It is version {version}, and {needed} is needed; update the server.",
+        "其版本是 {version}，至少需要 {needed}；请升级服务器。",
+    ),
+    "milvus_check_made": ("Indexes", "索引"),
+    "milvus_check_counted": ("{count} there.", "共 {count} 个。"),
+    "store_check_use": ("Store", "存储"),
+    "store_check_used": ("New knowledge bases begin there.", "新建的知识库存放在这里。"),
+    "store_check_unused": (
+        "New knowledge bases begin elsewhere; KVASIR_STORE__KIND={kind} changes that, «kvasir kb move» moves others.",
+        "新建的知识库存放在别处；可设置 KVASIR_STORE__KIND={kind}，已有的可用 “kvasir kb move” 迁入。",
+    ),
     "store_not_open": (
         "The store «{store}», which holds what is asked for, cannot be used: {reason}",
         "存放所需内容的存储“{store}”无法使用：{reason}",

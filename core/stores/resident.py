@@ -16,7 +16,7 @@ from core.stores.database import CHUNK_BITS
 from core.stores.postings import Postings, index, merge
 
 _GROWTH: Final = 1.25
-_DEAD_SHARE: Final = 0.25
+DEAD_SHARE: Final = 0.25
 _BATCH_BYTES: Final = 6_000_000
 _LONG: Final = 2_000_000
 
@@ -123,18 +123,18 @@ def _updated(
     if held is not None:
         held = _without_removed(connection, held, generation, documents)
     if held is None:
-        held = _empty(dimension, chunks)
+        held = empty(dimension, chunks)
     blocks = connection.execute(
         "SELECT b.document, b.first, b.lengths, b.terms, b.vectors FROM documents d JOIN blocks b ON b.document = d.id"
         " WHERE d.generation = ? AND d.state = 1 AND d.version > ? ORDER BY d.version, d.id, b.first",
         (generation, held.age[1]),
     )
     for batch in _batches(blocks):
-        held = _extended(held, batch)
+        held = extended(held, batch)
     return replace(held, age=(generation, version), documents=documents, chunks=chunks)
 
 
-def _empty(dimension: int, room: int) -> Resident:
+def empty(dimension: int, room: int) -> Resident:
     return Resident(
         age=(0, -1),
         dimension=dimension,
@@ -173,12 +173,12 @@ def _without_removed(
         return held
     live = connection.execute("SELECT id FROM documents WHERE generation = ? AND state = 1", (generation,)).fetchall()
     alive = np.isin(held.document_ids, np.array(live, np.int64).ravel())
-    if np.count_nonzero(alive) < (1 - _DEAD_SHARE) * held.rows:
+    if np.count_nonzero(alive) < (1 - DEAD_SHARE) * held.rows:
         return None
     return replace(held, alive=alive)
 
 
-def _extended(held: Resident, blocks: Sequence[_Block]) -> Resident:
+def extended(held: Resident, blocks: Sequence[_Block]) -> Resident:
     lengths = [np.frombuffer(block[2], "<u4") for block in blocks]
     ids = [
         np.arange(len(own), dtype=np.int64) + ((block[0] << CHUNK_BITS) + block[1])
