@@ -13,8 +13,37 @@ branch_labels = None
 depends_on = None
 
 
+_DELIVER = """
+CREATE FUNCTION kvasir_deliver_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM procrastinate_defer_jobs_v1(ARRAY[
+        ROW(NEW.kind, 'kvasir.job', 0, NULL, NULL, jsonb_build_object('job_id', NEW.id), NULL)
+        ::procrastinate_job_to_defer_v1
+    ]);
+    RETURN NULL;
+END;
+$$
+"""
+_NEW_JOB = """
+CREATE TRIGGER kvasir_deliver_new_job AFTER INSERT ON jobs
+FOR EACH ROW WHEN (NEW.state = 'queued') EXECUTE FUNCTION kvasir_deliver_job()
+"""
+_JOB_AGAIN = """
+CREATE TRIGGER kvasir_deliver_job_again AFTER UPDATE OF state ON jobs
+FOR EACH ROW WHEN (NEW.state = 'queued' AND OLD.state != 'queued') EXECUTE FUNCTION kvasir_deliver_job()
+"""
+
+
 def upgrade() -> None:
     _share()
+    _deliver()
+
+
+def _deliver() -> None:
+    """What waits is handed to the queue engine in the transaction that lets it wait; SQLite has none."""
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in (_DELIVER, _NEW_JOB, _JOB_AGAIN):
+            op.execute(statement)
 
 
 def _share() -> None:
@@ -42,6 +71,10 @@ def _share() -> None:
 
 
 def downgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP TRIGGER kvasir_deliver_job_again ON jobs")
+        op.execute("DROP TRIGGER kvasir_deliver_new_job ON jobs")
+        op.execute("DROP FUNCTION kvasir_deliver_job()")
     op.drop_column("inbox", "wanted")
     op.drop_table("limits")
     op.drop_table("processes")
