@@ -12,13 +12,13 @@ from core.embedders import bert_onnx
 from core.embedders.bert_onnx import Pooling, Precision, read_config
 from core.errors import ConfigError
 from core.ports import EmbedderInfo
+from core.usage import pooled_by, read_json, table, usage_of
 
 GRAPH: Final = "model.onnx"
 TOKENIZER: Final = "tokenizer.json"
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 MANIFEST: Final = "manifest.json"
-OVERRIDES: Final = "kvasir.json"
 
 _MODULES: Final = {"Transformer", "Pooling", "Normalize"}
 
@@ -117,10 +117,10 @@ def origin_of(folder: Path) -> str:
 
 
 def read_card(folder: Path, pooling: Pooling = "mean") -> ModelCard:
-    """How the model in the folder wants to be used, from the files sentence-transformers writes and from `kvasir.json`.
+    """How the model in the folder wants to be used, by its files and by what is known of its name (`core/usage.py`).
 
-    It pools by `pooling` where nothing there says how. `kvasir.json` may set name, scripts, weight, query_prefix and
-    document_prefix. Raises ConfigError for a folder that does not hold a model we can run.
+    It pools by `pooling` where nothing there says how. Raises ConfigError for a folder that does not hold a
+    model we can run.
     """
     for name in (WEIGHTS, TOKENIZER, CONFIG):
         if not (folder / name).is_file():
@@ -128,24 +128,21 @@ def read_card(folder: Path, pooling: Pooling = "mean") -> ModelCard:
                 f"{folder} holds no {name}: `model_dir` must name a folder with {CONFIG}, {TOKENIZER} "
                 f"and {WEIGHTS} (other kinds of weight files can run code, and are not read)."
             )
-    modules = _read_json(folder / "modules.json", [])
+    modules = read_json(folder / "modules.json", [])
     kinds = {str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules if isinstance(module, dict)}
     if kinds - _MODULES:
         raise ConfigError(f"The model in {folder} has layers that cannot be run; choose one that only pools.")
-    prompts = _table(folder / "config_sentence_transformers.json").get("prompts")
-    prompts = prompts if isinstance(prompts, dict) else {}
-    limit = _table(folder / "sentence_bert_config.json").get("max_seq_length")
+    limit = table(folder / "sentence_bert_config.json").get("max_seq_length")
     positions = read_config(folder).positions
-    card: dict[str, Any] = {
-        "name": folder.resolve().name,
-        "scripts": _scripts(folder),
-        "weight": 0.4,
-        "query_prefix": str(prompts.get("query", "")),
-        "document_prefix": str(prompts.get("document", prompts.get("passage", ""))),
-    }
-    card |= _overrides(folder, card)
+    usage = usage_of(folder)
+    if pooling == "mean" and usage.pooling == "cls":
+        pooling = "cls"
     return ModelCard(
-        **card | {"scripts": tuple(card["scripts"])},
+        name=usage.name,
+        scripts=usage.scripts,
+        weight=usage.weight,
+        query_prefix=usage.query_prefix,
+        document_prefix=usage.document_prefix,
         pooling=_pooling(folder) or pooling,
         max_tokens=min(limit, positions) if isinstance(limit, int) and limit >= 8 else positions,
     )
@@ -159,50 +156,13 @@ def digest(path: Path) -> str:
 
 def _pooling(folder: Path) -> Pooling | None:
     """As the folder says; None where it does not."""
-    values = _table(folder / "1_Pooling" / CONFIG)
-    chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on is True]
-    if chosen == ["pooling_mode_cls_token"]:
-        return "cls"
+    chosen = pooled_by(folder)
     if not chosen:
         return None
-    if chosen == ["pooling_mode_mean_tokens"]:
+    if chosen == {"cls"}:
+        return "cls"
+    if chosen == {"mean"}:
         return "mean"
     raise ConfigError(
         f"The model in {folder} pools in a way that is not supported; choose one with mean or cls pooling."
     )
-
-
-def _scripts(folder: Path) -> list[str]:
-    """Which scripts the model's vocabulary is made for; an English one holds only a few hundred Han characters."""
-    vocabulary = _table(folder / TOKENIZER).get("model", {}).get("vocab", ())
-    if len(vocabulary) >= 100_000:
-        return ["*"]
-    words = (str(word[0] if isinstance(word, list) else word).removeprefix("##") for word in vocabulary)
-    han = sum(len(word) == 1 and "\u4e00" <= word <= "\u9fff" for word in words)
-    return ["Latin", "Han"] if han >= 3000 else ["Latin"]
-
-
-def _overrides(folder: Path, known: dict[str, Any]) -> dict[str, Any]:
-    path = folder / OVERRIDES
-    values = _table(path)
-    for name, value in values.items():
-        kind = (int, float) if name == "weight" else list if name == "scripts" else str
-        if name not in known or not isinstance(value, kind) or isinstance(value, bool):
-            raise ConfigError(f"{path} may set {', '.join(sorted(known))}; correct its «{name}».")
-    if not 0 <= values.get("weight", 0) <= 1 or not all(isinstance(one, str) for one in values.get("scripts", [])):
-        raise ConfigError(f"{path} needs a weight from 0 to 1 and scripts by name; correct it.")
-    return values
-
-
-def _table(path: Path) -> dict[str, Any]:
-    value = _read_json(path, {})
-    return value if isinstance(value, dict) else {}
-
-
-def _read_json(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return default
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON; get the model's files once more.") from error

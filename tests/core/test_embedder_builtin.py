@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import subprocess
 import sys
 import threading
@@ -17,10 +18,11 @@ from core.embedders.bert_onnx import Precision
 from core.embedders.builtin import BuiltinEmbedder, is_ready, open_embedder
 from core.embedders.carrier import MINILM
 from core.embedders.fetch import ensure_model
-from core.embedders.folder import GRAPH, ModelCard
-from core.embedders.known import KNOWN, PRESETS
+from core.embedders.folder import GRAPH, ModelCard, read_card
+from core.embedders.known import PRESETS, preset_of
 from core.embedders.lanes import Lane
 from core.errors import EmbedderUnavailable
+from core.known import KNOWN, known_model
 from core.sections import settings_with
 from core.settings import EmbedderSettings, Settings
 from core.types import Vector
@@ -160,9 +162,10 @@ def test_well_known_models_are_ready_to_be_filled_in(tmp_path: Path) -> None:
     for preset in PRESETS[1:]:
         made = settings_with(settings, "embedder", "builtin", preset.values).embedder
         assert str(made.model_dir).startswith("/PATH/TO/")
-    e5 = next(model for model in KNOWN if model.name == "multilingual-e5-small").preset
+    e5, bge = (
+        preset_of(known) for name in ("multilingual-e5-small", "bge-small-zh-v1.5") if (known := known_model(name))
+    )
     assert (e5.values["query_prefix"], e5.values["document_prefix"]) == ("query: ", "passage: ")
-    bge = next(model for model in KNOWN if model.name == "bge-small-zh-v1.5").preset
     assert bge.values["pooling"] == "cls"
     assert "document_prefix" not in bge.values
 
@@ -281,3 +284,16 @@ async def test_a_failing_text_fails_its_caller_alone(caplog: pytest.LogCaptureFi
     assert (await lane.embed(["works"])).shape == (1, 4)
     assert "embedding a text failed" in caplog.text
     await asyncio.to_thread(lane.close)
+
+
+async def test_a_well_known_folder_is_used_as_its_authors_say(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "bge-small-zh-v1.5")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "cls"}))  # as version 6 writes it
+    (folder / "config_sentence_transformers.json").unlink(missing_ok=True)
+    card = read_card(folder)
+    assert (card.pooling, card.scripts) == ("cls", ("Latin", "Han"))
+    assert card.query_prefix == "为这个句子生成表示以用于检索相关文章："
+    (folder / "1_Pooling" / "config.json").unlink()
+    assert read_card(folder).pooling == "cls"
+    (folder / "kvasir.json").write_text('{"query_prefix": "", "scripts": ["*"]}')
+    assert (read_card(folder).query_prefix, read_card(folder).scripts) == ("", ("*",))
