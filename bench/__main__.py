@@ -19,6 +19,7 @@ NAMES = (
     "memory",
     "kill",
     "kill_chat",
+    "kill_jobs",
     "curated",
     "capacity",
 )
