@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select, text
 
@@ -157,11 +158,8 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def _settings(data: Path, *, url: str = "") -> Settings:
-    return settings_module.load(
-        data_dir=data,
-        embedder=settings_module.EmbedderSettings(kind="none"),
-        **({"database": {"url": url}, "store": {"kind": "pgvector"}} if url else {}),
-    )
+    given: dict[str, Any] = {"database": {"url": url}, "store": {"kind": "pgvector"}} if url else {}
+    return settings_module.load(data_dir=data, embedder=settings_module.EmbedderSettings(kind="none"), **given)
 
 
 async def _files(paths: Sequence[Path]) -> AsyncIterator[Incoming]:

@@ -20,7 +20,7 @@ from core.app import Kvasir
 from core.db.postgres import for_asyncpg, for_psycopg
 from core.db.session import Database, checked_url
 from core.db.tables import JobRow, now
-from core.jobs import Jobs
+from core.jobs import Job, Jobs
 from core.settings import Settings, load
 from tests.databases import Postgres
 from tests.fakes.library import incoming
@@ -106,12 +106,12 @@ async def test_jobs_are_done_lane_by_lane_and_given_back_at_the_end(
     """Protection: a width for each lane; what a process that stops was doing waits for the next one."""
     begun: list[str] = []
 
-    async def long(_kvasir: Kvasir, job: worker.Job) -> str:
+    async def long(_kvasir: Kvasir, job: Job) -> str:
         begun.append(job.id)
         await asyncio.sleep(600)
         return ""
 
-    async def short(_kvasir: Kvasir, _job: worker.Job) -> str:
+    async def short(_kvasir: Kvasir, _job: Job) -> str:
         return "Done at once."
 
     monkeypatch.setattr(scheduled, "KINDS", {"backup": scheduled.Kind(long), "sync": scheduled.Kind(short)})
