@@ -253,6 +253,39 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "kb_there": ("{kb} is in «{store}» already.", "{kb} 已在“{store}”中。"),
     "kb_no_index": ("{kb} has no index yet; there is nothing to move.", "{kb} 还没有索引，无需迁移。"),
+    "originals_bad_url": (
+        "originals.url is s3://BUCKET/PREFIX or an absolute folder.",
+        "originals.url 应为 s3://存储桶/前缀，或绝对路径的文件夹。",
+    ),
+    "s3_bad_url": (
+        "The settings of «originals» cannot be used ({reason}).",
+        "“originals” 的设置无法使用（{reason}）。",
+    ),
+    "s3_no_bucket": (
+        "There is no bucket at {url}; make it first, or correct originals.url.",
+        "{url} 处没有存储桶；请先创建，或更正 originals.url。",
+    ),
+    "s3_refused": (
+        "The originals at {url} are refused to us; check originals.access_key and what it may do.",
+        "无权访问 {url} 处的原件；请检查 originals.access_key 及其权限。",
+    ),
+    "s3_unreachable": (
+        "The originals at {url} cannot be reached now: {reason}",
+        "目前无法访问 {url} 处的原件：{reason}",
+    ),
+    "s3_other_bytes": ("other bytes come back than were put there.", "取回的内容与写入的不一致。"),
+    "s3_lost": ("The original {name} is listed at {url}, and not there.", "{url} 列出了原件 {name}，但实际并不存在。"),
+    "originals_in_folder": (
+        "The originals are in the folder {folder}; set originals.url to s3://BUCKET/PREFIX first.",
+        "原件位于文件夹 {folder} 中；请先将 originals.url 设为 s3://存储桶/前缀。",
+    ),
+    "originals_copied": ("{count} originals are in {place}.", "{count} 份原件已位于 {place}。"),
+    "doctor_originals": ("Originals", "原件"),
+    "doctor_originals_s3": ("{place} can be written and read.", "{place} 可读写。"),
+    "doctor_originals_left": (
+        "{place} can be written and read; {count} lie in {folder} still: kvasir originals push",
+        "{place} 可读写；仍有 {count} 份在 {folder} 中：kvasir originals push",
+    ),
     "move_stopped": (
         "«{kb}» was not moved: its job was cancelled. It answers as before.",
         "“{kb}”未迁移：任务已取消。知识库仍照常回答。",
@@ -910,6 +943,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "database_queue_taken": (
         "The database holds tables of procrastinate that another program made; give Kvasir a database of its own.",
         "数据库中已有其他程序建立的 procrastinate 表；请给 Kvasir 单独的数据库。",
+    ),
+    "database_busy": (
+        "All connections to the database are in use; try again, or raise database.pool_overflow.",
+        "数据库连接已全部占用；请稍后重试，或调高 database.pool_overflow。",
+    ),
+    "database_in_the_way": (
+        "The database could not do it in time ({reason}); try again.",
+        "数据库未能及时完成（{reason}）；请重试。",
     ),
     "database_bad_url": (
         (
