@@ -81,6 +81,11 @@ class Presence:
         since = now() - ALIVE
         return [one for one in self._known if one.id != self.id and one.seen_at >= since and one.shares(role, part)]
 
+    def others_run(self, role: str) -> bool:
+        """Whether other processes have this role."""
+        since = now() - ALIVE
+        return any(one.id != self.id and one.seen_at >= since and role in one.roles for one in self._known)
+
     async def beat(self) -> None:
         """Say that this process is there, and hear who else is. Raises Unavailable."""
         at = now()
