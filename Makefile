@@ -70,7 +70,7 @@ models-env: $(MODELS_VENV)/.installed
 	    "KVASIR_LLAMACPP_WHEEL names a wheel of it."; fi
 
 test-models: models-env model ## Run the tests that need torch or a compiled engine
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q -m models tests/serving $(ARGS)
+	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q tests/serving $(ARGS)
 
 check: $(VENV)/.installed-test ## Look at style, types and layers
 	@$(BIN)/ruff format --check .
