@@ -1700,6 +1700,78 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The language model's provider refused to answer this (content filter); ask in other words.",
         "语言模型服务商拒绝回答（内容过滤），请换一种说法提问。",
     ),
+    # models in processes of their own
+    "worker_crashed": (
+        "The model's process ended by itself ({reason}); a fresh one takes its place.",
+        "模型进程意外结束（{reason}），正在启动新的进程。",
+    ),
+    "worker_hung": (
+        "The model made no headway for {seconds} s, so its process was ended; a fresh one takes its place.",
+        "模型在 {seconds} 秒内毫无进展，其进程已被结束，正在启动新的进程。",
+    ),
+    "worker_memory": (
+        "The model ran out of memory; a fresh process takes its place. Ask for less, or lower its context size.",
+        "模型内存不足，正在启动新的进程。请缩短提问，或调低上下文长度。",
+    ),
+    "worker_poisoned": (
+        "The model's library failed beyond repair; a fresh process takes its place.",
+        "模型运行库发生无法恢复的错误，正在启动新的进程。",
+    ),
+    "worker_signal": ("signal {signal}", "信号 {signal}"),
+    "worker_status": ("exit status {status}", "退出码 {status}"),
+    "worker_cannot_load": ("The model cannot be loaded. {said}", "无法加载模型：{said}"),
+    "worker_slow_load": (
+        "The model was not loaded within {seconds} s; raise its start timeout, or choose a smaller one.",
+        "模型在 {seconds} 秒内没有加载完成；请调高启动时限，或换用更小的模型。",
+    ),
+    "worker_gave_up": (
+        (
+            "The model failed {times} times within ten minutes and is left alone now; load it again when the cause "
+            "is gone. The last: {why} Its last lines: {lines}"
+        ),
+        "模型在十分钟内失败了 {times} 次，已停止重试；排除原因后请重新加载。最后一次：{why}最后的日志：{lines}",
+    ),
+    "worker_interrupted": (
+        "The answer was interrupted. {why} Ask again.",
+        "回答被中断。{why}请重新提问。",
+    ),
+    "worker_over_question": (
+        "The model failed {times} times over this question. {why} Ask in other words, or for less.",
+        "模型在处理该问题时失败了 {times} 次。{why}请换一种说法，或缩短提问。",
+    ),
+    "worker_not_ready": (
+        "The model is being loaded; ask again in a moment.",
+        "模型正在加载，请稍后再问。",
+    ),
+    "worker_lost": (
+        "The connection to the model's process broke.",
+        "与模型进程的连接中断。",
+    ),
+    "worker_no_start": (
+        "The model's process cannot be started with {python}: {reason}",
+        "无法用 {python} 启动模型进程：{reason}",
+    ),
+    "worker_no_room": (
+        (
+            "The model needs about {needed} GB of {memory}, and {free} GB are free; choose a smaller one or another "
+            "quantization, or unload another model."
+        ),
+        "该模型约需 {needed} GB {memory}，目前空闲 {free} GB；请选用更小的模型或其他量化版本，或先卸载别的模型。",
+    ),
+    "worker_ram": ("memory", "内存"),
+    "worker_vram": ("video memory", "显存"),
+    "worker_not_alone": (
+        "Another model that is set to be alone is still loaded; unload it first.",
+        "另一个设为“独占”的模型仍在加载状态；请先卸载它。",
+    ),
+    "worker_remote": (
+        "The worker at {host} cannot be used: {reason}",
+        "无法使用 {host} 上的模型进程：{reason}",
+    ),
+    "worker_no_model": (
+        "Set model_path of {adapter} to the model's folder or file, or base_url to the address of its worker.",
+        "请把 {adapter} 的 model_path 设为模型的文件夹或文件，或把 base_url 设为其工作进程的地址。",
+    ),
     # the scripted engine
     "scripted_reply": (
         "This is a scripted reply to «{question}»; of {n} passages it cites the first [1].",

@@ -1,0 +1,87 @@
+"""What a worker is to run, and what went wrong with one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from core import sections
+from core.sections import Kind
+from core.settings import LocalModelSettings, Settings
+from core.texts import say
+from core.types import Language
+
+_OURS: Final = frozenset({"base_url", "api_key", "queue", "start_timeout_seconds", "stall_seconds", "alone", "process"})
+"""What is said to whoever runs the worker, and makes no other model of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A model to be run in a process of its own, or the worker elsewhere that runs it."""
+
+    kind: str
+    """The driver's."""
+    values: Mapping[str, Any]
+    """The adapter's settings, as plain JSON."""
+    data_dir: Path
+    python: str = ""
+    """Python of another environment; empty: this one."""
+    queue: int = 32
+    start_seconds: float = 600.0
+    stall_seconds: float = 60.0
+    alone: bool = False
+    memory: int = 0
+    """Bytes that it will take; 0: nobody knows."""
+    on_gpu: bool = False
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        """The same for all processes of a house that are to share it."""
+        told = json.dumps([self.kind, self.values, self.python, socket.gethostname()], sort_keys=True)
+        return f"{self.kind}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+
+def plan_of(
+    settings: Settings, kind: Kind, adapter: str, *, driver: str = "", memory: int = 0, on_gpu: bool = False
+) -> Plan:
+    """The plan of an adapter's settings; `driver` where it is called otherwise than the adapter."""
+    section = sections.section_of(kind, adapter)
+    values = getattr(settings, section) if section else None
+    given = {name: sections.plain(value) for name, value in values if name not in _OURS} if values is not None else {}
+    own = values if isinstance(values, LocalModelSettings) else None
+    shared = own or LocalModelSettings()
+    return Plan(
+        kind=driver or adapter,
+        values=given,
+        data_dir=settings.data_dir,
+        python=settings.worker.pythons.get(adapter, ""),
+        queue=shared.queue,
+        start_seconds=shared.start_timeout_seconds,
+        stall_seconds=shared.stall_seconds,
+        alone=shared.alone,
+        memory=memory,
+        on_gpu=on_gpu,
+        base_url=shared.base_url.strip().rstrip("/").removesuffix("/v1"),
+        api_key=shared.api_key.get_secret_value(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a worker is not there."""
+
+    key: str
+    """Of its sentence in `core/texts.py`."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    is_final: bool = False
+    """Trying again does not help."""
+
+    def say(self, language: Language) -> str:
+        return say(self.key, language, **self.values)
