@@ -38,6 +38,7 @@ from core.ingest import Ingest
 from core.jobs import Job, Jobs, run_job
 from core.knowledge import Knowledge
 from core.leases import Leases
+from core.limits import Limits
 from core.loaders import media_type
 from core.loaders.kinds import SUFFIXES
 from core.models import Models
@@ -122,6 +123,7 @@ class Kvasir:
     jobs: Jobs
     leases: Leases
     presence: Presence
+    limits: Limits
     schedules: Schedules
     scheduler: Scheduler
     sources: Sources
@@ -255,6 +257,7 @@ async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store:
     accounts = Accounts(db, settings)
     stack.push_async_callback(accounts.close)
     leases = Leases(db)
+    presence = Presence(db)
     schedules = Schedules(db, jobs, leases, scheduled.KINDS)
     answers = Answers(db, retriever, engines.get, settings, CuratedMatch(db), models.house)
     stack.push_async_callback(answers.close)
@@ -298,7 +301,8 @@ async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store:
         audit=Audit(db),
         jobs=jobs,
         leases=leases,
-        presence=Presence(db),
+        presence=presence,
+        limits=Limits(db, presence),
         schedules=schedules,
         scheduler=Scheduler(schedules, leases),
         sources=Sources(db, jobs, knowledge, schedules, vault, settings, SUFFIXES),

@@ -652,6 +652,15 @@ class DiscordSettings(Section):
             "channel."
         ),
     ] = True
+    shards: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="Connections among which the servers are divided, over all processes together; 0: as many as "
+            "Discord recommends. One does for 2,500 servers.",
+        ),
+    ] = 0
     proxy: Annotated[str, Field(description="HTTP proxy on the way to Discord.")] = ""
 
 
