@@ -55,6 +55,18 @@ class DatabaseSettings(Section):
         SecretStr | None,
         Field(description="SQLAlchemy URL of Kvasir's own database. Empty: SQLite in the data directory."),
     ] = None
+    pool_size: Annotated[
+        int, Field(ge=1, le=200, description="PostgreSQL: connections that each process keeps once it needed them.")
+    ] = 5
+    pool_overflow: Annotated[
+        int, Field(ge=0, le=200, description="PostgreSQL: further ones while all of these are busy.")
+    ] = 10
+    pool_seconds: Annotated[
+        float, Field(gt=0, le=300, description="PostgreSQL: how long is waited for one of them, in seconds.")
+    ] = 30.0
+    statement_seconds: Annotated[
+        float, Field(ge=0, description="PostgreSQL: the server gives up what takes longer, in seconds; 0: no limits.")
+    ] = 120.0
 
 
 class StoreSettings(Section):
@@ -306,6 +318,31 @@ class EmbedderSettings(Section):
             json_schema_extra={"of": ["builtin", "openai"]},
         ),
     ] = True
+
+
+class OriginalsSettings(Section):
+    url: Annotated[
+        str,
+        Field(
+            description="Where the bytes of documents are kept: `s3://BUCKET/PREFIX`, or an absolute folder that "
+            "machines share. Empty: `blobs` in the data directory.",
+        ),
+    ] = ""
+    endpoint: Annotated[
+        str, Field(description="Address of a server that speaks S3, e.g. `https://minio:9000`; empty: Amazon's.")
+    ] = ""
+    region: Annotated[str, Field(description="Region of the bucket.")] = "us-east-1"
+    access_key: Annotated[
+        SecretStr | None, Field(description="Access key; empty: what the environment or the machine's role gives.")
+    ] = None
+    secret_key: Annotated[SecretStr | None, Field(description="Secret key that belongs to it.")] = None
+    path_style: Annotated[
+        bool, Field(description="Name the bucket in the path, as servers of one's own want it; else in the host.")
+    ] = True
+    seconds: Annotated[
+        float, Field(ge=1, le=300, description="Longest silence of the server; what is cut off is tried twice again.")
+    ] = 20.0
+    cache_mb: Annotated[int, Field(ge=0, description="Room for copies of what was read from S3 lately, in MB.")] = 1024
 
 
 class IngestSettings(Section):
@@ -799,6 +836,7 @@ class Settings(BaseSettings):
     milvus: MilvusSettings = MilvusSettings()
     weaviate: WeaviateSettings = WeaviateSettings()
     embedder: EmbedderSettings = EmbedderSettings()
+    originals: OriginalsSettings = OriginalsSettings()
     ingest: IngestSettings = IngestSettings()
     splitter: SplitterSettings = SplitterSettings()
     retrieval: RetrievalSettings = RetrievalSettings()

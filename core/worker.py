@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from functools import partial
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 5.0
 _TIDY_SECONDS = 60.0
+_OPTIMIZED_EACH = 60
+"""Turns of tidying up."""
 
 
 async def serve(kvasir: Kvasir, _handler: object) -> None:
@@ -58,7 +61,7 @@ async def _delivered(kvasir: Kvasir, job_id: str) -> None:
 
 
 async def _tidy(kvasir: Kvasir) -> None:
-    while True:
+    for turn in itertools.count():
         try:
             if count := await kvasir.temporary.delete_expired():
                 logger.info("deleted the files of %s conversations, which were kept long enough", count)
@@ -66,6 +69,8 @@ async def _tidy(kvasir: Kvasir) -> None:
                 logger.info("gave up %s former indexes, which were kept long enough", count)
             if count := await kvasir.moving.drop_abandoned():
                 logger.info("gave up %s copies of indexes that nobody moves any more", count)
+            if turn % _OPTIMIZED_EACH == 0:
+                await kvasir.db.optimize()
             if count := await kvasir.jobs.delete_old():
                 logger.info("forgot %s jobs, which ended long ago", count)
         except Unavailable as error:

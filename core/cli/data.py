@@ -29,7 +29,7 @@ def db_upgrade() -> None:
         from core.db.session import Database
 
         make_data_dir(settings)
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, settings.database)
         try:
             after = await migrate.upgrade(database)
         finally:
@@ -47,7 +47,7 @@ def db_check(as_json: AsJson = False) -> None:
         from core.db import migrate
         from core.db.session import Database
 
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, settings.database)
         if database.is_sqlite and not Path(database.url.database or "").is_file():
             return migrate.Revision(None, migrate.newest_revision())  # opening it would make it
         try:

@@ -10,15 +10,18 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from core.db.direct import Result, Step, run_on
 from core.db.driver import READ, Connection
+from core.db.postgres import for_asyncpg
 from core.db.thread import SqliteThread
 from core.errors import ConfigError, MissingExtra, StorageFull, Unavailable
+from core.settings import DatabaseSettings
 from core.texts import tell
 
 _PRAGMAS = (
@@ -31,6 +34,14 @@ _PRAGMAS = (
 
 _READ = "kvasir_read"
 _SNAPSHOT = "REPEATABLE READ"
+_LOCK_SECONDS = 30
+"""As long as SQLite waits for another writer."""
+_IDLE_SECONDS = 300
+"""After which PostgreSQL ends the transaction of a process that is stuck in it."""
+_AWAY = ("08", "53", "57")
+"""Classes of PostgreSQL's errors: no connection, no room or too many, an operator or a limit intervened."""
+_IN_THE_WAY = frozenset({"25P03", "40001", "40P01", "55P03"})
+"""Too long idle in a transaction, or other transactions were in the way."""
 
 
 class Database:
@@ -41,10 +52,13 @@ class Database:
     `run` and `fetch` are the same for statements that are known beforehand; they cost a tenth.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: DatabaseSettings | None = None) -> None:
         self.url = checked_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _engine(self.url, self.is_sqlite)
+        if self.is_sqlite:
+            self.engine = _sqlite_engine(self.url)
+        else:
+            self.engine = _postgres_engine(self.url, options or DatabaseSettings())
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(self.engine.execution_options(**{_READ: True}), expire_on_commit=False)
         self._snapshots = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_SNAPSHOT)
@@ -74,6 +88,8 @@ class Database:
             is_committed = True
         except DBAPIError as error:
             raise self._meaning(error) from error
+        except NoConnectionFree as error:
+            raise Unavailable(tell("database_busy")) from error
         finally:
             if is_committed:
                 session.sync_session.close()  # it holds no connection any more
@@ -100,6 +116,15 @@ class Database:
             raise self._meaning(known) from error
         except DBAPIError as error:
             raise self._meaning(error) from error
+        except NoConnectionFree as error:
+            raise Unavailable(tell("database_busy")) from error
+
+    async def optimize(self) -> None:
+        """Let SQLite look at what has changed much, so that it searches well; PostgreSQL does so by itself."""
+        if self.is_sqlite:
+            async with self.session() as session:
+                await session.execute(text("PRAGMA analysis_limit = 400"))
+                await session.execute(text("PRAGMA optimize"))
 
     def _connection(self, *more: str) -> sqlite3.Connection:
         """Another connection than the engine's, to be used in one thread."""
@@ -116,11 +141,15 @@ class Database:
 
     def _meaning(self, error: DBAPIError) -> Exception:
         """What an error of the driver means to a person; those that a use case handles stay what they are."""
-        if type(error) not in (DatabaseError, OperationalError, InterfaceError) and not error.connection_invalidated:
+        code = str(getattr(error.orig, "sqlstate", None) or "")
+        if code in _IN_THE_WAY or code == "57014":  # the last: it took longer than it may
+            return Unavailable(tell("database_in_the_way", reason=_first_line(error)))
+        is_about_it = type(error) in (DatabaseError, OperationalError, InterfaceError) or error.connection_invalidated
+        if not is_about_it and not code.startswith(_AWAY):
             return error
-        detail = str(error.orig or error).strip().splitlines()[0]
+        detail = _first_line(error)
         name = (self.url.database or "") if self.is_sqlite else self.url.render_as_string(hide_password=True)
-        if "full" in detail or "No space" in detail:
+        if "full" in detail or "No space" in detail or code == "53100":
             return StorageFull(tell("database_full", database=name))
         if not self.is_sqlite:
             return Unavailable(tell("database_unreachable", database=name, reason=detail))
@@ -151,9 +180,43 @@ def checked_url(url: str) -> URL:
     raise ConfigError(tell("database_bad_url"))
 
 
-def _engine(url: URL, is_sqlite: bool) -> AsyncEngine:
-    if not is_sqlite:
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=30)
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig or error).strip().splitlines()[0]
+
+
+def _postgres_engine(url: URL, options: DatabaseSettings) -> AsyncEngine:
+    limits: dict[str, float] = {}
+    if options.statement_seconds:
+        limits = {
+            "statement_timeout": options.statement_seconds,
+            "lock_timeout": _LOCK_SECONDS,
+            "idle_in_transaction_session_timeout": _IDLE_SECONDS,
+        }
+    settings = {name: str(round(seconds * 1000)) for name, seconds in limits.items()}
+    shown = url.render_as_string(hide_password=True)
+    address, arguments = for_asyncpg(url, settings)
+
+    async def connect(*given: Any, **named: Any) -> Any:
+        """Raises Unavailable where there is no connection to be had."""
+        import asyncpg
+
+        try:
+            return await asyncpg.connect(*given, **named)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            reason = str(error) or type(error).__name__
+            raise Unavailable(tell("database_unreachable", database=shown, reason=reason)) from error
+
+    return create_async_engine(
+        address,
+        pool_pre_ping=True,
+        pool_size=options.pool_size,
+        max_overflow=options.pool_overflow,
+        pool_timeout=options.pool_seconds,
+        connect_args={**arguments, "async_creator_fn": connect},
+    )
+
+
+def _sqlite_engine(url: URL) -> AsyncEngine:
     engine = create_async_engine(url, connect_args={"timeout": 30, "async_creator_fn": Connection})
 
     @event.listens_for(engine.sync_engine, "connect")
