@@ -944,7 +944,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The database holds tables of procrastinate that another program made; give Kvasir a database of its own.",
         "数据库中已有其他程序建立的 procrastinate 表；请给 Kvasir 单独的数据库。",
     ),
-    "database_busy": (
+    "database_all_taken": (
         "All connections to the database are in use; try again, or raise database.pool_overflow.",
         "数据库连接已全部占用；请稍后重试，或调高 database.pool_overflow。",
     ),

@@ -89,7 +89,7 @@ class Database:
         except DBAPIError as error:
             raise self._meaning(error) from error
         except NoConnectionFree as error:
-            raise Unavailable(tell("database_busy")) from error
+            raise Unavailable(tell("database_all_taken")) from error
         finally:
             if is_committed:
                 session.sync_session.close()  # it holds no connection any more
@@ -117,7 +117,7 @@ class Database:
         except DBAPIError as error:
             raise self._meaning(error) from error
         except NoConnectionFree as error:
-            raise Unavailable(tell("database_busy")) from error
+            raise Unavailable(tell("database_all_taken")) from error
 
     async def optimize(self) -> None:
         """Let SQLite look at what has changed much, so that it searches well; PostgreSQL does so by itself."""
