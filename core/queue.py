@@ -37,6 +37,9 @@ _MEND_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 5.0
 """LISTEN is what wakes; this is for the moments without it."""
 _WAIT_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 10.0
+POOL_SIZE: Final = 3
+"""Connections of procrastinate in each process; one for each lane comes to them, which listens."""
 _LOCK: Final = 0x4B76_6A62
 _LOST: Final = text("""
 SELECT count(procrastinate_defer_jobs_v1(ARRAY[
@@ -76,7 +79,7 @@ async def serve(db: Database, lanes: Sequence[Lane], work: Work) -> None:
     gone = False
     while True:
         try:
-            async with _opened(db, lanes, work) as app, asyncio.TaskGroup() as group:
+            async with _opened(db, work) as app, asyncio.TaskGroup() as group:
                 for lane in lanes:
                     group.create_task(_follow(app, lane), name=f"lane-{lane.name}")
                 group.create_task(_keep_mended(db, app.job_manager), name="mend")
@@ -128,13 +131,17 @@ async def _follow(app: App, lane: Lane) -> None:
 
 
 @asynccontextmanager
-async def _opened(db: Database, lanes: Sequence[Lane], work: Work) -> AsyncIterator[App]:
+async def _opened(db: Database, work: Work) -> AsyncIterator[App]:
     import procrastinate
 
     for name, level in (("procrastinate", logging.ERROR), ("psycopg.pool", logging.ERROR)):
         logging.getLogger(name).setLevel(level)  # we say ourselves what becomes of jobs, and that the server is away
     connector = procrastinate.PsycopgConnector(
-        conninfo=for_psycopg(db.url), kwargs={"prepare_threshold": None}, min_size=1, max_size=max(2, len(lanes))
+        conninfo=for_psycopg(db.url),
+        kwargs={"prepare_threshold": None},
+        min_size=1,
+        max_size=POOL_SIZE,
+        timeout=_CONNECT_SECONDS,
     )
     app = procrastinate.App(connector=connector)
 
