@@ -15,7 +15,7 @@ from core import modellog, registry, reindex, scheduled
 from core.accounts import Accounts
 from core.answer import Answers
 from core.audit import Audit
-from core.blobs import Blobs
+from core.blobs import Blobs, open_blobs
 from core.bulk import Bulk
 from core.channels import Channels
 from core.chunks import Chunks
@@ -87,6 +87,7 @@ class Kvasir:
     settings: Settings
     db: Database
     store: Stores
+    blobs: Blobs
     moving: Moving
     knowledge: Knowledge
     grants: Grants
@@ -148,7 +149,7 @@ class Kvasir:
         """
         make_data_dir(settings)
         async with AsyncExitStack() as stack:
-            db = Database(settings.database_url)
+            db = Database(settings.database_url, settings.database)
             stack.push_async_callback(db.close)
             await core.db.migrate.upgrade(db)
             store = await Stores.open(settings.store.kind, partial(_open_store, settings))
@@ -229,7 +230,7 @@ class Kvasir:
 
 
 async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store: Stores, slot: EmbedderSlot) -> Kvasir:
-    blobs = Blobs(settings.data_dir / "blobs", apart=not db.is_sqlite)
+    blobs = open_blobs(settings)
     stack.callback(blobs.close)
     jobs = Jobs(db)
     adapters = Adapters()
@@ -266,6 +267,7 @@ async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store:
         settings=settings,
         db=db,
         store=store,
+        blobs=blobs,
         moving=Moving(db, store, indexes, settings.store.kind),
         knowledge=knowledge,
         grants=Grants(db),

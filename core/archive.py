@@ -28,7 +28,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import core.db.migrate
-from core.blobs import Blobs
+from core.blobs import Blobs, open_blobs
 from core.db.session import Database
 from core.db.tables import (
     DocumentRow,
@@ -82,9 +82,8 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
         for content, live in await session.execute(select(DocumentRow.content_hash, DocumentRow.live_hash)):
             hashes |= {item for item in (content, live) if item}
         hashes |= set(await session.scalars(select(DocumentVersionRow.content_hash)))
-    with closing(Blobs(kvasir.settings.data_dir / "blobs")) as blobs:
-        for content_hash in sorted(hashes):
-            await asyncio.to_thread(_write_original, archive, blobs, content_hash)
+    for content_hash in sorted(hashes):
+        await asyncio.to_thread(_write_original, archive, kvasir.blobs, content_hash)
     copy = getattr(kvasir.store.home, "backup", None)
     if copy is not None:
         with tempfile.TemporaryDirectory(dir=kvasir.settings.data_dir) as folder:
@@ -119,7 +118,7 @@ async def restore(settings: Settings, file: Path) -> Restored:
             raise UserError(tell("backup_is_export", file=file))
         _make_folder(settings.data_dir)
         with _store_file(archive, manifest, settings) as store_file:
-            db = Database(settings.database_url)
+            db = Database(settings.database_url, settings.database)
             try:
                 await core.db.migrate.upgrade(db)
                 await _refuse_unless_empty(db)
@@ -134,7 +133,7 @@ async def restore(settings: Settings, file: Path) -> Restored:
 async def _restore_everything(
     db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool
 ) -> Restored:
-    with closing(Blobs(settings.data_dir / "blobs", apart=not db.is_sqlite)) as blobs, damage_told():
+    with closing(open_blobs(settings)) as blobs, damage_told():
         for name in archive.namelist():
             if name.startswith("originals/"):
                 await asyncio.to_thread(_restore_original, archive, name, blobs)

@@ -2,7 +2,8 @@
 
 Small ones that come at hand stand together in one SQLite file, since making a file for each would cost more than all
 else that is done to a small document; larger ones, and those that stream in, are files named by their hash. Where
-several machines share the folder, each is a file: SQLite's log cannot be shared over a network.
+several machines share the folder, each is a file: SQLite's log cannot be shared over a network. `blobs_s3` keeps them
+in a bucket instead.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
 from core.db.tables import new_id
 from core.db.wal import use_wal
-from core.errors import StorageFull, TooLarge, Unavailable
+from core.errors import ConfigError, StorageFull, TooLarge, Unavailable
 from core.texts import tell
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -63,8 +69,35 @@ class Original:
     content_hash: str
     held: bytes | Path
 
+    @property
+    def size(self) -> int:
+        return len(self.held) if isinstance(self.held, bytes) else self.held.stat().st_size
+
     def read_bytes(self) -> bytes:
         return self.held if isinstance(self.held, bytes) else self.held.read_bytes()
+
+    def head(self, size: int) -> bytes:
+        """Its first bytes."""
+        if isinstance(self.held, bytes):
+            return self.held[:size]
+        with self.held.open("rb") as file:
+            return file.read(size)
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """Where the settings say that originals are. Raises ConfigError, MissingExtra."""
+    url, own = settings.originals.url, settings.data_dir / "blobs"
+    is_shared = not settings.database_url.startswith("sqlite")
+    if url.startswith("s3:"):
+        from core.blobs_s3 import S3Blobs
+
+        return S3Blobs(own, settings.originals)
+    if not url:
+        return Blobs(own, apart=is_shared)
+    folder = Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Path(url)
+    if not folder.is_absolute():
+        raise ConfigError(tell("originals_bad_url"))
+    return Blobs(folder, apart=True)
 
 
 class Blobs:
@@ -80,6 +113,11 @@ class Blobs:
         self._small = _Small(folder / "small.db")
         self._fresh = _Fresh()
 
+    @property
+    def place(self) -> str:
+        """Where they are, for people."""
+        return str(self.folder)
+
     def close(self) -> None:
         self._small.close()
 
@@ -90,6 +128,12 @@ class Blobs:
 
     def has(self, content_hash: str) -> bool:
         return self.path(content_hash).is_file() or bool(self._small.read([content_hash]))
+
+    def there(self, content_hashes: Iterable[str]) -> set[str]:
+        """Those of them that are there."""
+        wanted = set(content_hashes)
+        small = self._small.read(list(wanted))
+        return {one for one in wanted if one in small or self.path(one).is_file()}
 
     def get(self, content_hash: str) -> Original | None:
         """None where it is not there (any more)."""
@@ -139,6 +183,17 @@ class Blobs:
 
     async def put_stream(self, pieces: AsyncIterable[bytes], *, limit: int, name: str) -> Blob:
         """Store bytes as they come. Raises TooLarge past `limit` bytes; nothing is left behind then."""
+        blob, partial = await self._received(pieces, limit=limit, name=name)
+        try:
+            await asyncio.to_thread(self._keep, partial, self.path(blob.content_hash))
+        except OSError as error:
+            raise _cannot_write(error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return blob
+
+    async def _received(self, pieces: AsyncIterable[bytes], *, limit: int, name: str) -> tuple[Blob, Path]:
+        """Bytes as they come, in a file without a name of its own yet."""
         digest, size, partial = hashlib.sha256(), 0, self._partial()
         try:
             with os.fdopen(os.open(partial, _NEW_FILE, 0o600), "wb") as file:
@@ -148,13 +203,13 @@ class Blobs:
                         raise TooLarge(tell("file_too_large", name=name, limit=limit >> 20))
                     digest.update(piece)
                     await asyncio.to_thread(file.write, piece)
-            blob = Blob(digest.hexdigest(), size)
-            await asyncio.to_thread(self._keep, partial, self.path(blob.content_hash))
         except OSError as error:
-            raise _cannot_write(error) from error
-        finally:
             partial.unlink(missing_ok=True)
-        return blob
+            raise _cannot_write(error) from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return Blob(digest.hexdigest(), size), partial
 
     def remove_all_but(self, wanted: Iterable[str], *, older_than: float) -> int:
         """Delete blobs that nothing names and that were written before `older_than` (seconds since 1970)."""
@@ -165,6 +220,30 @@ class Blobs:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+    def hashes(self) -> set[str]:
+        """Of all that are in the folder."""
+        return self._small.hashes() | {path.name for path in self.folder.glob("?/*") if _HASH.fullmatch(path.name)}
+
+    def adopt(self, content_hash: str, held: bytes | Path) -> None:
+        """Put a copy into the folder. Raises Unavailable."""
+        blob = Blob(content_hash, len(held) if isinstance(held, bytes) else held.stat().st_size)
+        if isinstance(held, bytes):
+            self._put_file(blob, held)
+            return
+        partial = self._partial()
+        try:
+            shutil.copyfile(held, partial)
+            self._keep(partial, self.path(content_hash))
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise _cannot_write(error) from error
+
+    def discard(self, content_hashes: Sequence[str]) -> None:
+        """Delete these from the folder."""
+        self._small.discard(content_hashes)
+        for one in content_hashes:
+            self.path(one).unlink(missing_ok=True)
 
     def _prepare(self) -> None:
         if not self._ready:
@@ -254,6 +333,22 @@ class _Small:
                     connection.execute("BEGIN IMMEDIATE")
                     connection.executemany("DELETE FROM originals WHERE hash = ?", gone)
             return len(gone)
+
+    def hashes(self) -> set[str]:
+        with self._lock, _told():
+            if self._connection is None and not self._path.exists():
+                return set()
+            return {key.hex() for (key,) in self._open().execute("SELECT hash FROM originals")}
+
+    def discard(self, content_hashes: Sequence[str]) -> None:
+        with self._lock, _told():
+            if self._connection is None and not self._path.exists():
+                return
+            connection = self._open()
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                gone = [(bytes.fromhex(one),) for one in content_hashes]
+                connection.executemany("DELETE FROM originals WHERE hash = ?", gone)
 
     def close(self) -> None:
         with self._lock:

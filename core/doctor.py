@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 
 from core import registry
 from core.app import Kvasir
+from core.blobs_s3 import S3Blobs
 from core.connections import Check
 from core.db.session import Database
 from core.db.tables import now
@@ -70,7 +71,7 @@ async def examine_role(settings: Settings, role: str) -> AsyncIterator[Finding]:
 
     Nothing is opened but the database, and nothing changed. Raises Unavailable.
     """
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.database)
     try:
         processes = [one for one in await on_this_machine(database, role) if _is_running(one.number)]
     finally:
@@ -105,6 +106,7 @@ def _is_running(number: int) -> bool:
 
 async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     yield Finding(tell("doctor_database"), True, kvasir.db.url.render_as_string(hide_password=True))
+    yield await asyncio.to_thread(_originals, kvasir)
     state = kvasir.embedder_state
     says = tell("doctor_loaded") if state.ready else tell("keyword_only", reason=state.reason)
     wanted = kvasir.settings.embedder.kind != "none"
@@ -121,6 +123,19 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     yield Finding("OCR", True, tell("doctor_ocr") if has_ocr else tell("doctor_no_ocr"))
     has_user = await kvasir.accounts.any_user()
     yield Finding(tell("doctor_owner"), True, tell("doctor_has_owner") if has_user else tell("doctor_no_owner"))
+
+
+def _originals(kvasir: Kvasir) -> Finding:
+    what, blobs = tell("doctor_originals"), kvasir.blobs
+    if not isinstance(blobs, S3Blobs):
+        return Finding(what, True, blobs.place)
+    try:
+        blobs.bucket.check()
+        left = len(blobs.hashes())
+    except KvasirError as error:
+        return Finding(what, False, str(error))
+    key = "doctor_originals_left" if left else "doctor_originals_s3"
+    return Finding(what, True, tell(key, place=blobs.place, count=left, folder=blobs.folder))
 
 
 async def _knowledge_base(kvasir: Kvasir, name: str, documents: int, chunks: int) -> Finding:

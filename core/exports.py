@@ -11,7 +11,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -63,7 +62,7 @@ _ACTIONS: Final = ("edit", "disable", "delete", "add")
 class Export:
     """What is going to be written."""
 
-    blobs: Path
+    blobs: Blobs
     manifest: Mapping[str, Any]
     hashes: tuple[str, ...]
 
@@ -74,7 +73,6 @@ class Export:
 
 async def prepare_export(kvasir: Kvasir, kb: str) -> Export:
     """Raises NotFound."""
-    folder = kvasir.settings.data_dir / "blobs"
     async with kvasir.db.read() as session:
         base = await kb_row(session, kb)
         rows = list(
@@ -84,7 +82,7 @@ async def prepare_export(kvasir: Kvasir, kb: str) -> Export:
                 .order_by(DocumentRow.name)
             )
         )
-        there = await asyncio.to_thread(_there, folder, [row.content_hash for row in rows])
+        there = await asyncio.to_thread(kvasir.blobs.there, [row.content_hash for row in rows])
         rows = [row for row in rows if row.content_hash in there]
         manifest = {
             "format": FORMAT,
@@ -92,7 +90,7 @@ async def prepare_export(kvasir: Kvasir, kb: str) -> Export:
             "kb": {field: getattr(base, field) for field in FIELDS} | {"name": base.name},
             **await _made(session, base, rows),
         }
-    return Export(folder, manifest, tuple(sorted({row.content_hash for row in rows})))
+    return Export(kvasir.blobs, manifest, tuple(sorted({row.content_hash for row in rows})))
 
 
 async def _made(session: AsyncSession, base: KnowledgeBaseRow, rows: Sequence[DocumentRow]) -> dict[str, Any]:
@@ -159,18 +157,13 @@ async def _questions(session: AsyncSession, set_id: str) -> list[dict[str, Any]]
     return [{"question": row.question, "answers": row.answers, "document": row.document} for row in rows]
 
 
-def _there(folder: Path, hashes: Sequence[str]) -> set[str]:
-    with closing(Blobs(folder)) as blobs:
-        return {content_hash for content_hash in set(hashes) if blobs.has(content_hash)}
-
-
 def exported(export: Export) -> Iterator[bytes]:
     """The zip file piece by piece; for a thread. An original that went meanwhile is left out."""
     outlet = _Outlet()
     gone: set[str] = set()
-    with closing(Blobs(export.blobs)) as blobs, zipfile.ZipFile(outlet, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_DEFLATED) as archive:
         for content_hash in export.hashes:
-            original = blobs.get(content_hash)
+            original = export.blobs.get(content_hash)
             if original is None:
                 gone.add(content_hash)
                 continue

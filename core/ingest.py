@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import func, select, update
@@ -219,7 +218,8 @@ class Ingest:
             except TooLarge as error:
                 refused.append(Outcome(name, "failed", 0, str(error)))
             else:
-                head = await asyncio.to_thread(_head, self._blobs.path(blob.content_hash))
+                original = await asyncio.to_thread(self._blobs.get, blob.content_hash)
+                head = b"" if original is None else await asyncio.to_thread(original.head, _HEAD)
                 taken[name] = _Taken(blob, self._media_type(head, name), file.source)
         await flush()
         return await self._enter(kb, taken, refused, claimed, by)
@@ -566,11 +566,6 @@ def _passed(before: str, now_at: str) -> Sequence[str]:
     """The stages gone through between two looks, so that whoever watches sees every one."""
     first = _STAGES.index(before) + 1 if before in _STAGES else 0
     return _STAGES[first : _STAGES.index(now_at)]
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD)
 
 
 def _with_former(row: documents.Waiting, error: str) -> str:

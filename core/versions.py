@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import select
@@ -96,7 +95,7 @@ class Versions:
             check_quota(base, count, size - document.size + version.size, self._settings)
             job = self._jobs.new_row("ingest", {"kb": base.name}, claimed=claimed)
             session.add(job)
-            head = await asyncio.to_thread(_head, original)
+            head = await asyncio.to_thread(original.head, _HEAD)
             values = {
                 "content_hash": version.content_hash,
                 "size": version.size,
@@ -125,10 +124,3 @@ async def _row(session: AsyncSession, document_id: str, number: int) -> Document
 
 def _version(row: DocumentVersionRow) -> Version:
     return Version(row.number, row.size, row.by, row.created_at, row.content_hash)
-
-
-def _head(original: Original) -> bytes:
-    if isinstance(original.held, Path):
-        with original.held.open("rb") as file:
-            return file.read(_HEAD)
-    return original.held[:_HEAD]

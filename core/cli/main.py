@@ -20,6 +20,7 @@ from core.cli import (
     evaluation,
     kbs,
     models,
+    originals,
     people,
     persons,
     schedules,
@@ -84,6 +85,7 @@ app.add_typer(work.job, name="job")
 app.add_typer(schedules.schedule, name="schedule")
 app.add_typer(sources.source, name="source")
 app.add_typer(config.config, name="config")
+app.add_typer(originals.originals, name="originals")
 app.add_typer(data.db, name="db")
 app.command("backup")(data.backup)
 app.command("restore")(data.restore)
