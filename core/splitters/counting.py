@@ -91,7 +91,7 @@ def _open_counter(path: Path, *_version: int) -> TokenCounter:
 
     if bert is None:
         return _LibraryCounter(name, count)
-    return _WordCounter(name, _GreedyWordPiece(bert, count), whole=count, added=bert.added)
+    return _WordCounter(name, _WordPiece(bert, tokenizer.model, count), whole=count, added=bert.added)
 
 
 class _LibraryCounter:
@@ -190,15 +190,14 @@ class _Bert:
     vocabulary: frozenset[str]
     lowercase: bool
     added: tuple[str, ...]
-    unknown_from: int
-    """Words longer than this many characters are one unknown token."""
 
 
-class _GreedyWordPiece:
-    """Counts one word: plain ASCII by longest match, anything else by the library."""
+class _WordPiece:
+    """Counts one word: plain ASCII by the model alone, anything else by all of the library, which takes longer."""
 
-    def __init__(self, bert: _Bert, library: Callable[[str], int]) -> None:
+    def __init__(self, bert: _Bert, model: models.Model, library: Callable[[str], int]) -> None:
         self._bert = bert
+        self._tokens_of = model.tokenize
         self._library = library
 
     def __call__(self, word: str) -> int:
@@ -209,21 +208,7 @@ class _GreedyWordPiece:
         return sum(map(self._piece, _ASCII_PIECE.findall(word)))
 
     def _piece(self, piece: str) -> int:
-        vocabulary = self._bert.vocabulary
-        if piece in vocabulary or len(piece) > self._bert.unknown_from:
-            return 1
-        tokens = start = 0
-        prefix = ""
-        while start < len(piece):
-            end = len(piece)
-            while end > start and prefix + piece[start:end] not in vocabulary:
-                end -= 1
-            if end == start:
-                return 1
-            tokens += 1
-            start = end
-            prefix = "##"
-        return tokens
+        return 1 if piece in self._bert.vocabulary else len(self._tokens_of(piece))
 
 
 def _open_tokenizer(path: Path, data: bytes) -> tuple[Tokenizer, _Bert | None]:
@@ -242,7 +227,7 @@ def _open_tokenizer(path: Path, data: bytes) -> tuple[Tokenizer, _Bert | None]:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     added = tuple(word for word in _SPECIAL if word in vocabulary)
     tokenizer.add_special_tokens(list(added))
-    return tokenizer, _Bert(frozenset(vocabulary), lowercase, added, _LONGEST_WORD)
+    return tokenizer, _Bert(frozenset(vocabulary), lowercase, added)
 
 
 def _as_bert(described: dict[str, Any]) -> _Bert | None:
@@ -265,5 +250,4 @@ def _as_bert(described: dict[str, Any]) -> _Bert | None:
         vocabulary=frozenset(model["vocab"]),
         lowercase=bool(normalizer.get("lowercase")),
         added=tuple(token["content"] for token in added),
-        unknown_from=int(model.get("max_input_chars_per_word", _LONGEST_WORD)),
     )
