@@ -93,6 +93,16 @@ _ADD_POST: Final = Statement(
 _DROP_POST: Final = Statement(
     delete(PostRow).where(PostRow.inbox_id == bindparam("item"), PostRow.message == bindparam("post"))
 )
+_WANT: Final = Statement(
+    update(InboxRow)
+    .where(InboxRow.id == bindparam("item"), InboxRow.state == "working")
+    .values(wanted=bindparam("what"))
+)
+_WANTED: Final = Statement(
+    select(InboxRow.id).where(
+        InboxRow.state == "working", InboxRow.lease_until >= bindparam("at"), InboxRow.wanted != ""
+    )
+)
 _BY_MESSAGE: Final = Statement(select(InboxRow).where(*(getattr(InboxRow, name) == bindparam(name) for name in _PLACE)))
 _BY_POST: Final = Statement(
     select(InboxRow)
@@ -220,13 +230,26 @@ class Inbox:
         """Give it back unanswered, for whoever comes next."""
         await self._write(item, _RELEASE, tries=max(0, item.attempts - 1))
 
-    async def check(self, item: Item) -> None:
-        """Raises LeaseLost where this process was away for so long that another may have gone on with the question."""
-        if time.monotonic() < item.held_until:
+    async def check(self, item: Item, *, surely: bool = False) -> None:
+        """Raises LeaseLost where this process was away for so long that another may have gone on with the question.
+
+        `surely`: look, however long it was; another may have been told to answer it anew.
+        """
+        if time.monotonic() < item.held_until and not surely:
             return
         (found,) = await self._db.fetch(_CHECK(item=item.id, held=item.fence))
         if not found.rows:
             raise LeaseLost(item.id)
+
+    async def want_stop(self, inbox_id: str) -> bool:
+        """Have the process that answers a question stop; False: nobody answers it."""
+        (done,) = await self._db.run(_WANT(item=inbox_id, what="stop"))
+        return bool(done.count)
+
+    async def wanted_stops(self) -> Sequence[str]:
+        """Ids of questions whose answer is to be stopped by whoever writes it."""
+        (found,) = await self._db.fetch(_WANTED(at=now()))
+        return [row.id for row in found.rows]
 
     async def forget_old(self) -> None:
         """Remove what was finished long ago; thumbs under such old messages are not heard any more."""
@@ -274,7 +297,7 @@ def _posted(row: AnyRow, mention: Mention) -> Posted:
 
 async def _taken_up(session: AsyncSession, row: InboxRow) -> Item:
     row.state, row.fence, row.attempts = "working", row.fence + 1, row.attempts + 1
-    row.lease_until, row.finished_at = now() + LEASE, None
+    row.lease_until, row.finished_at, row.wanted = now() + LEASE, None, ""
     posts = await _posts(session, row.id)
     return Item(row.id, from_json(row.mention), row.answer_id, row.fence, row.attempts, posts)
 

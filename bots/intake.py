@@ -63,13 +63,13 @@ class Intake:
         self._handler = handler
         self._messenger = messenger
         self._inbox = inbox
-        self._tempos = Tempos()
+        self._tempos = Tempos(messenger.name, kvasir.limits, spread=messenger.spread)
         self._commands = Commands(kvasir, inbox)
         self._files = ThreadFiles(kvasir, messenger)
         self._helping = Helping(kvasir, messenger)
         self._working: dict[str, _Work] = {}
         """By the id of the question."""
-        self._quota = Quota()
+        self._quota = Quota(kvasir.limits, messenger.name)
         self._closing = False
         self.heard_at: datetime | None = None
         """When something last happened on the platform."""
@@ -120,6 +120,8 @@ class Intake:
         item = await self._inbox.take_in(mention, waiting=waiting, state="failed" if full else "")
         if item is None:
             return ""
+        if not full and not waiting and (full := await self._full_in_all(mention)):
+            await self._finish(item, "failed")
         if full:  # in the open it is said once a minute
             alone = mention.trigger == "command"
             return tell(f"quota_{full}") if alone or self._quota.may_tell(mention) else ""
@@ -144,6 +146,11 @@ class Intake:
         """Whose quota is used up by now."""
         limits = self._kvasir.settings.channels
         return self._quota.full(mention, limits.questions_per_minute, limits.channel_questions_per_minute)
+
+    async def _full_in_all(self, mention: Mention) -> Literal["", "person", "channel"]:
+        """Whose quota is used up by what all processes let in."""
+        limits = self._kvasir.settings.channels
+        return await self._quota.full_in_all(mention, limits.questions_per_minute, limits.channel_questions_per_minute)
 
     async def _edited(self, mention: Mention) -> bool:
         """Whether the question was here before; if so, it is answered anew where that is due."""
@@ -237,6 +244,7 @@ class Intake:
                 share=share,
             ),
             private=[kb.name for kb in await self._kvasir.knowledge.names() if kb.private] if share else (),
+            shared=self._kvasir.limits.are_shared(self._messenger.name),
         )
         answer.begin()
         speaking_task = work.speaking = asyncio.create_task(self._speak(answer, item), name=f"speak-{item.id}")
@@ -316,6 +324,12 @@ class Intake:
             if work is not None and work.item is item and work.task is not None:
                 work.task.cancel()
 
+    async def hear_wants(self) -> None:
+        """Stop what people asked other processes to stop."""
+        if self._working and self._kvasir.limits.are_shared(self._messenger.name):
+            for inbox_id in await self._inbox.wanted_stops():
+                await self._stop(inbox_id, "stop")
+
     async def idle(self) -> None:
         """Until nothing is being answered here."""
         while tasks := {work.task for work in self._working.values() if work.task is not None}:
@@ -361,7 +375,7 @@ class Intake:
         if press.person.key != posted.mention.person.key and not press.may_manage:
             return tell("only_the_asker")
         if press.control == "stop":
-            return "" if await self._stop(posted.inbox_id, "stop") else tell("nothing_to_stop")
+            return "" if await self._stop_anywhere(posted.inbox_id) else tell("nothing_to_stop")
         return await self._again(posted)
 
     async def _posted(self, press: Press) -> Posted | None:
@@ -385,6 +399,8 @@ class Intake:
         """Stop an answer named by its question (drafts are no messages); without a name, the person's newest here."""
         if press.post:
             held = self._held(press.place, press.post)
+            if held is None and self._kvasir.limits.are_shared(self._messenger.name):
+                return await self._stop_elsewhere(press)
         else:
             mine = (work.item for work in self._working.values() if work.item.mention.person.key == press.person.key)
             here = [item for item in mine if replace(item.mention.place, thread="") == replace(press.place, thread="")]
@@ -395,6 +411,20 @@ class Intake:
             return tell("only_the_asker")
         await self._stop(held.id, "stop")
         return ""
+
+    async def _stop_elsewhere(self, press: Press) -> str:
+        asked = await self._inbox.of(press.place, press.post)
+        if asked is None or asked.state != "working":
+            return tell("nothing_to_stop")
+        if asked.mention.person.key != press.person.key and not press.may_manage:
+            return tell("only_the_asker")
+        return "" if await self._inbox.want_stop(asked.inbox_id) else tell("nothing_to_stop")
+
+    async def _stop_anywhere(self, inbox_id: str) -> bool:
+        """Here, or by whatever process answers it."""
+        if await self._stop(inbox_id, "stop"):
+            return True
+        return self._kvasir.limits.are_shared(self._messenger.name) and await self._inbox.want_stop(inbox_id)
 
     async def _again(self, posted: Posted) -> str:
         work = self._working.get(posted.inbox_id)

@@ -57,6 +57,19 @@ class Memory:
                 )
             )
 
+    async def settle(self, key: str, value: str, workspace: str = "") -> str:
+        """What is kept; `value`, where nothing was. All processes get the same."""
+        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+        row = {"id": new_id(), "platform": self._platform, "workspace": workspace, "key": key, "value": value}
+        async with self._db.session() as session:
+            new = insert(PlatformStateRow).values({**row, "updated_at": now()})
+            await session.execute(new.on_conflict_do_nothing(index_elements=["platform", "workspace", "key"]))
+        return await self.get(key, workspace) or value
+
+    async def settle_secret(self, key: str, value: str, workspace: str = "") -> str:
+        """As `settle`. Raises ConfigError where what is kept was encrypted with another key."""
+        return self._vault.decrypt(await self.settle(key, self._vault.encrypt(value), workspace))
+
     async def forget(self, key: str, workspace: str = "") -> None:
         async with self._db.session() as session:
             await session.execute(

@@ -64,6 +64,14 @@ class Messenger(Protocol):
     def connected(self) -> bool:
         """Whether what people do reaches us now, as far as is known."""
 
+    @property
+    def standing_by(self) -> bool:
+        """Whether another process is connected in our place; messages are posted all the same."""
+
+    @property
+    def spread(self) -> bool:
+        """Whether what happens in one channel may come to any of several processes."""
+
     async def run(self, intake: Intake) -> None:
         """Listen until cancelled. Raises Refused when the platform will not have us (a revoked token)."""
 

@@ -24,7 +24,7 @@ async def deliver(outbox: Outbox, messenger: Messenger, mail: asyncio.Event) -> 
     while True:
         await mail.wait()
         mail.clear()
-        if not messenger.connected:  # as long as something waits, that is said again
+        if not (messenger.connected or messenger.standing_by):  # as long as something waits, that is said again
             continue
         try:
             while (posting := await outbox.claim(messenger.name)) is not None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import Final, Literal
 
+from core.errors import KvasirError
+from core.limits import Limits
 from core.types import Mention
+
+logger = logging.getLogger(__name__)
 
 _MINUTE: Final = 60.0
 _MANY: Final = 10_000
 
 
 class Quota:
-    """Counts in this process; what several processes let in together is at most their sum."""
+    """Counts in this process; where others run the platform, too, what is let in here is counted in the database."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits, platform: str) -> None:
+        self._limits = limits
+        self._platform = platform
         self._asked: dict[str, deque[float]] = {}
         self._told: dict[str, float] = {}
 
@@ -25,6 +32,19 @@ class Quota:
             return "person"
         if channel and len(self._recent(_channel(mention))) >= channel:
             return "channel"
+        return ""
+
+    async def full_in_all(self, mention: Mention, person: int, channel: int) -> Literal["", "person", "channel"]:
+        """As `full`, by what all processes let in; it counts where there is room. Without the database there is."""
+        if not (person or channel) or not self._limits.are_shared(self._platform):
+            return ""
+        try:
+            if person and not await self._limits.count(mention.person.key, person):
+                return "person"
+            if channel and not await self._limits.count(_channel(mention), channel):
+                return "channel"
+        except KvasirError as error:
+            logger.info("it is not known how much was asked of other processes: %s", error)
         return ""
 
     def count(self, mention: Mention) -> None:
@@ -53,4 +73,4 @@ class Quota:
 
 def _channel(mention: Mention) -> str:
     place = mention.place
-    return f"{place.platform}\n{place.workspace}\n{place.channel}"
+    return f"{place.platform}/{place.workspace}/{place.channel}"

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from core.reports import Report
 
 if TYPE_CHECKING:
     from bots.handler import ChatHandler
+    from bots.intake import Intake
     from core.app import Kvasir
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ _REPORT_AGAIN: Final = timedelta(seconds=15)
 """What has not changed is said again, so that a dead process is known by its silence."""
 _LAST_WORDS: Final = 3.0
 _CLEAN_EVERY: Final = 3600.0
+_NAME_LETTERS: Final = 16
 
 
 async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
@@ -46,12 +49,16 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
     with _lock(kvasir.settings.data_dir / "bots.lock") as lock:
         # Alone on a file of our own: all leases are those of processes that ended.
         everything = lock.alone and kvasir.db.is_sqlite
+        await kvasir.presence.belongs_to(lock.house)
+        if lock.alone:
+            await kvasir.leases.free(lock.house)
         try:
             async with asyncio.TaskGroup() as group:
                 for one in runnings:
                     follow = one.follow(stamps.get(one.name, ""), everything=everything)
                     group.create_task(follow, name=f"connection-{one.name}")
                 group.create_task(_beat(inbox, kvasir, runnings), name="inbox")
+                group.create_task(kvasir.limits.run(), name="limits")
                 group.create_task(reports.keep(), name="reports")
                 for one in runnings:
                     await one.taken_over.wait()
@@ -76,9 +83,18 @@ async def _reconcile(kvasir: Kvasir, runnings: Sequence[Running]) -> None:
             continue
         gone = False
         for one in runnings:
+            if one.intake is not None:
+                await _hear(one.intake)
             one.become(stamps.get(one.name, ""))
             if one.name in mail:
                 one.mail.set()
+
+
+async def _hear(intake: Intake) -> None:
+    try:
+        await intake.hear_wants()
+    except KvasirError as error:
+        logger.info("what is to be stopped is not known: %s", error)
 
 
 class _Reports:
@@ -107,6 +123,12 @@ class _Reports:
             logger.info("that the platforms have stopped could not be written down: %s", error)
 
     async def _write(self) -> None:
+        parts = {}
+        for one in self._runnings:
+            report = one.report(self._process)
+            if report is not None:
+                parts[one.name] = "off" if report.state == "stopped" else report.state
+        self._kvasir.presence.say("bots", parts)
         for one in self._runnings:
             report = one.report(self._process)
             before = self._said.get(one.name)
@@ -131,6 +153,7 @@ async def _beat(inbox: Inbox, kvasir: Kvasir, runnings: Sequence[Running]) -> No
             if asyncio.get_running_loop().time() - cleaned > _CLEAN_EVERY:
                 await inbox.forget_old()
                 await kvasir.outbox.forget_old()
+                await kvasir.limits.forget_old()
                 cleaned = asyncio.get_running_loop().time()
         except Exception:
             logger.exception("the inbox could not be looked after; it is tried again in %.0f s", BEAT_SECONDS)
@@ -147,6 +170,14 @@ class _Lock:
             """No other process runs bots here; until `share`, none begins to."""
         except OSError:
             self.alone = False
+        file.seek(0)
+        self.house = file.read(_NAME_LETTERS)
+        """The folder's own name, with which those who run bots here begin theirs."""
+        if len(self.house) < _NAME_LETTERS:
+            self.house = secrets.token_hex(_NAME_LETTERS // 2)
+            if self.alone:
+                file.write(self.house)
+                file.flush()
 
     def share(self) -> None:
         fcntl.flock(self._file, fcntl.LOCK_SH)
@@ -154,5 +185,5 @@ class _Lock:
 
 @contextmanager
 def _lock(file: Path) -> Iterator[_Lock]:
-    with file.open("a") as opened:
+    with file.open("a+") as opened:
         yield _Lock(opened)

@@ -63,8 +63,12 @@ class Running:
         """What there is to say; None where the platform never was on here."""
         if not self._state:
             return None
-        connected = self._state == "connecting" and self._messenger is not None and self._messenger.connected
-        shown: Literal["connecting", "connected", "refused", "stopped"] = "connected" if connected else self._state
+        shown: Literal["connecting", "connected", "standby", "refused", "stopped"] = self._state
+        if self._state == "connecting" and self._messenger is not None:
+            if self._messenger.connected:
+                shown = "connected"
+            elif self._messenger.standing_by:
+                shown = "standby"
         if shown != self._shown:
             self._shown, self._since = shown, now()
         heard = self.intake.heard_at if self.intake is not None else None

@@ -59,7 +59,10 @@ class ChatAnswer:
         quiet: bool = False,
         controls: Controls = NOTHING,
         private: Collection[str] = (),
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
+        """Other processes may be told to answer the question anew."""
         self._surface = surface
         self._inbox = inbox
         self._item = item
@@ -161,7 +164,7 @@ class ChatAnswer:
             await self._next_change()
             if self._ending is None:
                 await self._update()
-        await self._inbox.check(self._item)
+        await self._inbox.check(self._item, surely=self._shared)
         await self._ending()
 
     async def _next_change(self) -> None:
@@ -173,7 +176,7 @@ class ChatAnswer:
             if self._mode in ("draft", "post") and not self._quiet:
                 self._shown = None  # such signs fade
             return
-        pause = _STREAM_PAUSE if self._stream else self._tempo.wait(self._edits)
+        pause = _STREAM_PAUSE if self._stream else max(self._tempo.wait(self._edits), await self._tempo.turn())
         if pause > 0:  # what changes meanwhile does not wake it: an answer has many pieces
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -46,10 +46,10 @@ class Heard:
         self._memory = memory
         self._scopes: dict[str, _Scope] = {}
 
-    async def load(self) -> None:
-        """Begin where the last process left off."""
+    async def load(self, of: Callable[[str], bool]) -> None:
+        """Begin where the last process left off, with what belongs to a shard that is ours now."""
         for name, mark in (await self._memory.all(KEY)).items():
-            if name not in self._scopes and mark.isdigit():
+            if of(name) and mark.isdigit():
                 self._scopes[name] = _Scope(kept=int(mark), done=int(mark))
 
     def begin(self, name: str, since: int) -> None:
@@ -86,14 +86,18 @@ class Heard:
         scope = self._scopes.get(name)
         return scope is not None and scope.begun
 
+    def drop(self, of: Callable[[str], bool]) -> None:
+        """Another process hears these from now on."""
+        self._scopes = {name: scope for name, scope in self._scopes.items() if not of(name)}
+
     @property
     def names(self) -> Sequence[str]:
         return tuple(self._scopes)
 
-    async def keep(self, *, everything: bool = False) -> None:
+    async def keep(self, *, everything: bool = False, of: Callable[[str], bool] = lambda _: True) -> None:
         """Write down the marks that moved by more than a little; `everything`: all that moved."""
         least = 0 if everything else _WORTH_KEEPING
-        for name, scope in list(self._scopes.items()):
+        for name, scope in [(name, scope) for name, scope in self._scopes.items() if of(name)]:
             mark = scope.mark
             if scope.begun and mark > scope.kept + least:
                 await self._memory.put(KEY, str(mark), name)

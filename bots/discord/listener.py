@@ -164,11 +164,9 @@ class Listener:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     # ------------------------------------------------------------ gaps
-    def lost(self, client: discord.AutoShardedClient, shard: int) -> None:
+    def lost(self, shards: int, shard: int) -> None:
         """A new session begins, which does not replay what was said since the last one."""
-        shards = client.shard_count or 1
-        names = [name for name in self._heard.names if (_guild_of(name) >> 22) % shards == shard]
-        self._heard.gap(names)
+        self._heard.gap([name for name in self._heard.names if shard_of(name, shards) == shard])
 
     async def read_back(self, client: discord.Client, guild: discord.Guild) -> None:
         """What was said on a server while we did not hear; one we are new to is heard since we joined, or a moment."""
@@ -244,9 +242,9 @@ def _scope(message: discord.Message) -> str:
     return str(message.guild.id) if message.guild is not None else f"{PRIVATE}{message.channel.id}"
 
 
-def _guild_of(scope: str) -> int:
-    """Private chats come over the first shard, as if their server were nought."""
-    return 0 if scope.startswith(PRIVATE) else int(scope)
+def shard_of(scope: str, shards: int) -> int:
+    """The one over which what is said there comes; private chats do over the first."""
+    return 0 if scope.startswith(PRIVATE) else (int(scope) >> 22) % shards
 
 
 def _may_read(guild: discord.Guild, channel: _Channel) -> bool:

@@ -18,6 +18,7 @@ from bots.discord.desk import Desk
 from bots.discord.heard import Heard
 from bots.discord.listener import Listener, name_of
 from bots.discord.private import PrivateSurface
+from bots.discord.shards import Shards
 from bots.discord.surface import MESSAGES, ChannelSurface, Threadless, body_of, rendered
 from bots.errors import DeliveryError, Refused
 from bots.memory import Memory
@@ -42,6 +43,8 @@ _DOWNLOAD_SECONDS: Final = 60.0
 _FILE_HOSTS: Final = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
 _PIECE: Final = 1 << 16
 _DEAD_TOKEN: Final = 4004
+_OTHER_SHARDS: Final = frozenset({4010, 4011})
+"""Codes that say that there must be more shards than there are."""
 _MOST_SHARED: Final = 20
 _ROLE: Final = "&"
 
@@ -58,21 +61,32 @@ class DiscordPlatform:
         self._threadless = Threadless()
         self._desk: Desk | None = None
         self._bot: Bot | None = None
+        self._shards: Shards | None = None
 
     # ------------------------------------------------------------ listening
     @property
     def connected(self) -> bool:
-        bot = self._bot
-        return bot is not None and bot.is_ready() and not any(shard.is_closed() for shard in bot.shards.values())
+        return self._shards is not None and self._shards.connected
+
+    @property
+    def standing_by(self) -> bool:
+        return self._shards is not None and self._shards.standing_by
+
+    @property
+    def spread(self) -> bool:
+        """A channel belongs to a shard, and a shard to one process."""
+        return False
 
     async def run(self, intake: Intake) -> None:
-        await self._heard.load()
         listener = Listener(intake, self._calls, self._heard, self._explain)
         self._desk = Desk(listener, self._calls, shown, self._share)
-        bot = self._bot = Bot(self._settings, self._desk, self._memory)
+        bot = self._bot = Bot(self._settings, self._desk, self._memory, self._kvasir.limits)
+        self._shards = Shards(
+            bot, self._memory, self._heard, self._kvasir.leases, self._kvasir.presence, self._settings
+        )
         keeping = asyncio.create_task(self._keep_heard(), name="discord-heard")
         try:
-            await self._connect(bot)
+            await self._connect(bot, self._shards)
         except discord.LoginFailure as error:
             raise Refused(tell("discord_token_refused")) from error
         except discord.PrivilegedIntentsRequired as error:
@@ -80,28 +94,33 @@ class DiscordPlatform:
         except discord.ConnectionClosed as error:
             if error.code == _DEAD_TOKEN:
                 raise Refused(tell("discord_token_refused")) from error
+            if error.code in _OTHER_SHARDS:
+                await self._shards.forget_count()
             raise
         finally:
             keeping.cancel()
             self._calls.fall()
             await bot.close_soon()
-            self._bot = None
+            self._bot = self._shards = None
             await asyncio.gather(keeping, return_exceptions=True)
-            await self._heard.keep(everything=True)
 
-    async def _connect(self, bot: Bot) -> None:
+    async def _connect(self, bot: Bot, shards: Shards) -> None:
         token = self._settings.token
         await bot.login(token.get_secret_value() if token is not None else "")
         self._calls.stand(bot)
         connected = asyncio.create_task(bot.connect(), name="discord-connection")
         watched = asyncio.create_task(_watch(bot), name="discord-watch")
+        sharing = asyncio.create_task(shards.run(), name="discord-shards")
         try:
-            await asyncio.wait({connected, watched}, return_when=asyncio.FIRST_COMPLETED)
-            if connected.done():
-                connected.result()
+            await asyncio.wait({connected, watched, sharing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (connected, sharing):
+                if task.done():
+                    task.result()
             raise ConnectionError("Discord cannot be reached")
         finally:
             watched.cancel()
+            sharing.cancel()
+            await asyncio.gather(sharing, return_exceptions=True)
             await bot.close_soon()
             for _ in range(_MOST_CANCELS):  # the library swallows one that comes while it connects anew
                 connected.cancel()

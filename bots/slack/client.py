@@ -10,6 +10,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
+from core.limits import Limits
 from core.types import JSON
 
 TIMEOUT: Final = 15
@@ -48,8 +49,11 @@ _UNSAID_WAIT: Final = 2.0
 class Web:
     """The web API as one bot token may use it."""
 
-    def __init__(self, client: AsyncWebClient) -> None:
+    def __init__(self, client: AsyncWebClient, limits: Limits | None = None, team: str = "") -> None:
+        """`limits`: what other processes were told of this workspace holds here, too."""
         self.client = client
+        self._limits = limits
+        self._team = team
         self._closed_until: dict[tuple[str, str], float] = {}
         """When a method may be called again, by the loop's clock; messages are limited in each channel by itself."""
 
@@ -64,7 +68,9 @@ class Web:
     async def _send(self, method: str, channel: str, **how: Any) -> JSON:
         limit = (method, channel if method in _BY_CHANNEL else "")
         loop = asyncio.get_running_loop()
-        if (left := self._closed_until.get(limit, 0.0) - loop.time()) > 0:
+        shared = "/".join(("slack", self._team, *limit))
+        elsewhere = self._limits.frozen(shared) if self._limits is not None else 0.0
+        if (left := max(elsewhere, self._closed_until.get(limit, 0.0) - loop.time())) > 0:
             raise Limited(left)
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -73,6 +79,8 @@ class Web:
             said = translated(error)
             if isinstance(said, Limited):
                 self._closed_until[limit] = loop.time() + said.seconds
+                if self._limits is not None:
+                    self._limits.freeze(shared, said.seconds)
             raise said from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{method}: {type(error).__name__}") from error

@@ -37,7 +37,7 @@ class Slack:
     def __init__(self, kvasir: Kvasir) -> None:
         self.kvasir = kvasir
         self.settings = kvasir.settings.slack
-        self.workspaces = Workspaces(self.settings, Memory(kvasir.db, kvasir.vault, self.name))
+        self.workspaces = Workspaces(self.settings, Memory(kvasir.db, kvasir.vault, self.name), kvasir.limits)
         self._intake: Intake | None = None
         self._group: asyncio.TaskGroup | None = None
         self._links: dict[str, bool] = {}
@@ -51,6 +51,16 @@ class Slack:
     @property
     def connected(self) -> bool:
         return bool(self._links) and all(self._links.values())
+
+    @property
+    def standing_by(self) -> bool:
+        """All processes are connected."""
+        return False
+
+    @property
+    def spread(self) -> bool:
+        """Slack gives each event to one of those who are connected."""
+        return True
 
     async def run(self, intake: Intake) -> None:
         self._intake = intake

@@ -19,6 +19,7 @@ from bots.memory import Memory
 from bots.slack.client import DEAD, TIMEOUT, Web
 from core.connections import WORKSPACE_KEY
 from core.errors import KvasirError
+from core.limits import Limits
 from core.settings import SlackSettings
 
 _KEPT_UNDER: Final = "installation"
@@ -56,7 +57,8 @@ class Workspace:
 
 
 class Workspaces:
-    def __init__(self, settings: SlackSettings, memory: Memory) -> None:
+    def __init__(self, settings: SlackSettings, memory: Memory, limits: Limits | None = None) -> None:
+        self._limits = limits
         self._settings = settings
         self._memory = memory
         self._known: dict[str, Workspace] = {}
@@ -191,4 +193,5 @@ class Workspaces:
             await self._memory.put(WORKSPACE_KEY, name, team)
 
     def _workspace(self, installation: Installation) -> Workspace:
-        return Workspace(installation, Web(self.client(installation.token)))
+        web = Web(self.client(installation.token), self._limits, installation.team)
+        return Workspace(installation, web)

@@ -21,6 +21,7 @@ from aiogram.types import BotCommand
 
 from bots.errors import DeliveryError, Refused
 from bots.inbox import Inbox
+from bots.leasing import while_held
 from bots.memory import Memory
 from bots.platform import Intake
 from bots.telegram import events
@@ -53,6 +54,7 @@ class Telegram:
 
     def __init__(self, kvasir: Kvasir) -> None:
         """Raises ConfigError where the settings cannot be used."""
+        self._kvasir = kvasir
         self._settings = kvasir.settings
         if self._settings.telegram.webhook and not self._settings.web.public_url:
             raise ConfigError(tell("telegram_no_public_url"))
@@ -61,10 +63,13 @@ class Telegram:
         self._managers = Managers(self._client)
         self._voice = Voice(self._client)
         self._me = Me(self._client.bot.id, "")
-        self._lost = Lost(self._client, Inbox(kvasir.db), self._me.id)
+        self._inbox = Inbox(kvasir.db)
+        self._lost = Lost(self._client, self._inbox, self._me.id)
         self._threads: OrderedDict[tuple[int, int], str] = OrderedDict()
         """Of messages seen lately, by chat and number: a reply to one belongs to the same conversation."""
         self._listening = False
+        self._standing_by = False
+        """Another process asks for updates."""
         self._seen: OrderedDict[int, None] = OrderedDict()
         """Updates that were dealt with."""
 
@@ -73,24 +78,40 @@ class Telegram:
     def connected(self) -> bool:
         return self._listening and self._client.reached
 
+    @property
+    def standing_by(self) -> bool:
+        return self._standing_by and self._client.reached
+
+    @property
+    def spread(self) -> bool:
+        return self._settings.telegram.webhook
+
     async def run(self, intake: Intake) -> None:
         refused: Refused | None = None
         async with self._client.connected(), asyncio.TaskGroup() as errands:
             try:
                 await self._introduce()
-                self._listening = True
                 take = partial(self._take, intake, errands)
                 if self._settings.telegram.webhook:
+                    self._listening = True
                     await listen(self._client, self._settings, self._memory, take)
                 else:
                     await self._leave_webhook()
-                    await poll(self._client, events.UPDATES, take)
+                    asking = partial(poll, self._client, events.UPDATES, take)
+                    lease = f"{self.name}/{self._me.id}"
+                    await while_held(self._kvasir.leases, lease, self._kvasir.presence.id, asking, self._asks)
             except Refused as error:  # out of the group as it is, not as a group of errors
                 refused = error
             finally:
-                self._listening = False
+                self._listening = self._standing_by = False
         if refused is not None:
             raise refused
+
+    def _asks(self, is_ours: bool) -> None:
+        """Telegram lets one process ask for updates; the others answer and post, and one of them follows it."""
+        if self._standing_by != (not is_ours):
+            logger.info("this process %s", "asks for updates" if is_ours else "stands by; another asks for updates")
+        self._listening, self._standing_by = is_ours, not is_ours
 
     def surface(self, mention: Mention) -> TelegramSurface:
         return TelegramSurface(self._client, self._lost, mention)
@@ -214,8 +235,11 @@ class Telegram:
             found = await intake.thread_of(events.place_of(chat), post)
             if found is not None:
                 return found
-        replied = message.get("reply_to_message") or {}
-        return self._threads.get((chat, replied.get("message_id", 0)), "")
+        replied = (message.get("reply_to_message") or {}).get("message_id", 0)
+        if (chat, replied) not in self._threads and replied:
+            asked = await self._inbox.of(events.place_of(chat), str(replied))  # of another process, or before a restart
+            return asked.mention.place.thread if asked is not None else ""
+        return self._threads.get((chat, replied), "")
 
     def _later(self, errands: asyncio.TaskGroup, errand: Coroutine[Any, Any, object]) -> None:
         """Do it beside what comes next; it is not worth stopping for."""

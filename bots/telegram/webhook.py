@@ -60,8 +60,7 @@ async def secret_of(settings: Settings, memory: Memory) -> str:
         return given
     kept = await memory.get_secret(_KEPT_SECRET)
     if kept is None:
-        kept = secrets.token_urlsafe(32)
-        await memory.put_secret(_KEPT_SECRET, kept)
+        kept = await memory.settle_secret(_KEPT_SECRET, secrets.token_urlsafe(32))
     return kept
 
 

@@ -20,8 +20,11 @@ from core.connections import Connections
 from core.db.session import Database
 from core.embedding import EmbedderState
 from core.feedback import Feedback
+from core.leases import Leases
+from core.limits import Limits
 from core.outbox import Outbox
 from core.places import Places
+from core.presence import Presence
 from core.settings import Settings
 from core.types import Person
 from core.vault import Vault
@@ -86,6 +89,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
     db = Database(await put_sqlite(tmp_path / "kvasir.db"))
     house = await furnished(db, tmp_path)
     knowledge = FakeKnowledge()
+    presence = Presence(db)
     kvasir = SimpleNamespace(
         settings=house.settings,
         answers=house.answers,
@@ -100,6 +104,10 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         channels=Channels(db, house.settings.channels),
         embedder_state=EmbedderState(ready=True),
         db=db,
+        vault=Vault(tmp_path),
+        leases=Leases(db),
+        presence=presence,
+        limits=Limits(db, presence),
     )
     yield Front(cast(Kvasir, kvasir), house, knowledge)
     await house.answers.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -69,10 +69,14 @@ class World:
         """Until every answer stands."""
         await self.until(lambda: not self.intake._working)
 
-    async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                await asyncio.sleep(0.005)
+    async def until(self, condition: Callable[[], object]) -> None:
+        await _until(condition)
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def kvasir_of(front: Front, server: DiscordServer, **discord: Any) -> Kvasir:
@@ -91,10 +95,9 @@ async def world(front: Front, server: DiscordServer, **discord: Any) -> AsyncIte
     platform = DiscordPlatform(kvasir)
     intake = Intake(kvasir, ChatHandler(kvasir), platform, Inbox(kvasir.db))
     await intake.take_over(everything=True)
-    before = len(server.gateway.identified)
     running = asyncio.create_task(platform.run(intake))
     try:
-        connected = asyncio.create_task(server.until(lambda: len(server.gateway.identified) > before))
+        connected = asyncio.create_task(_until(lambda: platform.connected or platform.standing_by))
         await asyncio.wait({running, connected}, return_when=asyncio.FIRST_COMPLETED)
         connected.cancel()
         if running.done():

@@ -320,7 +320,7 @@ async def test_a_mark_never_passes_what_is_not_dealt_with(front: Front) -> None:
     assert await memory.all("heard") == {"1": "109"}
 
     again = Heard(memory)
-    await again.load()
+    await again.load(lambda _: True)
     again.gap(["1"])
     with again.hearing("1", 200):
         pass

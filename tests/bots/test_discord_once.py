@@ -15,6 +15,11 @@ pytestmark = pytest.mark.anyio
 ANSWER = "Annual leave is 28 days [1]."
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bots.discord.client._BETWEEN_IDENTIFIES", 0.0)  # Discord wants five seconds
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[DiscordServer]:
     async with DiscordServer() as server:
@@ -41,8 +46,7 @@ async def test_the_same_event_many_times_over_two_connections_is_one_answer(
         assert ANSWER in server.answers(one)[0].text
 
 
-async def test_what_was_asked_in_a_gap_is_answered(town: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bots.discord.client._BETWEEN_IDENTIFIES", 0.0)  # Discord wants five seconds
+async def test_what_was_asked_in_a_gap_is_answered(town: World) -> None:
     people = town.server.world
     await town.ask("before?")
     private = town.server.dm(people.bo, "hello, how long is annual leave?")

@@ -51,6 +51,8 @@ class FakeMessenger:
 
     posted: list[tuple[Place, str]] = field(default_factory=list)
     connected: bool = True
+    standing_by: bool = False
+    spread: bool = False
 
     async def run(self, intake: Intake) -> None:
         await asyncio.Event().wait()
