@@ -15,13 +15,15 @@ from core.serving.drivers.exllama_folder import ModelFolder
 _LINKED: Final = (".json", ".jinja", ".txt")
 _OWN: Final = "config.json"
 _MOST: Final = 200
+_PREFIX: Final = "kvasir-model-"
 
 
 class Overlay:
     """The folder, for its owner's eyes only; `close` removes it, and never what it links to."""
 
     def __init__(self, folder: ModelFolder) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="kvasir-model-"))  # made with mode 0700
+        _sweep(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # made with mode 0700
         try:
             self._fill(folder)
         except OSError as error:
@@ -40,3 +42,13 @@ class Overlay:
         )
         for name in (*folder.weights, *small[:_MOST]):
             (self.path / name).symlink_to(os.path.realpath(folder.path / name))
+
+
+def _sweep(place: Path) -> None:
+    """Remove those of processes that were killed before they could."""
+    if not Path("/proc/self").exists():
+        return
+    for left in place.glob(f"{_PREFIX}*-*"):
+        number = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isdecimal() and not Path(f"/proc/{number}").exists() and left.stat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
