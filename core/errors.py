@@ -14,6 +14,7 @@ KvasirError
 │   ├── BadStatus               a server answered, but not with what was asked for
 │   │   └── Gone                a page that is not there (any more)
 │   ├── EngineUnavailable
+│   │   └── EngineBroke         its server went away, before or while it answered
 │   ├── EmbedderUnavailable
 │   ├── StoreUnavailable
 │   └── StorageFull             the disk takes no more
@@ -88,6 +89,10 @@ class Gone(BadStatus):
 
 
 class EngineUnavailable(Unavailable):
+    pass
+
+
+class EngineBroke(EngineUnavailable):
     pass
 
 

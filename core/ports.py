@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from core.types import (
     Chunk,
@@ -141,6 +141,26 @@ class Engine(Protocol):
         """Empty when it works, else one sentence that says what is wrong."""
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """How the process is that a part runs in."""
+
+    state: Literal["ready", "away", "failed"] = "ready"
+    """`away`: a fresh one is being started; `failed`: it was given up."""
+    reason: str = ""
+
+
+@runtime_checkable
+class InProcess(Protocol):
+    """A part that runs in a process of its own, which can be away for a while."""
+
+    @property
+    def process(self) -> ProcessState: ...
+
+    def revive(self) -> None:
+        """Try again to start it after it was given up."""
 
 
 class Reranker(Protocol):

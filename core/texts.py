@@ -1720,6 +1720,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "worker_signal": ("signal {signal}", "信号 {signal}"),
     "worker_status": ("exit status {status}", "退出码 {status}"),
     "worker_cannot_load": ("The model cannot be loaded. {said}", "无法加载模型：{said}"),
+    "worker_too_large": (
+        "There is not enough memory to load the model: {said} Lower its context size, or choose a smaller one.",
+        "内存不足，无法加载模型：{said}请调低上下文长度，或换用更小的模型。",
+    ),
     "worker_slow_load": (
         "The model was not loaded within {seconds} s; raise its start timeout, or choose a smaller one.",
         "模型在 {seconds} 秒内没有加载完成；请调高启动时限，或换用更小的模型。",

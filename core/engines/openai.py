@@ -13,7 +13,7 @@ import httpx2
 
 from core.engines.openai_quirks import PRESETS, PROVIDERS, Quirks, adapted, provider_of, request_body
 from core.engines.openai_stream import EventReader, NotOurDialect, Piece, ThoughtFilter, clipped
-from core.errors import ConfigError, EngineUnavailable
+from core.errors import ConfigError, EngineBroke, EngineUnavailable
 from core.ports import EngineInfo
 from core.retrying import pause, retry_after
 from core.settings import OpenAISettings, Settings
@@ -28,7 +28,9 @@ CHOICES: Final = {"provider": ("auto", *PROVIDERS)}
 ATTEMPTS: Final = 3
 LONGEST_WAIT: Final = 20.0
 """Seconds a server may tell us to wait before we say that it is busy."""
-_RETRIED: Final = frozenset({429, 500, 502, 503, 504, 529})
+WORKER_ENDED: Final = "worker_ended"
+"""What a worker of ours (`core/serving`) says when it ends with everything that it does."""
+RETRIED: Final = frozenset({429, 500, 502, 503, 504, 529})
 _REFUSAL_BYTES: Final = 64 * 1024
 _HEALTH_SECONDS: Final = 5.0
 _CONTEXT_WORDS: Final = ("context_length", "context length", "maximum context", "context size", "too many tokens")
@@ -42,11 +44,23 @@ async def open_engine(settings: Settings, **_: object) -> OpenAIEngine:
 class OpenAIEngine:
     """Streams chat completions. Tries again only before the server has begun to answer."""
 
-    def __init__(self, settings: OpenAISettings, *, backoff: float = 0.5) -> None:
+    def __init__(
+        self,
+        settings: OpenAISettings,
+        *,
+        backoff: float = 0.5,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        retried: frozenset[int] = RETRIED,
+    ) -> None:
+        """`transport`: another way there than by the network, to a process of this machine.
+
+        `retried`: refusals after which it tries again, and after a broken connection where it does so after most.
+        """
         self._settings = settings
         self._base = _checked(settings)
         self._quirks = _quirks(settings)
         self._backoff = backoff
+        self._retried = retried
         self._secrets = [
             value for value in (settings.api_key.get_secret_value(), *settings.headers.values()) if len(value) > 3
         ]
@@ -60,6 +74,7 @@ class OpenAIEngine:
                 pool=settings.first_token_timeout_seconds,
             ),
             follow_redirects=False,
+            transport=transport,
         )
 
     @property
@@ -121,7 +136,8 @@ class OpenAIEngine:
             except (httpx2.TransportError, httpx2.InvalidURL) as error:
                 failure: EngineUnavailable = self._broken(error, prompt.language)
                 wait = pause(attempt, self._backoff)
-                if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
+                is_bad = isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol))
+                if is_bad or httpx2.codes.BAD_GATEWAY not in self._retried:
                     raise failure from error
             else:
                 if response.status_code == httpx2.codes.OK:
@@ -130,7 +146,7 @@ class OpenAIEngine:
                 failure = self._refused(response.status_code, text, response, prompt.language)
                 if self._learned(response.status_code, text):
                     continue
-                if response.status_code not in _RETRIED or _quota_used_up(text):
+                if response.status_code not in self._retried or _quota_used_up(text):
                     raise failure
                 wait = retry_after(response.headers.get("retry-after", ""), pause(attempt, self._backoff))
             late = asyncio.get_running_loop().time() + wait > begin_by
@@ -207,7 +223,7 @@ class OpenAIEngine:
             async with asyncio.timeout_at(deadline):
                 return await anext(received, None)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise EngineUnavailable(say("engine_broke", language, host=self._host)) from error
+            raise EngineBroke(say("engine_broke", language, host=self._host)) from error
 
     def _read(self, reader: EventReader, part: bytes | None, language: Language) -> list[Piece]:
         try:
@@ -216,7 +232,7 @@ class OpenAIEngine:
             logger.info("%s sent no chat completion: %s", self._host, self._scrubbed(str(error)))
             raise EngineUnavailable(say("engine_garbage", language, host=self._host)) from error
         if part is None and not reader.seen:
-            raise EngineUnavailable(say("engine_broke", language, host=self._host))
+            raise EngineBroke(say("engine_broke", language, host=self._host))
         return pieces
 
     def _check(self, piece: Piece, language: Language) -> None:
@@ -249,6 +265,8 @@ class OpenAIEngine:
     def _stated(self, said: str, code: str, language: Language) -> EngineUnavailable:
         """The sentence for an error that came with status 200."""
         text = f"{code} {said}".lower()
+        if code == WORKER_ENDED:
+            return EngineBroke(said)
         if code == "1004" or any(
             word in text for word in ("invalid_api_key", "invalidapikey", "api key", "unauthorized", "401")
         ):
@@ -263,12 +281,12 @@ class OpenAIEngine:
 
     def _broken(self, error: Exception, language: Language) -> EngineUnavailable:
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL)):
-            return EngineUnavailable(say("engine_no_connection", language, host=self._host))
+            return EngineBroke(say("engine_no_connection", language, host=self._host))
         if isinstance(error, httpx2.UnsupportedProtocol):
             return EngineUnavailable(say("engine_no_connection", language, host=self._host))
         if isinstance(error, httpx2.TimeoutException):
             return self._slow_to_begin(language)
-        return EngineUnavailable(say("engine_broke", language, host=self._host))
+        return EngineBroke(say("engine_broke", language, host=self._host))
 
     def _slow_to_begin(self, language: Language) -> EngineUnavailable:
         seconds = f"{self._settings.first_token_timeout_seconds:g}"

@@ -39,6 +39,8 @@ _QUIET: Final = 10.0
 _LOOK: Final = 1.0
 """Seconds in which a job that has room has begun, or was refused."""
 _LOAD_TICK: Final = 5.0
+_ABOUT_TO_LOAD: Final = 5.0
+"""Seconds in which a fresh process is told to load, as a rule."""
 _LONG_TEXT: Final = 8000
 _SERVER_ERROR: Final = 500
 _RETRY_SECONDS: Final = 2
@@ -113,7 +115,7 @@ class Worker:
         ticket = self._submit(_job(asked, prompt, card), asked.user)
         said = _Said(card.model, int(time.time()), ticket.work.id, shape, asked.counts)
         try:
-            first = await _settled(ticket)
+            first = await _settled(ticket, asked.is_stream)
         except BaseException:
             ticket.close()
             raise
@@ -248,7 +250,8 @@ class Worker:
         state = self.model.state
         if state == "draining":
             raise BadRequest("The model is being unloaded.", code="not_loaded", status=503)
-        if state == "idle" or (state == "loading" and not await self.model.loaded(self._load_seconds)):
+        wait = _ABOUT_TO_LOAD if state == "idle" else self._load_seconds
+        if state in ("idle", "loading") and not await self.model.loaded(wait) and not self.model.fatal:
             raise BadRequest("No model is loaded.", code="not_loaded", status=503)
         card = self.model.card
         if self.model.fatal or card is None:
@@ -392,7 +395,7 @@ def _job(asked: Asked, prompt: list[int], card: Card) -> Job:
     room = card.context_size - len(prompt)
     if room < 1 or (drawing.max_tokens or 1) > room:
         raise BadRequest(
-            f"This model's context is {card.context_size} tokens; the prompt has {len(prompt)}"
+            f"This model's maximum context length is {card.context_size} tokens; the prompt has {len(prompt)}"
             + (f", and {drawing.max_tokens} were asked for." if drawing.max_tokens else "."),
             "messages" if asked.messages else "prompt",
             code="context_length_exceeded",
@@ -492,11 +495,11 @@ def _usage(done: Done) -> dict[str, Any]:
     }
 
 
-async def _settled(ticket: Ticket) -> list[Told]:
+async def _settled(ticket: Ticket, is_stream: bool) -> list[Told]:
     """What is told first; a refusal is an error with a status of its own. Raises BadRequest."""
     told = await ticket.take(_LOOK)
     for one in told:
-        if isinstance(one, (Broke, Fatal)):
+        if isinstance(one, Broke) or (isinstance(one, Fatal) and not is_stream):
             raise _failed(one)
     return told
 
