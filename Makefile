@@ -7,12 +7,14 @@ LOCK := .ci/requirements.lock
 TEST_LOCK := .ci/requirements-test.lock
 MODEL := $(VENV)/model
 MODELS_VENV := .venv-models
+STORES_VENV := .venv-stores
+STORES_LOCK := .ci/requirements-stores.lock
 MODELS_LOCK := .ci/requirements-models.lock
 LLAMACPP_VERSION := 0.3.36
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-models check format bench lock clean
+.PHONY: help up install test test-models test-stores check format bench lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +74,17 @@ models-env: $(MODELS_VENV)/.installed
 test-models: models-env model ## Run the tests that need torch or a compiled engine
 	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q tests/serving $(ARGS)
 
+$(STORES_VENV)/.installed: $(STORES_LOCK)
+	@test -n "$(PYTHON)" || { echo "Kvasir needs Python 3.11, 3.12 or 3.13"; exit 1; }
+	@$(STORES_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(STORES_VENV)
+	@echo "Installing LanceDB and Milvus Lite into $(STORES_VENV) (1.3 GB)…"
+	@$(STORES_VENV)/bin/python -m pip install -q --require-hashes -r $(STORES_LOCK)
+	@touch $@
+
+test-stores: $(STORES_VENV)/.installed ## Run the tests of the stores lancedb and milvus
+	@$(STORES_VENV)/bin/python -m pip install -q --no-deps -e .
+	@$(STORES_VENV)/bin/python -m pytest -q tests/contracts/test_stores_extra.py tests/core/test_stores_extra.py $(ARGS)
+
 check: $(VENV)/.installed-test ## Look at style, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -94,6 +107,8 @@ lock: ## Write the lists of pinned packages anew (needs uv)
 	  pyproject.toml --extra postgres --extra s3 --extra weaviate --extra oidc -o .ci/requirements-image.lock
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --group test --group models -o $(MODELS_LOCK)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --extra lancedb --extra milvus --group test -o $(STORES_LOCK)
 	@echo 'hatchling>=1.25' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate - -o .ci/requirements-build.lock
 

@@ -36,6 +36,10 @@ CREATE TABLE metadata (document INTEGER NOT NULL, key TEXT NOT NULL, value, PRIM
 """
 
 
+class Restless(Exception):
+    """Rows have gone while they were read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """One edition of a document, without its chunks."""
@@ -185,7 +189,7 @@ class Outlines:
         return self._held.get(key)
 
     async def current(self, key: str, index: Index) -> Outline:
-        """The outline of that index at its version."""
+        """The outline of that index at its version. Raises Restless where the index does not hold still."""
         async with self._locks.setdefault(key, asyncio.Lock()):
             held = self._held.get(key)
             if held is None or held.version != index.version:
@@ -207,12 +211,15 @@ async def _updated(held: Outline | None, index: Index) -> Outline:
     if missing:
         async for heads, words in index.load(missing if held else None):
             outline = await asyncio.to_thread(_with, outline, heads, words)
-    resident = replace(outline.resident, documents=len(outline.heads), chunks=_chunks(outline))
-    return replace(outline, resident=resident, _filters=[])
+    resident = outline.resident
+    chunks = sum(head.chunks for head in outline.heads.values())
+    if outline.heads.keys() != numbers or chunks != _alive(resident):
+        raise Restless
+    return replace(outline, resident=replace(resident, documents=len(numbers), chunks=chunks), _filters=[])
 
 
-def _chunks(outline: Outline) -> int:
-    return sum(head.chunks for head in outline.heads.values())
+def _alive(resident: Resident) -> int:
+    return resident.rows if resident.alive is None else int(np.count_nonzero(resident.alive))
 
 
 def _without(held: Outline, numbers: set[int]) -> Outline | None:

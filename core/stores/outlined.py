@@ -94,14 +94,12 @@ def checked_vector(generation: Generation, vector: Vector | None) -> Vector | No
 
 
 async def search(outline: Outline, key: str, rows: Rows, kept: Kept, wanted: Wanted) -> SearchResult | None:
-    """None where rows have come or gone meanwhile."""
+    """None where rows have gone meanwhile."""
     found = await asyncio.to_thread(outline.look, wanted.tokens, wanted.limit, wanted.filter)
     nearest: Sequence[int] = ()
     if wanted.vector is not None and wanted.limit > 0 and outline.heads and found.eligible != frozenset():
         nearest = await _nearest(outline, rows, wanted.vector, wanted.limit, found)
     ids = sorted({*found.best, *nearest})
-    if any(row >> CHUNK_BITS not in outline.heads for row in nearest):
-        return None
     held = await kept.read(key, rows, ids, vectors=wanted.vector is not None)
     if len(held) < len(ids):
         return None
@@ -111,22 +109,23 @@ async def search(outline: Outline, key: str, rows: Rows, kept: Kept, wanted: Wan
 
 
 async def _nearest(outline: Outline, rows: Rows, vector: Vector, limit: int, found: Found) -> Sequence[int]:
-    eligible = found.eligible
-    limit = min(limit, rows.MOST_FOUND)
-    if eligible is None or len(eligible) == len(outline.heads):
-        return await rows.nearest(vector, limit, None)
+    """Of the documents that the outline has and the filter lets pass; others may come in meanwhile."""
+    eligible = found.eligible if found.eligible is not None else outline.heads.keys()
+    within, asked = None, limit
     others = len(outline.heads) - len(eligible)
-    if len(eligible) <= rows.MOST_LISTED:
-        return await rows.nearest(vector, limit, Within(sorted(eligible), False))
-    if others <= rows.MOST_LISTED:
-        return await rows.nearest(vector, limit, Within(sorted(outline.heads.keys() - eligible), True))
-    most = min(max(outline.resident.chunks, 1), rows.MOST_FOUND)
-    asked = min(2 * limit * len(outline.heads) // len(eligible), most)
-    while True:  # too many to be named: more than is wanted, and then those that pass
-        ids = [row for row in await rows.nearest(vector, asked, None) if row >> CHUNK_BITS in eligible]
-        if len(ids) >= limit or asked >= most:
-            return ids[:limit]
-        asked = min(_MORE * asked, most)
+    if others and len(eligible) <= rows.MOST_LISTED:
+        within = Within(sorted(eligible), False)
+    elif others and others <= rows.MOST_LISTED:
+        within = Within(sorted(outline.heads.keys() - eligible), True)
+    elif others:  # too many to be named: more than is wanted, and then those that pass
+        asked = 2 * limit * len(outline.heads) // len(eligible)
+    while True:
+        asked = min(asked, rows.MOST_FOUND)
+        ids = await rows.nearest(vector, asked, within)
+        known = [row for row in ids if row >> CHUNK_BITS in eligible]
+        if len(known) >= limit or len(ids) < asked or asked == rows.MOST_FOUND:
+            return known[:limit]
+        asked *= _MORE
 
 
 def _hit(outline: Outline, id: int, row: Row, vector: Vector | None, score: float | None) -> Hit:
