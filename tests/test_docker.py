@@ -95,6 +95,13 @@ def test_every_role_runs_and_no_other_is_named() -> None:
     assert compose("compose.yml")["services"]["kvasir"]["command"] == ["up"]
 
 
+def test_a_role_without_a_page_is_asked_whether_it_lives() -> None:
+    scale = compose("compose.scale.yml")["services"]
+    for role in ("bots", "jobs"):
+        assert scale[role]["command"] == ["up", role]
+        assert scale[role]["healthcheck"]["test"] == ["CMD", "kvasir", "doctor", "--role", role]
+
+
 def test_database_connections_suffice_for_all_processes() -> None:
     """A process opens twenty at most (`core/db/session.py`)."""
     scale = compose("compose.scale.yml")["services"]
@@ -225,6 +232,8 @@ def test_the_units_are_shut_in_alike(name: str) -> None:
     service = unit(name)["Service"]
     assert service["ExecStart"].startswith("/opt/kvasir/bin/kvasir up")
     assert service["User"] == "kvasir"
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main"), "it says itself that it serves"
+    assert int(service["WatchdogSec"]) >= 30
     assert service["CapabilityBoundingSet"] == ""
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == "yes"

@@ -69,7 +69,7 @@ class World:
         """Until every answer stands."""
         await self.until(lambda: not self.intake._working)
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def until(self, condition: Any) -> None:
         await _until(condition)
 
 
