@@ -7,6 +7,7 @@ import gc
 import ipaddress
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from core.db.session import Database
 from core.settings import WeaviateSettings
-from tests.databases import Postgres, put_sqlite
+from tests.databases import Postgres, everything_on_postgres, put_sqlite
 from tests.weaviate_server import any_server, empty
 
 hypothesis.settings.register_profile("kvasir", deadline=None)  # how long a test takes is the machine's business
@@ -72,12 +73,49 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---------------------------------------------------------------- databases
+DATABASES = [pytest.param("postgres", marks=pytest.mark.postgres)]
+if not everything_on_postgres():
+    DATABASES.insert(0, pytest.param("sqlite"))
+_lent: list[Postgres] = []
+"""The server, where everything runs on it."""
+
+
+def pytest_configure() -> None:
+    """Before anything is imported that looks at the environment."""
+    if everything_on_postgres():
+        shared = os.environ.get("TESTS_SHARED") or tempfile.mkdtemp(prefix="kvtests")
+        os.environ["TESTS_SHARED"] = shared  # for the other processes of this run
+        _lent.append(Postgres(Path(shared)))
+        _lent[0].lend()
+
+
+def pytest_unconfigure() -> None:
+    while _lent:
+        _lent.pop().leave()
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    if _lent:
+        yield _lent[0]
+        return
     own = tmp_path_factory.getbasetemp()
     server = Postgres(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
     yield server
     server.leave()
+
+
+@pytest.fixture(scope="module", autouse=everything_on_postgres())
+def _lent_databases() -> Iterator[None]:
+    yield
+    asyncio.run(_lent[0].drop_lent())
+
+
+@pytest.fixture(autouse=True)
+def _only_on_sqlite(request: pytest.FixtureRequest) -> None:
+    """Tests of what only SQLite has say so by `@pytest.mark.sqlite("…")`."""
+    if everything_on_postgres() and (mark := request.node.get_closest_marker("sqlite")):
+        pytest.skip(f"everything runs on PostgreSQL, and this is about SQLite: {mark.args[0]}")
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +126,7 @@ def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weavia
         asyncio.run(empty(settings, collections=True))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=DATABASES)
 async def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """Address of a database without tables, on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
@@ -99,7 +137,7 @@ async def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> 
         yield address
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=DATABASES)
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """Address of a database with all tables and nothing in them, on SQLite and on PostgreSQL."""
     if request.param == "sqlite":

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+import core.settings
 from core.db import migrate
 from core.db.session import Database
 from core.db.tables import Table
+from tests.on_postgres import sitecustomize
 
 _migrated: list[bytes] = []
 """The file of a migrated SQLite database, once one was asked for."""
@@ -46,8 +50,31 @@ _WASTE = 8 << 20
 """Bytes; rows that are deleted stay in a table's file."""
 
 
+def everything_on_postgres() -> bool:
+    """Whether this run is to use PostgreSQL also where a test does not say."""
+    return os.environ.get("KVASIR_TEST_DATABASE") == "postgres"
+
+
+def peek(data_dir: Path, query: str) -> list[tuple[Any, ...]]:
+    """What a query finds in the database of a data directory, whatever it is, while others may be at it."""
+    if everything_on_postgres():
+        import psycopg
+
+        place = make_url(sitecustomize.address_for(data_dir))
+        with psycopg.connect(host=str(place.query["host"]), user="postgres", dbname=place.database) as server:
+            return server.execute(query.encode()).fetchall()
+    with closing(sqlite3.connect(f"file:{data_dir / 'kvasir.db'}?mode=ro", uri=True, timeout=30)) as file:
+        return file.execute(query).fetchall()
+
+
 async def put_sqlite(path: Path) -> str:
-    """An empty database with all tables at `path`, unless there is one already; gives its address."""
+    """An empty database with all tables at `path`, unless there is one already; gives its address.
+
+    Where everything runs on PostgreSQL, one there takes its place.
+    """
+    if everything_on_postgres():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return sitecustomize.address_for(path.parent)
     address = f"sqlite+aiosqlite:///{path}"
     if path.exists():
         return address
@@ -100,6 +127,25 @@ class Postgres:
             if not Path(self._folder, "postmaster.pid").exists():
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._note.write_text("")
+
+    def lend(self) -> None:
+        """Let every data directory have a database here, in this process and in those that it starts."""
+        with self._alone():
+            asyncio.run(self._prepare())
+        os.environ[sitecustomize.SERVER] = self._folder
+        here = str(Path(sitecustomize.__file__).parent)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+        sitecustomize.install(core.settings)
+
+    async def drop_lent(self) -> None:
+        """Those that this process and its children had."""
+        names = f"SELECT datname FROM pg_database WHERE starts_with(datname, '{sitecustomize.prefix()}')"
+        engine = create_async_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        async with engine.connect() as connection:
+            for name in (await connection.scalars(text(names))).all():
+                await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        await engine.dispose()
+        sitecustomize.address_for.cache_clear()
 
     @asynccontextmanager
     async def database(self, *, migrated: bool) -> AsyncIterator[str]:

@@ -354,6 +354,7 @@ async def test_a_full_disk_refuses_uploads_and_serves_the_rest(site: Site, anna:
     assert (await send(anna, part("large.txt", b"x" * (2 << 20)) + END)).status_code == 202
 
 
+@pytest.mark.sqlite("the lock of its file")
 async def test_while_another_process_writes_one_reads_on_and_loses_nothing(
     site: Site, anna: httpx2.AsyncClient
 ) -> None:

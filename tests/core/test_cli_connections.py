@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
 
+from core.db.tables import Table
+from tests.databases import peek
 from tests.fakes.commands import Commands
 
 TOKEN = "123456:ABC-very-secret"
@@ -43,9 +44,8 @@ def test_a_platform_is_set_switched_and_removed(kvasir: Commands, monkeypatch: p
     }  # fmt: skip
     waiting = kvasir.json("connection", "test", "telegram::7", "--wait", "0")
     assert waiting["state"] == "waiting"
-    database = sqlite3.connect(kvasir.data_dir / "kvasir.db")
-    assert [line for line in database.iterdump() if "very-secret" in line] == []
-    database.close()
+    for table in Table.metadata.tables:
+        assert "very-secret" not in str(peek(kvasir.data_dir, f"SELECT * FROM {table}"))
     monkeypatch.setenv("KVASIR_TELEGRAM__TOKEN", "9:settings")
     assert "KVASIR_TELEGRAM__TOKEN" in kvasir.fails("connection", "set", "telegram", "token=-", stdin="1:x\n")
     monkeypatch.delenv("KVASIR_TELEGRAM__TOKEN")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import tomllib
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from argon2 import PasswordHasher
 from core import accounts as accounts_module
 from core.passwords import Passwords
 from core.settings import fields
+from tests.databases import peek
 from tests.fakes.commands import Commands
 
 PASSWORD = "a long enough secret"
@@ -227,8 +226,7 @@ def test_commands_that_change_something_are_written_down_without_secrets(kvasir:
     kvasir("kb", "delete", "absent", "--yes", status=1)
     for reading in (("user", "list"), ("kb", "show", "hr"), ("key", "list")):
         kvasir(*reading)
-    with closing(sqlite3.connect(kvasir.data_dir / "kvasir.db")) as database:
-        rows = database.execute("SELECT person, action, object, changes FROM audit ORDER BY created_at").fetchall()
+    rows = peek(kvasir.data_dir, "SELECT person, action, object, CAST(changes AS text) FROM audit ORDER BY created_at")
     assert [row[:3] for row in rows] == [
         ("terminal:operator", "user.add", "ann"),
         ("terminal:operator", "kb.create", "hr"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
 
+from tests.databases import peek
 from tests.fakes.commands import Commands
 
 KEY = "sk-very-secret-key-0004"
@@ -55,9 +55,7 @@ def test_a_key_is_read_from_stdin_and_seen_nowhere(kvasir: Commands, tmp_path: P
     made = json.loads(kvasir("model", "add", "far", *given, stdin=KEY + "\n"))
     assert made["model"]["secrets"] == ["api_key"]
     assert made["model"]["server"] == "api.openai.com"
-    with sqlite3.connect(tmp_path / "data" / "kvasir.db") as connection:
-        kept = [str(row) for table in ("models", "audit") for row in connection.execute(f"SELECT * FROM {table}")]
-    connection.close()
+    kept = [str(row) for table in ("models", "audit") for row in peek(tmp_path / "data", f"SELECT * FROM {table}")]
     assert any("model.add" in row for row in kept)
     assert KEY not in "".join(kept)
 

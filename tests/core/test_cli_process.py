@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import IO
 
 import pytest
 
+from tests.databases import peek
 from tests.fakes.commands import Commands
 
 KVASIR = [sys.executable, "-c", "from core.cli import main; main()"]
@@ -108,17 +110,11 @@ def test_stopped_in_the_middle_an_ingestion_goes_on_the_next_time(
 
 def _indexed(data: Path) -> int:
     """Documents that are live, as a second process sees them while the first works."""
-    import sqlite3
-
     try:
-        with sqlite3.connect(f"file:{data / 'kvasir.db'}?mode=ro", uri=True) as connection:
-            (count,) = connection.execute("SELECT count(*) FROM documents WHERE live_hash IS NOT NULL").fetchone()
-            return int(count)
+        ((count,),) = peek(data, "SELECT count(*) FROM documents WHERE live_hash IS NOT NULL")
     except sqlite3.Error:
         return 0
-    finally:
-        if "connection" in locals():
-            connection.close()
+    return int(count)
 
 
 def _wait_for(there: object, seconds: float = 30.0) -> None:

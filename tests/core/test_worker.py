@@ -21,6 +21,7 @@ from tests.fakes.library import incoming, opened_library
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.sqlite("its worker; that of PostgreSQL is tried in test_session_postgres")
 async def test_jobs_go_on_when_the_database_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_WAIT_SECONDS", 0.01)
     settings = settings_module.load(data_dir=tmp_path)
