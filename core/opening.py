@@ -7,8 +7,7 @@ ready settings for forms (`sections.Preset`), and `CHOICES`, the values that a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from core import registry, sections
 from core.embedders.cache import CachedEmbedder
@@ -17,10 +16,8 @@ from core.models import Model
 from core.pool import Progress
 from core.ports import Embedder, Engine, Reranker
 from core.sections import KINDS, FormField, Kind, Preset
+from core.serving.memory import weight_bytes
 from core.settings import Settings
-
-_WEIGHTS: Final = frozenset({".safetensors", ".onnx", ".gguf", ".bin", ".data"})
-_MOST_FILES: Final = 2000
 
 
 class Adapters:
@@ -80,17 +77,6 @@ class Opener:
         open_one = registry.load(_group("reranker"), model.adapter)
         reranker: Reranker = await open_one(settings, embedder=self._embedder, progress=progress)
         return reranker
-
-
-def weight_bytes(path: Path) -> int:
-    """Size of the file, or of the weights in the folder; 0 where there are none."""
-    try:
-        if path.is_file():
-            return path.stat().st_size
-        files = [one for _, one in zip(range(_MOST_FILES), path.rglob("*"), strict=False)]
-        return sum(one.stat().st_size for one in files if one.suffix in _WEIGHTS and one.is_file())
-    except OSError:
-        return 0
 
 
 def _group(kind: Kind) -> str:

@@ -14,6 +14,7 @@ from core import sections
 from core.errors import KvasirError, NotFound, Unavailable
 from core.modellog import Line, ModelLog
 from core.models import Model, Models
+from core.ports import InProcess
 from core.sections import Kind
 from core.settings import Settings
 from core.texts import tell
@@ -134,6 +135,8 @@ class Pool(Generic[P]):
         if running.part is None and running.opening is None:
             running.failure, running.failures = None, 0
             self._start(running)
+        elif (own := _in_process(running.part)) is not None and own.process.state == "failed":
+            own.revive()
 
     def of(self, model: Model) -> Running[P]:
         """Where it stands, opened or not; one that was changed since takes the place of the former."""
@@ -156,10 +159,13 @@ class Pool(Generic[P]):
         running = self._running.get(model.name)
         if running is None:
             return Standing(ending=ending)
+        state, reason = running.state, running.reason
+        own = _in_process(running.part)
+        if own is not None and own.process.state != "ready":
+            state, reason = "failed" if own.process.state == "failed" else "loading", own.process.reason
         return Standing(
-            running.state, running.stage, running.progress, running.reason,
-            running.gate.inside, running.gate.waiting, ending,
-        )  # fmt: skip
+            state, running.stage, running.progress, reason, running.gate.inside, running.gate.waiting, ending
+        )
 
     def log(self, name: str) -> Sequence[Line]:
         """Its last lines, the oldest first; also those from before a change, while that ends."""
@@ -274,7 +280,7 @@ class Pool(Generic[P]):
         model = running.model
         settings = self.models.settings_for(model)
         running.log.secrets = sections.secrets_of(settings, model.kind, model.adapter)
-        running.gate.limit = int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0)
+        running.gate.limit = _limit(settings, model)
         running.log.add(tell("log_opening"))
         with running.log.heard():
             return await self.open_part(model, settings, progress)
@@ -314,6 +320,16 @@ class Pool(Generic[P]):
             logger.warning("the model %s did not close in time", running.model.name)
         except Exception:
             logger.exception("the model %s did not close", running.model.name)
+
+
+def _in_process(part: object) -> InProcess | None:
+    return part if isinstance(part, InProcess) else None
+
+
+def _limit(settings: Settings, model: Model) -> int:
+    """Answers at a time; where an engine has a queue of its own, also those that wait in it."""
+    limit = int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0)
+    return limit and limit + int(sections.value_of(settings, model.kind, model.adapter, "queue") or 0)
 
 
 def _is_same(one: Model, other: Model) -> bool:

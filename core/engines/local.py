@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import SecretStr
 from tokenizers import Tokenizer
@@ -16,14 +16,12 @@ from core import sections
 from core.engines.openai import OpenAIEngine
 from core.errors import ConfigError, EngineBroke, EngineUnavailable
 from core.ports import EngineInfo, ProcessState
-from core.serving import client as worker
-from core.serving.client import Address, LoadFailed, Lost
-from core.serving.driver import Card
-from core.serving.house import SharedWorker
+from core.serving.client import Address
 from core.serving.memory import cache_bytes, weight_bytes
-from core.serving.plan import Plan, Trouble, plan_of
+from core.serving.plan import Plan, plan_of
+from core.serving.workers import RunningWorker, worker_of
 from core.settings import OpenAISettings, Settings
-from core.texts import say, tell
+from core.texts import say, spoken, tell
 from core.types import Prompt, Sampling
 
 logger = logging.getLogger(__name__)
@@ -61,70 +59,13 @@ async def open_local(
         tokens = int(sections.value_of(settings, "engine", adapter, "context_size") or 0)
         memory = await asyncio.to_thread(_memory, paths, tokens)
     plan = plan_of(settings, "engine", adapter, driver=driver, memory=memory, on_gpu=on_gpu)
-    engine = LocalEngine(plan, RemoteWorker(plan, progress) if plan.base_url else SharedWorker(plan, progress))
+    engine = LocalEngine(plan, worker_of(plan, progress))
     try:
         await engine.open()
     except BaseException:
         await engine.close()
         raise
     return engine
-
-
-class RunningWorker(Protocol):
-    """Where a model is asked: `SharedWorker` of this machine, or `RemoteWorker`."""
-
-    address: Address
-    card: Card | None
-
-    @property
-    def life(self) -> tuple[int, int]: ...
-
-    @property
-    def state(self) -> ProcessState: ...
-
-    async def open(self) -> Trouble | None: ...
-
-    async def ready(self, seconds: float) -> Trouble | None: ...
-
-    async def ended(self, life: tuple[int, int], seconds: float) -> Trouble | None: ...
-
-    def revive(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class RemoteWorker:
-    """The worker of another machine (`kvasir worker`), which looks after itself."""
-
-    life = (0, 0)
-    state = ProcessState()
-
-    def __init__(self, plan: Plan, progress: Progress) -> None:
-        self.address = Address(plan.kind, url=plan.base_url, key=plan.api_key)
-        self.card: Card | None = None
-        self._progress = progress
-
-    async def open(self) -> Trouble | None:
-        async with self.address.client() as asking:
-            try:
-                self.card = await worker.load(asking, self._progress)
-            except LoadFailed as error:
-                return Trouble("worker_remote", {"host": self.address.host, "reason": error.trouble.say("en")})
-            except Lost:
-                return Trouble("engine_no_connection", {"host": self.address.host})
-        return None
-
-    async def ready(self, seconds: float) -> Trouble | None:  # noqa: ARG002  whoever asks it waits there
-        return None
-
-    async def ended(self, life: tuple[int, int], seconds: float) -> Trouble | None:  # noqa: ARG002  we cannot see it
-        return Trouble("engine_no_connection", {"host": self.address.host})
-
-    def revive(self) -> None:
-        """Nothing that could be done from here."""
-
-    async def close(self) -> None:
-        """It serves others too."""
 
 
 class LocalEngine:
@@ -142,7 +83,7 @@ class LocalEngine:
     async def open(self) -> None:
         trouble = await self._worker.open()
         if trouble is not None:
-            raise EngineUnavailable(trouble.say("en") if trouble.is_final else tell(trouble.key, **trouble.values))
+            raise EngineUnavailable(trouble.say(spoken()))
         self._tokenizer = await asyncio.to_thread(_tokenizer, self._plan)
 
     @property
@@ -206,7 +147,7 @@ class LocalEngine:
         """Empty when it can be asked."""
         trouble = await self._worker.ready(0)
         if trouble is not None:
-            return tell(trouble.key, **trouble.values)
+            return trouble.say(spoken())
         return await self._asking().health()
 
     async def close(self) -> None:

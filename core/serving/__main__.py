@@ -47,7 +47,7 @@ async def _run(wanted: dict[str, Any]) -> None:
         loop.call_later(_LAST_WORDS, os._exit, STATUS[fatal.cause])
 
     def unloaded() -> None:
-        loop.call_later(_LAST_WORDS, os._exit, 0)
+        loop.call_later(_LAST_WORDS / 6, os._exit, 0)
 
     model = ModelLoop(
         partial(make_driver, wanted["kind"], wanted["values"]), queue_size=int(wanted["queue"]), ended=ended

@@ -28,7 +28,7 @@ from core.serving.client import Address, LoadFailed, Lost
 from core.serving.driver import Card
 from core.serving.plan import Plan, Trouble
 from core.serving.supervisor import Progress, Supervisor
-from core.texts import tell
+from core.texts import spoken, tell
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class SharedWorker:
             return ProcessState()
         trouble = self.trouble
         state: Literal["away", "failed"] = "failed" if self._own.supervisor.state == "failed" else "away"
-        return ProcessState(state, tell(trouble.key, **trouble.values) if trouble else "")
+        return ProcessState(state, trouble.say(spoken()) if trouble else "")
 
     def revive(self) -> None:
         if self._own is not None:
@@ -240,7 +240,7 @@ class _Note:
             "key": self.address.key,
             "pid": os.getpid(),
             "trouble": trouble.key if trouble else "",
-            "values": dict(trouble.values) if trouble else {},
+            "values": trouble.plain if trouble else {},
         }
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, mode="w", encoding="utf-8") as file:
             json.dump(document, file)  # a file of this kind is readable by its owner alone

@@ -42,6 +42,8 @@ STATUS: Final[dict[Cause, int]] = {"failed": 70, "out_of_memory": 71, "poisoned"
 """What the process exits with, by what ended it; 0: it was unloaded."""
 _SLICE: Final = 32
 """Texts that are embedded in one step."""
+_VECTOR_JOBS: Final = 16
+"""Taken in together, so that a question goes before a long document."""
 
 
 class Full(Exception):
@@ -212,11 +214,17 @@ class ModelLoop:
         """Let it wait for its turn. Raises Full."""
         ticket = Ticket(work, user, self._left)
         assert self.card is not None  # noqa: S101 - the server waits for `loaded`
-        if len(self._active) >= self.card.parallel and len(self._waiting) >= self._queue_size:
+        if len(self._active) >= self._room and len(self._waiting) >= self._queue_size:
             raise Full(len(self._waiting))
         self._waiting.append(ticket)
         self._begin_next()
         return ticket
+
+    @property
+    def _room(self) -> int:
+        if self.card is None:
+            return 0
+        return _VECTOR_JOBS if self.card.features & {"embed", "rerank"} else self.card.parallel
 
     def _left(self, ticket: Ticket) -> None:
         """Whoever asked is gone, or has all there is."""
@@ -230,7 +238,7 @@ class ModelLoop:
         """Hand over as many as there is room for, those first whose user has fewest at work."""
         if self.card is None or self._thread is None or self.fatal:
             return
-        while self._waiting and len(self._active) < self.card.parallel:
+        while self._waiting and len(self._active) < self._room:
             ticket = self._in_turn()[0]
             self._waiting.remove(ticket)
             self._active[ticket.work.id] = ticket
@@ -310,7 +318,7 @@ _News: TypeAlias = Event | Begun | Computed | Card | Fatal | _Progress
 
 @dataclass
 class _Vectors:
-    """A driver of vectors, stepped like one of text: a slice of the oldest job each time."""
+    """A driver of vectors, stepped like one of text: a slice of the job each time that is nearest to its end."""
 
     driver: VectorDriver
     _jobs: dict[str, VectorJob] = field(default_factory=dict)
@@ -324,7 +332,7 @@ class _Vectors:
         self._rows.pop(job_id, None)
 
     def step(self) -> Sequence[Computed]:
-        job = next(iter(self._jobs.values()))
+        job = min(self._jobs.values(), key=lambda one: len(one.texts) - len(self._rows[one.id]))
         rows = self._rows[job.id]
         texts = job.texts[len(rows) : len(rows) + _SLICE]
         if job.query is not None:

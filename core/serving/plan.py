@@ -54,7 +54,8 @@ def plan_of(
     """The plan of an adapter's settings; `driver` where it is called otherwise than the adapter."""
     section = sections.section_of(kind, adapter)
     values = getattr(settings, section) if section else None
-    given = {name: sections.plain(value) for name, value in values if name not in _OURS} if values is not None else {}
+    names = {one.name for one in sections.fields_of(kind, adapter)} - _OURS
+    given = {name: sections.plain(getattr(values, name)) for name in sorted(names)}
     own = values if isinstance(values, LocalModelSettings) else None
     shared = own or LocalModelSettings()
     return Plan(
@@ -80,8 +81,18 @@ class Trouble:
     key: str
     """Of its sentence in `core/texts.py`."""
     values: Mapping[str, Any] = field(default_factory=dict)
+    """Plain ones, and other troubles."""
     is_final: bool = False
     """Trying again does not help."""
 
+    @property
+    def plain(self) -> dict[str, str]:
+        """Its values as text."""
+        return {name: _said(value, "en") for name, value in self.values.items()}
+
     def say(self, language: Language) -> str:
-        return say(self.key, language, **self.values)
+        return say(self.key, language, **{name: _said(value, language) for name, value in self.values.items()})
+
+
+def _said(value: Any, language: Language) -> str:
+    return value.say(language) if isinstance(value, Trouble) else str(value)

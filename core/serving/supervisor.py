@@ -127,7 +127,7 @@ class Supervisor:
             return
         if not is_final:
             lines = self._process.last_lines if self._process else "-"
-            values = {"times": len(self._failures), "why": trouble.say("en"), "lines": lines}
+            values = {"times": len(self._failures), "why": trouble, "lines": lines}
             trouble = Trouble("worker_gave_up", values)
         self.trouble = trouble
         self._revived.clear()
