@@ -124,7 +124,7 @@ class Words:
         self._ends = frozenset(ends)
         self._stops = StopStrings(job.stop)
         self._most = min(job.max_tokens, most)
-        self._cached = cached
+        self.cached = cached
         self._unsaid = 0
         self.count = 0
         self.over = False
@@ -160,7 +160,7 @@ class Words:
 
     def _done(self, reason: Literal["stop", "length"]) -> Done:
         self.over = True
-        return Done(self._job.id, reason, len(self._job.prompt), self.count, self._cached)
+        return Done(self._job.id, reason, len(self._job.prompt), self.count, self.cached)
 
 
 def room(job: Job, context_size: int) -> int:

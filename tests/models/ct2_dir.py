@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.models.llama_dir import BOS, CONFIG, EOS, PAD, SPECIALS, tensors, write_llama
+from tests.models.llama_dir import BOS, CONFIG, SPECIALS, byte_chars, tensors, write_llama
 
 BESIDE: Final = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 WORDS: Final = CONFIG["vocab_size"]
@@ -73,10 +73,5 @@ def _fill(decoder: Any, found: dict[str, NDArray[np.float32]]) -> None:
 
 def _words() -> list[str]:
     """All words by their ids, the unused ones at the end made up, as the library's converter does."""
-    from tests.models.llama_dir import _byte_chars
-
-    known = [*_byte_chars(), *SPECIALS]
+    known = [*byte_chars(), *SPECIALS]
     return [*known, *(f"madeupword{number:04d}" for number in range(WORDS - len(known)))]
-
-
-__all__ = ["BESIDE", "BOS", "EOS", "PAD", "write_ct2"]

@@ -58,7 +58,7 @@ def write_llama(folder: Path, *, seed: int = 0, **config: Any) -> Path:
 
 
 def write_tokenizer(folder: Path) -> None:
-    byte_words = models.BPE(vocab={char: byte for byte, char in enumerate(_byte_chars())}, merges=[])
+    byte_words = models.BPE(vocab={char: byte for byte, char in enumerate(byte_chars())}, merges=[])
     made = Tokenizer(byte_words)
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
@@ -104,7 +104,7 @@ def tensors(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[np.float3
     return found
 
 
-def _byte_chars() -> list[str]:
+def byte_chars() -> list[str]:
     """The characters that stand for the bytes 0 to 255 in byte-level tokenizers."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
