@@ -751,6 +751,13 @@ class ScriptedSettings(Section):
     seed: Annotated[
         int, Field(ge=0, description="0: tokens come evenly; else their times vary by half, alike for the same seed.")
     ] = 0
+    process: Annotated[
+        bool, Field(description="Say it from a process of its own, as local models do; `seed` counts for nothing then.")
+    ] = False
+    drill: Annotated[
+        str,
+        Field(description="What goes wrong in that process, e.g. `segv@5`; see `core/serving/drivers/scripted.py`."),
+    ] = ""
     parallel: Annotated[
         int, Field(ge=0, le=1000, description="Answers written at a time, others wait; 0: as many as come.")
     ] = 0

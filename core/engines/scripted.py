@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Iterator
 from itertools import islice
 from typing import Final
 
+from core.engines.local import Progress, open_local
 from core.errors import EngineUnavailable
-from core.ports import EngineInfo
+from core.ports import Engine, EngineInfo
 from core.prompt import filled
 from core.settings import ScriptedSettings, Settings
 from core.texts import say
@@ -23,7 +24,10 @@ _BREATH: Final = 32
 """Tokens after which an engine that never waits lets others work."""
 
 
-async def open_engine(settings: Settings, **_: object) -> ScriptedEngine:
+async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> Engine:
+    """It, in this process or in a worker. Raises EngineUnavailable where that does not start."""
+    if settings.scripted.process:
+        return await open_local("scripted", settings, progress)
     return ScriptedEngine(settings.scripted)
 
 

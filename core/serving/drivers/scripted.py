@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _PREFILL: Final = 512
 _STEPS: Final = 20
 _FOREVER: Final = 10_000
+_BREATH: Final = 0.001
 _TOKEN: Final = re.compile(r"\s*[\u2e80-\uffef]|\s*[^\s\u2e80-\uffef]+|\s+")
 _DIMENSION: Final = 64
 _ERRORS: Final[Mapping[str, type[DriverError]]] = {
@@ -129,6 +130,8 @@ class _Running:
     tokens: Iterator[bytes]
     decoder: codecs.IncrementalDecoder
     prompt: str
+    due: float
+    """When its first token may come."""
     read: int = 0
     said: int = 0
     text: str = ""
@@ -142,7 +145,8 @@ class ScriptedDriver:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
-        self._drill = Drill.read(str(values.get("drill") or ""))
+        self._drill = Drill.read(_rules(values))
+        self._first = float(values.get("first_token_seconds") or 0)
         self._running: dict[str, _Running] = {}
         self._pace = float(values.get("token_seconds") or 0)
         self._context = int(values.get("context_size") or 8192)
@@ -163,7 +167,12 @@ class ScriptedDriver:
             raise Refused("The scripted engine follows no grammar.", code="unsupported")
         prompt = self.tokenizer.decode(job.prompt)
         self._running[job.id] = _Running(
-            job, self._tokens(job), codecs.getincrementaldecoder("utf-8")("replace"), prompt, stops=job.stop
+            job,
+            self._tokens(job),
+            codecs.getincrementaldecoder("utf-8")("replace"),
+            prompt,
+            due=time.monotonic() + self._first,
+            stops=job.stop,
         )
 
     def cancel(self, job_id: str) -> None:
@@ -183,6 +192,8 @@ class ScriptedDriver:
             events += found
             if found and isinstance(found[-1], (Done, Broke)):
                 del self._running[running.job.id]
+        if not events and self._first:
+            time.sleep(_BREATH)
         return events
 
     def close(self) -> None:
@@ -196,6 +207,8 @@ class ScriptedDriver:
 
     def _say(self, running: _Running) -> list[Event]:
         job = running.job
+        if time.monotonic() < running.due:
+            return []
         self._drill.token(running.said + 1, running.prompt)
         token = next(running.tokens, None)
         if token is None:
@@ -281,6 +294,14 @@ class ScriptedVectors:
     def _strike(self, text: str) -> None:
         self._calls += 1
         self._drill.token(self._calls, text)
+
+
+def _rules(values: Mapping[str, Any]) -> str:
+    """The drill, with what the other settings want to go wrong."""
+    rules = [str(values.get("drill") or "")]
+    rules += [f"break@{int(values['fail_after']) + 1}"] if values.get("fail_after") else []
+    rules += [f"hang@{int(values['hang_after']) + 1}"] if values.get("hang_after") else []
+    return ",".join(rules)
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
