@@ -571,6 +571,75 @@ class WorkerSettings(Section):
     ] = {}
 
 
+class LlamacppSettings(LocalModelSettings):
+    model_path: Annotated[
+        Path | None,
+        Field(
+            description="The model's GGUF file, or a folder that holds one.",
+            json_schema_extra={"needed_or": "base_url", "common": True},
+        ),
+    ] = None
+    threads: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=512,
+            description="Threads; 0: one per physical core that may be used, less one. More than there are cores make "
+            "it many times slower.",
+        ),
+    ] = 0
+    gpu_layers: Annotated[
+        int,
+        Field(
+            ge=-1,
+            le=1000,
+            description="Layers on the card, where llama.cpp was compiled for it; -1: all.",
+        ),
+    ] = -1
+    cache: Annotated[
+        Literal["f16", "q8_0"],
+        Field(description="How what was read is kept: `q8_0` takes half the memory."),
+    ] = "f16"
+    cache_tokens: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16_000_000,
+            description="Tokens of all answers at a time and of what is kept of earlier ones; 0: twice `context_size`.",
+        ),
+    ] = 0
+
+
+class Ctranslate2Settings(LocalModelSettings):
+    model_path: Annotated[
+        Path | None,
+        Field(
+            description="The model's folder, as `kvasir model convert` makes it.",
+            json_schema_extra={"needed_or": "base_url", "common": True},
+        ),
+    ] = None
+    parallel: Annotated[
+        int,
+        Field(ge=1, le=64, description="Answers written at a time; on the CPU they share the threads."),
+    ] = 1
+    threads: Annotated[
+        int,
+        Field(ge=0, le=512, description="Threads; 0: one per physical core that may be used, less one."),
+    ] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(description="Where it runs; `auto`: on a CUDA card where there is one."),
+    ] = "auto"
+    compute_type: Annotated[
+        Literal["default", "auto", "int8", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32"],
+        Field(description="What it computes in; `default`: as it was converted, `auto`: the fastest here."),
+    ] = "default"
+    prompt_cache: Annotated[
+        bool,
+        Field(description="Keep what was read of the beginning that most prompts have in common."),
+    ] = True
+
+
 class TiangongSettings(Section):
     base_url: Annotated[
         str, Field(description="Address of Tiangong's signed API.", json_schema_extra={"address": True})
@@ -851,6 +920,8 @@ class Settings(BaseSettings):
     answer: AnswerSettings = AnswerSettings()
     openai: OpenAISettings = OpenAISettings()
     tiangong: TiangongSettings = TiangongSettings()
+    llamacpp: LlamacppSettings = LlamacppSettings()
+    ctranslate2: Ctranslate2Settings = Ctranslate2Settings()
     web: WebSettings = WebSettings()
     channels: ChannelsSettings = ChannelsSettings()
     slack: SlackSettings = SlackSettings()

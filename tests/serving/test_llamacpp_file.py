@@ -183,7 +183,8 @@ def test_the_cache_is_never_promised_twice(data: st.DataObject) -> None:
     cells = Cells(3, size)
     busy: list[Seat] = []
     for _ in range(20):
-        if busy and data.draw(BOOLEANS):
+        somebody_leaves: bool = data.draw(BOOLEANS)
+        if busy and somebody_leaves:
             cells.leave(busy.pop(data.draw(st.integers(0, len(busy) - 1))))
             continue
         prompt = [0] * data.draw(st.integers(1, 120)) + data.draw(st.lists(st.integers(1, 3), max_size=40))

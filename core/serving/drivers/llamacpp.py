@@ -32,16 +32,12 @@ from core.serving.driver import (
 from core.serving.drivers.cores import threads
 from core.serving.drivers.exllama_grammar import Grammar
 from core.serving.drivers.llamacpp_cells import Cells, Seat
-from core.serving.drivers.llamacpp_file import Header, find_file, read_header
+from core.serving.drivers.llamacpp_file import CACHES, Header, find_file, memory_bytes, read_header, sizes
 from core.serving.drivers.llamacpp_library import listened_to, made_sampler
 from core.serving.drivers.llamacpp_tokenizer import LlamaGrammars, LlamaTokenizer, has_grammars
 from core.serving.words import ByteSpelling, Words, room
 
 BATCH: Final = 512
-WITHIN_REASON: Final = 8192
-"""Tokens of context where nobody asks for more: its memory is taken when the model is loaded."""
-CACHES: Final = {"f16": (1, 1.0), "q8_0": (8, 17 / 32)}
-"""How a number of the cache is kept -> (ggml's type, its share of 16 bits)."""
 _LEAST_PART: Final = 32
 _STEP_SECONDS: Final = 0.25
 
@@ -96,7 +92,7 @@ class LlamacppDriver:
     def load(self, report: Report) -> Card:
         file = find_file(self._path)
         header = read_header(file)
-        self._context = _context(self._asked_context, header.context_size)
+        self._context, cells = sizes(header, self._asked_context, self._asked_cells)
         try:
             import llama_cpp
         except ModuleNotFoundError as error:
@@ -108,7 +104,6 @@ class LlamacppDriver:
         self._said.clear()
         llama_cpp.llama_backend_init()
         self._load_model(file, report)
-        cells = max(self._asked_cells or 2 * self._context, self._context)
         self._open(cells, header)
         self._tokenizer = LlamaTokenizer(
             llama_cpp, self._model, str(header.values.get("tokenizer.chat_template") or "")
@@ -182,7 +177,7 @@ class LlamacppDriver:
                 "cache": self._cache,
                 "cache_tokens": cells,
                 "mode": "batch" if self._parallel > 1 else "serial",
-                "memory_bytes": header.weights + int(cells * header.cell * CACHES[self._cache][1]),
+                "memory_bytes": memory_bytes(header, self._asked_context, self._asked_cells, self._cache),
             },
         )
 
@@ -358,9 +353,3 @@ class LlamacppDriver:
         if self._model:
             self._library.llama_model_free(self._model)
         self._batch = self._llama = self._model = None
-
-
-def _context(asked: int, of_model: int) -> int:
-    if asked and of_model and asked > of_model:
-        raise CannotLoad(f"context_size is {asked}, and the model was made for {of_model} tokens; set it to less.")
-    return asked or min(of_model or WITHIN_REASON, WITHIN_REASON)

@@ -15,6 +15,10 @@ from typing import Any, BinaryIO, Final
 
 from core.serving.driver import CannotLoad
 
+WITHIN_REASON: Final = 8192
+"""Tokens of context where nobody asks for more: its memory is taken when the model is loaded."""
+CACHES: Final = {"f16": (1, 1.0), "q8_0": (8, 17 / 32)}
+"""How a number of the cache is kept -> (ggml's type, its share of 16 bits)."""
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
 _MOST_ENTRIES: Final = 100_000
@@ -106,6 +110,24 @@ def read_header(file: Path) -> Header:
         context_size=context if isinstance(context, int) and context > 0 else 0,
         weights=sum(part.stat().st_size for part in parts),
     )
+
+
+def sizes(header: Header, context: int, cells: int) -> tuple[int, int]:
+    """(tokens of prompt and answer, tokens of the whole cache), as far as they are asked for; 0: what suits the model.
+
+    Raises CannotLoad where more is asked for than the model was made for.
+    """
+    made_for = header.context_size or WITHIN_REASON
+    if header.context_size and context > header.context_size:
+        raise CannotLoad(f"context_size is {context}, and the model was made for {made_for} tokens; set it to less.")
+    context = context or min(made_for, WITHIN_REASON)
+    return context, max(cells or 2 * context, context)
+
+
+def memory_bytes(header: Header, context: int, cells: int, cache: str) -> int:
+    """Of weights and cache together. Raises CannotLoad as `sizes` does."""
+    _, cells = sizes(header, context, cells)
+    return header.weights + int(cells * header.cell * CACHES[cache][1])
 
 
 def _is_later_part(file: Path) -> bool:

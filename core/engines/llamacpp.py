@@ -1,0 +1,27 @@
+"""The `llamacpp` engine: a GGUF file, run by llama.cpp on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.engines.local import LocalEngine, Progress, open_local
+from core.serving.driver import CannotLoad
+from core.serving.drivers.llamacpp_file import find_file, memory_bytes, read_header
+from core.settings import Settings
+
+
+async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> LocalEngine:
+    """The engine of the settings, its model loaded in a process of its own."""
+    return await open_local("llamacpp", settings, progress, memory=await asyncio.to_thread(memory, settings))
+
+
+def memory(settings: Settings) -> int:
+    """Bytes of weights and cache together, by the file's header; 0 where there is none to be read."""
+    chosen = settings.llamacpp
+    if chosen.model_path is None:
+        return 0
+    try:
+        header = read_header(find_file(chosen.model_path))
+        return memory_bytes(header, chosen.context_size, chosen.cache_tokens, chosen.cache)
+    except CannotLoad:  # the worker says why
+        return 0
