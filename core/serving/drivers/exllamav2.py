@@ -24,6 +24,8 @@ _OUTPUT: Final = 16
 """Positions whose words are told apart in one step: a token and what was guessed behind it."""
 _QUEUE: Final = 8
 _CAPABILITY: Final = (8, 0)
+_PLAIN_CHUNK: Final = 512
+"""Tokens of a prompt in a step where attention is plain matrices: they grow with it."""
 
 
 def make(values: Mapping[str, Any]) -> ExLlamaDriver:
@@ -95,6 +97,11 @@ class _Loading:
         config.model_dir = path
         config.prepare()
         config.arch_compat_overrides(quiet=True)
+        if not self.has_fast_attention(config):
+            # Of what is left, the library prefers torch's attention, and leaves the causal mask out of it: each token
+            # of a prompt would read those behind it.
+            config.no_sdpa = True
+            chunk = min(chunk, _PLAIN_CHUNK)
         config.max_seq_len = rounded(self.plan.context_size + (self.drafted + 2 if self.drafted else 0))
         config.max_input_len = chunk
         config.max_attention_size = chunk**2
@@ -104,6 +111,11 @@ class _Loading:
         if options.rope_alpha:
             config.scale_alpha_value = options.rope_alpha
         return config
+
+    def has_fast_attention(self, config: Any) -> bool:
+        attention = import_module("exllamav2.attn")
+        flash = attention.has_flash_attn and not config.no_flash_attn
+        return bool(flash or (attention.has_xformers and not config.no_xformers))
 
     def mode(self, config: Any) -> str:
         """`paged`, or why not. Raises CannotLoad where it was wanted and cannot be."""
