@@ -32,11 +32,11 @@ PLAIN: Final = (
 )
 """For models with neither."""
 _NAMES: Final = {"system": "", "user": "Question: ", "assistant": "Answer: "}
-_SECONDS: Final = 2.0
 _LONGEST: Final = 1 << 20
 """Characters of the template's own text."""
 _LARGEST_TEMPLATE: Final = 256 << 10
 _RANGE: Final = 10_000
+_POWER: Final = 16
 _GENERATION: Final = re.compile(r"\{%(-?)\s*(?:end)?generation\s*(-?)%\}")
 _NEVER: Final = frozenset({"format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs"})
 """Methods of strings that make much of little."""
@@ -52,8 +52,9 @@ class Message:
 class Templates:
     """A model's chat template, read once. Raises Refused where it is none."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, seconds: float = 2.0) -> None:
         self._tokenizer = tokenizer
+        self._seconds = seconds
         self._specials = dict(tokenizer.specials)
         has_chatml = {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.controls)
         source = tokenizer.template or (DEFAULT if has_chatml else PLAIN)
@@ -110,7 +111,7 @@ class Templates:
         return [(marks.get(part, part), part in marks) for part in parts if part]
 
     def _run(self, values: Mapping[str, Any]) -> str:
-        self._environment.due = time.monotonic() + _SECONDS
+        self._environment.due = time.monotonic() + self._seconds
         found, size = [], 0
         try:
             for piece in self._template.generate(values):
@@ -147,6 +148,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             autoescape=False,  # what comes out are tokens, not a page
             extensions=["jinja2.ext.loopcontrols"],
+            optimized=False,  # else constants are computed while the template is read, out of all bounds
         )
         self.due = 0.0
         self.globals = {"range": _range, "namespace": self.globals["namespace"], "dict": dict}
@@ -166,9 +168,13 @@ class _Environment(ImmutableSandboxedEnvironment):
         return found
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if not (isinstance(left, (int, float)) and isinstance(right, (int, float)) and abs(right) < _RANGE):
+        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+        if not numbers or abs(right) > (_POWER if operator == "**" else _RANGE):
             raise SecurityError(f"«{operator}» is for numbers")
         return super().call_binop(context, operator, left, right)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """`format` is no attribute like the others of strings to the sandbox, and to us none at all."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return attr not in _NEVER and super().is_safe_attribute(obj, attr, value)
