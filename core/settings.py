@@ -7,7 +7,7 @@ import tomllib
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
 from platformdirs import user_data_path
@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from core.errors import ConfigError
+from core.known import DOCUMENT_INSTRUCTION, QUERY_INSTRUCTION
 from core.types import Role
 
 PREFIX = "KVASIR_"
@@ -199,19 +200,32 @@ class WeaviateSettings(Section):
     ] = 0
 
 
+_IN_WORKERS: Final = ("sentence-transformers", "instructor", "fastembed")
+"""Embedders whose model runs in a process of its own."""
+
+
 class EmbedderSettings(Section):
     kind: Annotated[
         str,
         Field(
-            description="`builtin` (all-MiniLM-L6-v2 on the CPU), `openai` (a server), or `none` for keyword search "
-            "alone."
+            description="`builtin` (all-MiniLM-L6-v2 on the CPU), `sentence-transformers`, `instructor` or `fastembed` "
+            "(a model of yours in a process of its own), `openai` (a server), or `none` for keyword search alone."
         ),
     ] = "builtin"
     model_dir: Annotated[
         Path | None,
         Field(
-            description="`builtin`: folder with the model's files, where they are not to be fetched.",
-            json_schema_extra={"of": ["builtin"], "common": True},
+            description="Folder with the model's files; `builtin` fetches its own where there is none, and `fastembed` "
+            "can take `model` instead.",
+            json_schema_extra={
+                "of": ["builtin", *_IN_WORKERS],
+                "common": True,
+                "needed_or": {
+                    "sentence-transformers": ["base_url"],
+                    "instructor": ["base_url"],
+                    "fastembed": ["model", "base_url"],
+                },
+            },
         ),
     ] = None
     fetch: Annotated[
@@ -226,25 +240,51 @@ class EmbedderSettings(Section):
         Field(
             ge=0,
             description="Threads for embedding; 0: one per CPU core, at most 4.",
-            json_schema_extra={"of": ["builtin"]},
+            json_schema_extra={"of": ["builtin", *_IN_WORKERS]},
         ),
     ] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(
+            description="Where the model computes; `auto`: on a graphics card where there is one.",
+            json_schema_extra={"of": list(_IN_WORKERS)},
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "float16", "bfloat16"],
+        Field(
+            description="How exactly it computes; 16 bits halve its memory, and are for graphics cards.",
+            json_schema_extra={"of": ["sentence-transformers", "instructor"]},
+        ),
+    ] = "float32"
+    download: Annotated[
+        bool,
+        Field(
+            description="`fastembed`: fetch a model that it knows by name from the model hub.",
+            json_schema_extra={"of": ["fastembed"]},
+        ),
+    ] = False
     base_url: Annotated[
         str,
         Field(
-            description="`openai`: address of a server that speaks OpenAI's embeddings, ending in `/v1`.",
-            json_schema_extra={"of": ["openai"], "needed": True, "address": True},
+            description="Address of a server that speaks OpenAI's embeddings, ending in `/v1`; for models in a process "
+            "of their own that of another machine's `kvasir worker`, in place of a process here.",
+            json_schema_extra={"of": ["openai", *_IN_WORKERS], "needed": ["openai"], "address": True},
         ),
     ] = ""
     api_key: Annotated[
         SecretStr,
-        Field(description="`openai`: its key; empty where it needs none.", json_schema_extra={"of": ["openai"]}),
+        Field(
+            description="The key of that server; empty where it needs none.",
+            json_schema_extra={"of": ["openai", *_IN_WORKERS]},
+        ),
     ] = SecretStr("")
     model: Annotated[
         str,
         Field(
-            description="`openai`: model name as the server knows it.",
-            json_schema_extra={"of": ["openai"], "needed": True},
+            description="`openai`: model name as the server knows it; `fastembed`: one that it knows, in place of a "
+            "folder, e.g. `BAAI/bge-small-zh-v1.5`.",
+            json_schema_extra={"of": ["openai", "fastembed"], "needed": ["openai"], "common": True},
         ),
     ] = ""
     dimension: Annotated[
@@ -257,27 +297,39 @@ class EmbedderSettings(Section):
         ),
     ] = 0
     pooling: Annotated[
-        Literal["mean", "cls"],
+        Literal["mean", "cls", "last"],
         Field(
-            description="`builtin`: how a text's vector is made, where the model's folder does not say.",
-            json_schema_extra={"of": ["builtin"]},
+            description="How a text's vector is made of those of its tokens, where neither the model's folder says so "
+            "nor its name is well known; `builtin` cannot take `last`.",
+            json_schema_extra={"of": ["builtin", "sentence-transformers", "fastembed"]},
         ),
     ] = "mean"
     query_prefix: Annotated[
         str,
         Field(
-            description="Put before a question, as the model's card says, e.g. `query: `; `builtin` knows what stands "
-            "in the model's folder.",
-            json_schema_extra={"of": ["builtin", "openai"]},
+            description="Put before a question, as the model's card says, e.g. `query: `; empty: as the model's folder "
+            "says, or what is known of its name.",
+            json_schema_extra={"of": ["builtin", "openai", "sentence-transformers", "fastembed"]},
         ),
     ] = ""
     document_prefix: Annotated[
         str,
         Field(
             description="Put before a text of a document, e.g. `passage: `.",
-            json_schema_extra={"of": ["builtin", "openai"]},
+            json_schema_extra={"of": ["builtin", "openai", "sentence-transformers", "fastembed"]},
         ),
     ] = ""
+    query_instruction: Annotated[
+        str,
+        Field(description="`instructor`: what a question is embedded for.", json_schema_extra={"of": ["instructor"]}),
+    ] = QUERY_INSTRUCTION
+    document_instruction: Annotated[
+        str,
+        Field(
+            description="`instructor`: what a text of a document is embedded for.",
+            json_schema_extra={"of": ["instructor"]},
+        ),
+    ] = DOCUMENT_INSTRUCTION
     max_tokens: Annotated[
         int,
         Field(
@@ -305,7 +357,12 @@ class EmbedderSettings(Section):
     ] = 0.5
     batch: Annotated[
         int,
-        Field(ge=1, le=2048, description="`openai`: texts sent in one request.", json_schema_extra={"of": ["openai"]}),
+        Field(
+            ge=1,
+            le=2048,
+            description="Texts embedded together, in one request to a server; fewer need less memory.",
+            json_schema_extra={"of": ["openai", *_IN_WORKERS]},
+        ),
     ] = 32
     timeout_seconds: Annotated[
         float,
@@ -315,7 +372,7 @@ class EmbedderSettings(Section):
         bool,
         Field(
             description="Keep embeddings by content hash, so that equal text is never embedded twice.",
-            json_schema_extra={"of": ["builtin", "openai"]},
+            json_schema_extra={"of": ["builtin", "openai", *_IN_WORKERS]},
         ),
     ] = True
 
@@ -397,19 +454,28 @@ class RerankerSettings(Section):
     base_url: Annotated[
         str,
         Field(
-            description="`http`: address of a server that reranks, without the `/rerank` at its end.",
-            json_schema_extra={"of": ["http"], "needed": True, "address": True},
+            description="Address of a server that reranks, without the `/rerank` at its end; for models in a process "
+            "of their own that of another machine's `kvasir worker`, in place of a process here.",
+            json_schema_extra={
+                "of": ["http", "sentence-transformers", "fastembed"],
+                "needed": ["http"],
+                "address": True,
+            },
         ),
     ] = ""
     api_key: Annotated[
         SecretStr,
-        Field(description="`http`: its key; empty where it needs none.", json_schema_extra={"of": ["http"]}),
+        Field(
+            description="The key of that server; empty where it needs none.",
+            json_schema_extra={"of": ["http", "sentence-transformers", "fastembed"]},
+        ),
     ] = SecretStr("")
     model: Annotated[
         str,
         Field(
-            description="`http`: model name as the server knows it.",
-            json_schema_extra={"of": ["http"], "needed": True},
+            description="`http`: model name as the server knows it; `fastembed`: one that it knows, in place of a "
+            "folder, e.g. `BAAI/bge-reranker-base`.",
+            json_schema_extra={"of": ["http", "fastembed"], "needed": ["http"], "common": True},
         ),
     ] = ""
     dialect: Annotated[
@@ -440,8 +506,14 @@ class RerankerSettings(Section):
     model_dir: Annotated[
         Path | None,
         Field(
-            description="`cross-encoder`: folder with a BERT model that has a classification head of one output.",
-            json_schema_extra={"of": ["cross-encoder"], "needed": True},
+            description="Folder with a model that has a classification head of one output; `cross-encoder` runs those "
+            "of BERT's kind.",
+            json_schema_extra={
+                "of": ["cross-encoder", "sentence-transformers", "fastembed"],
+                "common": True,
+                "needed": ["cross-encoder"],
+                "needed_or": {"sentence-transformers": ["base_url"], "fastembed": ["model", "base_url"]},
+            },
         ),
     ] = None
     threads: Annotated[
@@ -449,10 +521,40 @@ class RerankerSettings(Section):
         Field(
             ge=0,
             le=64,
-            description="`cross-encoder`: threads; 0: one per CPU core, at most 4.",
-            json_schema_extra={"of": ["cross-encoder"]},
+            description="Threads; 0: one per CPU core, at most 4.",
+            json_schema_extra={"of": ["cross-encoder", "sentence-transformers", "fastembed"]},
         ),
     ] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(
+            description="Where the model computes; `auto`: on a graphics card where there is one.",
+            json_schema_extra={"of": ["sentence-transformers", "fastembed"]},
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "float16", "bfloat16"],
+        Field(
+            description="How exactly it computes; 16 bits halve its memory, and are for graphics cards.",
+            json_schema_extra={"of": ["sentence-transformers"]},
+        ),
+    ] = "float32"
+    batch: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=2048,
+            description="Passages judged together; fewer need less memory.",
+            json_schema_extra={"of": ["sentence-transformers", "fastembed"]},
+        ),
+    ] = 32
+    download: Annotated[
+        bool,
+        Field(
+            description="`fastembed`: fetch a model that it knows by name from the model hub.",
+            json_schema_extra={"of": ["fastembed"]},
+        ),
+    ] = False
 
 
 class AnswerSettings(Section):
@@ -638,6 +740,89 @@ class Ctranslate2Settings(LocalModelSettings):
         bool,
         Field(description="Keep what was read of the beginning that most prompts have in common."),
     ] = True
+
+
+class ExllamaSettings(LocalModelSettings):
+    """What both ExLlamas share."""
+
+    model_path: Annotated[
+        Path | None,
+        Field(
+            description="The model's folder, with its weights as safetensors.",
+            json_schema_extra={"needed_or": "base_url", "common": True},
+        ),
+    ] = None
+    cache_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16_000_000,
+            description="Tokens of all answers at a time and of what is kept of earlier ones; 0: as `context_size`.",
+            json_schema_extra={"common": True},
+        ),
+    ] = 0
+    chunk_size: Annotated[
+        int,
+        Field(
+            ge=256,
+            le=16_384,
+            description="Tokens of a prompt that are read in a step; with fewer, other answers wait less.",
+        ),
+    ] = 2048
+    gpu_split: Annotated[
+        list[float],
+        Field(max_length=16, description="GB of each card for the weights; empty: cards are filled in turn."),
+    ] = []
+    gpu_reserve: Annotated[
+        list[float],
+        Field(max_length=16, description="GB that stay free on each card, where they are filled in turn."),
+    ] = []
+    draft_model_dir: Annotated[
+        Path | None,
+        Field(description="Folder of a small model of the same family that guesses ahead; answers stay the same."),
+    ] = None
+    ngram_draft: Annotated[
+        bool,
+        Field(description="Guess ahead from the prompt itself: quick where answers repeat passages."),
+    ] = False
+    draft_tokens: Annotated[int, Field(ge=1, le=7, description="Tokens that are guessed ahead.")] = 4
+    lora_dir: Annotated[Path | None, Field(description="Folder of a LoRA for the model, as safetensors.")] = None
+    lora_scale: Annotated[float, Field(gt=0, le=10, description="How strongly it counts.")] = 1.0
+    build_dir: Annotated[
+        Path | None,
+        Field(description="Folder of compiled extensions; empty: `workers/build` in the data directory."),
+    ] = None
+
+
+class Exllamav2Settings(ExllamaSettings):
+    cache: Annotated[
+        Literal["fp16", "q8", "q6", "q4"],
+        Field(
+            description="How what was read is kept: `q4` takes about a quarter of the memory of `fp16`.",
+            json_schema_extra={"common": True},
+        ),
+    ] = "fp16"
+    paged: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="Answers side by side, which needs flash-attn; `on`: do not load without it."),
+    ] = "auto"
+    rope_scale: Annotated[
+        float, Field(ge=0, le=64, description="Linear stretch of positions, for a longer context; 0: the model's own.")
+    ] = 0.0
+    rope_alpha: Annotated[
+        float, Field(ge=0, le=64, description="NTK stretch of positions, for a longer context; 0: none.")
+    ] = 0.0
+
+
+class Exllamav3Settings(ExllamaSettings):
+    cache: Annotated[
+        str,
+        Field(
+            pattern="^(fp16|q[2-8]|[2-8],[2-8])$",
+            description="How what was read is kept: `fp16`, `q8` to `q2`, or bits of keys and of values, as `6,4`.",
+            json_schema_extra={"common": True},
+        ),
+    ] = "fp16"
 
 
 class TiangongSettings(Section):
@@ -922,6 +1107,8 @@ class Settings(BaseSettings):
     tiangong: TiangongSettings = TiangongSettings()
     llamacpp: LlamacppSettings = LlamacppSettings()
     ctranslate2: Ctranslate2Settings = Ctranslate2Settings()
+    exllamav2: Exllamav2Settings = Exllamav2Settings()
+    exllamav3: Exllamav3Settings = Exllamav3Settings()
     web: WebSettings = WebSettings()
     channels: ChannelsSettings = ChannelsSettings()
     slack: SlackSettings = SlackSettings()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from core.serving.driver import CannotLoad
-from core.serving.drivers.exllama_folder import PAGE, Library, cache_bits
+from core.serving.drivers.exllama_folder import PAGE, Library, cache_bits, memory_bytes, read_folder
+from core.settings import ExllamaSettings
+
+Chosen = TypeVar("Chosen", bound=ExllamaSettings)
 
 USUAL_CONTEXT: Final = 16_384
 """Tokens of context where nothing else is said: enough for an answer with its passages, and small beside weights."""
@@ -88,6 +91,27 @@ class Options:
         if self.lora_dir is None:
             return None
         return self.lora_dir / "adapter_config.json", self.lora_dir / "adapter_model.safetensors"
+
+
+def memory_of(values: Mapping[str, Any], library: Library) -> int:
+    """Bytes that the model of these values takes on its cards, the draft model among them. Raises CannotLoad."""
+    options = Options.read(values, library)
+    folder = read_folder(options.model_path, library)
+    tokens = max(options.cache_size, options.context_size or min(folder.context_size, options.usual_context))
+    told = {"tokens": tokens, "chunk": options.chunk_size}
+    total = memory_bytes(folder, library, cache=options.cache, cards=max(1, len(options.gpu_split)), **told)
+    if options.draft_model_dir is not None:
+        total += memory_bytes(
+            read_folder(options.draft_model_dir, library), library, cache=options.cache, cards=0, **told
+        )
+    return total
+
+
+def with_build_dir(settings: Chosen, data_dir: Path) -> Chosen:
+    """The same, with the folder of compiled extensions named."""
+    if settings.build_dir is not None:
+        return settings
+    return settings.model_copy(update={"build_dir": data_dir / "workers" / "build"})
 
 
 def _check_lora(folder: Path | None) -> None:
