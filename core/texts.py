@@ -520,6 +520,78 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "uploaded_file": ("what was sent", "上传的文件"),
     "import_too_many": ("The file holds more than {most} documents.", "该文件包含的文档超过 {most} 份。"),
+    # what another system left
+    "import_large": ("It holds more than {most} million bytes or characters.", "内容超过 {most} 百万字节或字符。"),
+    "import_pickle_refused": (
+        "{file} was not read: {reason} Nothing of it was run.",
+        "未读取 {file}：{reason}其中的内容没有被执行。",
+    ),
+    "import_name": (
+        "It names «{name}», which no index of LangChain does.",
+        "其中出现了 LangChain 索引不会使用的“{name}”。",
+    ),
+    "import_operation": (
+        "It holds the operation {name}, which no index of LangChain does.",
+        "其中含有 LangChain 索引不会使用的操作 {name}。",
+    ),
+    "import_no_docstore": (
+        "It does not hold documents as LangChain writes them.",
+        "其中的文档不是 LangChain 写入的格式。",
+    ),
+    "import_damaged": ("{file} cannot be read ({reason}).", "无法读取 {file}（{reason}）。"),
+    "import_no_chroma": ("{file} is no database of Chroma.", "{file} 不是 Chroma 的数据库。"),
+    "import_no_prompt": (
+        "There is no prompt «{name}» for knowledge bases in it; there are: {names}.",
+        "其中没有名为“{name}”的知识库提示词；现有：{names}。",
+    ),
+    "import_nothing": (
+        (
+            "{folder} holds no knowledge base of Langchain-Chatchat: neither folders with «content» or «vector_store», "
+            "nor index.pkl, nor chroma.sqlite3."
+        ),
+        (
+            "{folder} 中没有 Langchain-Chatchat 的知识库：既没有含 content 或 vector_store 的文件夹，"
+            "也没有 index.pkl 或 chroma.sqlite3。"
+        ),
+    ),
+    "import_no_such": ("There is no «{name}» in it; there are: {names}.", "其中没有“{name}”；现有：{names}。"),
+    "import_several": (
+        "It holds several knowledge bases ({names}); choose one with --only, then --kb can name it.",
+        "其中有多个知识库（{names}）；请先用 --only 选定一个，再用 --kb 命名。",
+    ),
+    "import_no_folder": (
+        "The database knows this knowledge base, but its folder is not there.",
+        "数据库中有此知识库，但其文件夹不存在。",
+    ),
+    "import_gone": (
+        "Neither its original nor its text is there.",
+        "原件和文本均已不存在。",
+    ),
+    "import_custom": (
+        "Its chunks were changed by hand; the original was brought, these changes were not.",
+        "其分块曾被手工修改；已导入原件，但未导入这些修改。",
+    ),
+    "import_summaries": ("{count} summaries were not brought.", "未导入 {count} 条摘要。"),
+    "import_chats": ("{count} chat messages were not brought.", "未导入 {count} 条聊天消息。"),
+    "import_link": (
+        "It is a link or no plain file, and was not followed.",
+        "它是链接或不是普通文件，未予读取。",
+    ),
+    "import_many": ("There are more than {most} files; the rest was left out.", "文件超过 {most} 个，其余未导入。"),
+    "import_deep": ("What lies deeper was left out.", "更深层的文件夹未导入。"),
+    "import_elsewhere": (
+        "Its index lies in a server ({kind}); only originals were brought.",
+        "其索引在服务器（{kind}）中；只导入了原件。",
+    ),
+    "import_differs": (
+        "It holds {vectors} vectors, and the texts of {texts} chunks: some may be missing.",
+        "其中有 {vectors} 个向量，却只有 {texts} 个分块的文本：可能有缺失。",
+    ),
+    "import_from_chunks": (
+        "Put together from the chunks of a Langchain-Chatchat index: the original «{name}» was not there any more.",
+        "由 Langchain-Chatchat 索引中的分块拼成：原件“{name}”已不存在。",
+    ),
+    "import_renamed": ("It is called «{name}» here.", "此处名为“{name}”。"),
     "import_too_large": ("The file holds more than {most} MB of originals.", "该文件包含的原件超过 {most} MB。"),
     "restore_secrets": (
         "{count} tokens or keys were encrypted with a key that is not here; enter them again in the console.",
@@ -1776,6 +1848,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Set model_path of {adapter} to the model's folder or file, or base_url to the address of its worker.",
         "请把 {adapter} 的 model_path 设为模型的文件夹或文件，或把 base_url 设为其工作进程的地址。",
     ),
+    "embed_pools_otherwise": (
+        "builtin cannot pool by the last token; use sentence-transformers or fastembed for this model.",
+        "builtin 不能按最后一个 token 池化；请用 sentence-transformers 或 fastembed 运行此模型。",
+    ),
+    "worker_no_model_dir": (
+        "Set model_dir of {adapter} to the model's folder, or base_url to the address of its worker.",
+        "请把 {adapter} 的 model_dir 设为模型的文件夹，或把 base_url 设为其工作进程的地址。",
+    ),
     # the scripted engine
     "scripted_reply": (
         "This is a scripted reply to «{question}»; of {n} passages it cites the first [1].",
@@ -2439,6 +2519,57 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_was_removed": ("«{name}» was removed.", "已删除“{name}”。"),
     "model_say_set": ("Say --set as FIELD=VALUE.", "请按 --set 字段=值 的形式填写。"),
     "no_such_preset": ("There is no preset «{name}»; there are: {names}.", "没有预设“{name}”；现有：{names}。"),
+    # `kvasir model convert`
+    "convert_no_model": (
+        "{folder} is no model folder: it has no config.json. Name the folder with a model as it was published.",
+        "{folder} 不是模型文件夹：其中没有 config.json。请指定原样下载的模型文件夹。",
+    ),
+    "convert_bad_config": ("{file} cannot be read: {reason}", "无法读取 {file}：{reason}"),
+    "convert_no_weights": ("{folder} has no .safetensors files.", "{folder} 中没有 .safetensors 文件。"),
+    "convert_pickle": (
+        "{folder} has its weights only in a form that can run code (.bin, .pt). Take a version with .safetensors files.",
+        "{folder} 中的权重只有可能执行代码的格式（.bin、.pt）。请使用带 .safetensors 文件的版本。",
+    ),
+    "convert_code": (
+        "{folder} needs code of its own (auto_map in config.json), which Kvasir never runs.",
+        "{folder} 需要运行模型自带的代码（config.json 中的 auto_map），Kvasir 不会运行。",
+    ),
+    "convert_quantized": (
+        "{folder} is quantized already ({method}); take the unquantized model, or one with AWQ.",
+        "{folder} 已经量化过（{method}）；请使用未量化的模型，或 AWQ 量化的模型。",
+    ),
+    "convert_target_there": (
+        "{folder} exists and is not empty; name another folder.",
+        "{folder} 已存在且不为空，请指定其他文件夹。",
+    ),
+    "convert_disk": (
+        "{folder} lacks room: {needed} GB are needed, {free} GB are free.",
+        "{folder} 空间不足：需要 {needed} GB，可用 {free} GB。",
+    ),
+    "convert_no_python": ("{python} cannot be started: {reason}", "无法启动 {python}：{reason}"),
+    "convert_missing": (
+        "Converting needs {packages}, once: {command}. Or name a Python that has them with --python.",
+        "转换需要一次性安装 {packages}：{command}。也可以用 --python 指定已安装这些包的 Python。",
+    ),
+    "convert_missing_there": ("{python} lacks {packages}.", "{python} 缺少 {packages}。"),
+    "convert_killed": (
+        "The conversion was ended by the system (signal {signal}); most often memory ran out: about {needed} GB are "
+        "needed.",
+        "转换被系统终止（信号 {signal}），多半是内存不足：大约需要 {needed} GB。",
+    ),
+    "convert_failed": ("The model could not be converted: {reason}", "模型转换失败：{reason}"),
+    "convert_stage_import": ("starting", "启动"),
+    "convert_stage_read": ("reading weights", "读取权重"),
+    "convert_stage_quantize": ("computing", "计算"),
+    "convert_stage_write": ("writing", "写入"),
+    "convert_stage_try": ("trying", "试运行"),
+    "convert_done": (
+        "{folder} is ready: {size} GB, {quantization}. To use it:\n  kvasir model add {name} --adapter ctranslate2 "
+        "--set model_path={folder}\n  kvasir model test {name}\n  kvasir model use {name}",
+        "{folder} 已就绪：{size} GB，{quantization}。使用方法：\n  kvasir model add {name} --adapter ctranslate2 "
+        "--set model_path={folder}\n  kvasir model test {name}\n  kvasir model use {name}",
+    ),
+    "convert_cuda": ("It runs on CUDA cards only.", "只能在 CUDA 显卡上运行。"),
     "log_opening": ("opening", "正在打开"),
     "log_open": ("open", "已就绪"),
     "log_answer": ("answered in {seconds} s, {pieces} pieces", "回答完成，用时 {seconds} 秒，共 {pieces} 段"),
