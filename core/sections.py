@@ -88,7 +88,9 @@ def fields_of(kind: Kind, adapter: str, choices: Mapping[str, tuple[str, ...]] |
     section = section_of(kind, adapter)
     if section is None:
         return []
-    found = [_form_field(name, field, choices or {}) for name, field in _fields(section, kind, adapter).items()]
+    found = [
+        _form_field(name, field, adapter, choices or {}) for name, field in _fields(section, kind, adapter).items()
+    ]
     return sorted(found, key=lambda field: not field.is_common)
 
 
@@ -104,7 +106,7 @@ def settings_with(settings: Settings, kind: Kind, adapter: str, values: Mapping[
         return settings
     made = _validated(section, kind, adapter, values)
     for name, field in _fields(section, kind, adapter).items():
-        if _is_missing(field, name, made):
+        if _is_missing(field, name, made, adapter):
             raise BadField(name, tell("model_field_needed", field=name))
         _check(name, field, plain(getattr(made, name)))
     return settings.model_copy(update={section: made})
@@ -123,7 +125,7 @@ def is_set_up(settings: Settings, kind: Kind, adapter: str) -> bool:
     if section is None:
         return True
     values = getattr(settings, section)
-    return not any(_is_missing(field, name, values) for name, field in _fields(section, kind, adapter).items())
+    return not any(_is_missing(field, name, values, adapter) for name, field in _fields(section, kind, adapter).items())
 
 
 def values_of(settings: Settings, kind: Kind, adapter: str) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _fields(section: str, kind: Kind, adapter: str) -> dict[str, FieldInfo]:
     return {name: field for name, field in fields.items() if adapter in _extra(field).get("of", ())}
 
 
-def _form_field(name: str, field: FieldInfo, choices: Mapping[str, tuple[str, ...]]) -> FormField:
+def _form_field(name: str, field: FieldInfo, adapter: str, choices: Mapping[str, tuple[str, ...]]) -> FormField:
     extra, annotation = _extra(field), _bare(field.annotation)
     secret = _is_secret(field)
     default = None if secret or field.default is PydanticUndefined else plain(field.default)
@@ -188,9 +190,9 @@ def _form_field(name: str, field: FieldInfo, choices: Mapping[str, tuple[str, ..
         kind=_kind(annotation, bool(options)),
         description=field.description or "",
         default=default,
-        is_needed=bool(extra.get("needed")),
+        is_needed=_is_needed(field, adapter),
         is_secret=secret,
-        is_common=bool(extra.get("needed") or extra.get("common") or annotation is SecretStr),
+        is_common=bool(_is_needed(field, adapter) or extra.get("common") or annotation is SecretStr),
         choices=tuple(options),
         least=_bound(field, "ge", "gt"),
         most=_bound(field, "le", "lt"),
@@ -266,12 +268,23 @@ def _check_size(name: str, value: Any) -> None:
         raise BadField(name, tell("model_bad_field", field=name, reason=str(value)))
 
 
-def _is_missing(field: FieldInfo, name: str, values: Any) -> bool:
-    """Whether it is empty and must not be; `needed_or` names another field that can stand in for it."""
-    extra = _extra(field)
-    instead = str(extra.get("needed_or") or "")
-    is_needed = bool(extra.get("needed")) or bool(instead and not plain(getattr(values, instead)))
+def _is_missing(field: FieldInfo, name: str, values: Any, adapter: str) -> bool:
+    """Whether it is empty and must not be; `needed_or` names other fields that can stand in for it.
+
+    Where adapters share a section, `needed` is a list of them, and `needed_or` a table by their names.
+    """
+    instead = _extra(field).get("needed_or")
+    names = instead.get(adapter) if isinstance(instead, dict) else instead
+    others = [names] if isinstance(names, str) else names
+    is_needed = _is_needed(field, adapter)
+    if not is_needed and others:
+        is_needed = not any(plain(getattr(values, other)) for other in others)
     return is_needed and not plain(getattr(values, name))
+
+
+def _is_needed(field: FieldInfo, adapter: str) -> bool:
+    needed = _extra(field).get("needed")
+    return adapter in needed if isinstance(needed, list) else bool(needed)
 
 
 def _check(name: str, field: FieldInfo, value: Any) -> None:

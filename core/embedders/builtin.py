@@ -18,15 +18,17 @@ from core.embedders.fetch import ensure_model, standing_model
 from core.embedders.folder import GRAPH, TOKENIZER, BuiltModel, ModelCard
 from core.embedders.known import PRESETS
 from core.embedders.lanes import Lane
-from core.errors import EmbedderUnavailable
+from core.errors import ConfigError, EmbedderUnavailable
 from core.ports import Embedder, EmbedderInfo
 from core.settings import EmbedderSettings, Settings
+from core.texts import tell
 from core.types import Matrix, Vector
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["PRESETS", "BuiltinEmbedder", "is_ready", "memory", "most_threads", "open_embedder", "readable"]
+__all__ = ["CHOICES", "PRESETS", "BuiltinEmbedder", "is_ready", "memory", "most_threads", "open_embedder", "readable"]
 
+CHOICES: Final = {"pooling": ("mean", "cls")}
 _MOST_THREADS: Final = 4
 _CHARACTERS_A_TOKEN: Final = 32
 
@@ -39,6 +41,8 @@ async def open_embedder(settings: Settings, progress: Callable[[str, float], Non
     """
     report = progress or (lambda _stage, _done: None)
     wanted = settings.embedder
+    if wanted.pooling == "last":
+        raise ConfigError(tell("embed_pools_otherwise"))
     made = await ensure_model(
         _target(settings), model_dir=wanted.model_dir, fetch=wanted.fetch, pooling=wanted.pooling, progress=report
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from core import sections
 from core.embedders.lanes import halved
-from core.errors import EmbedderUnavailable, Unavailable
+from core.errors import ConfigError, EmbedderUnavailable, Unavailable
 from core.ports import EmbedderInfo, ProcessState
 from core.serving.driver import Card
 from core.serving.memory import weight_bytes
@@ -45,11 +45,19 @@ async def open_local(
     *,
     describe: Describe | None = None,
     driver: str = "",
+    memory: int | None = None,
+    on_gpu: bool = False,
 ) -> LocalEmbedder:
-    """The embedder of an adapter, its model loaded. Raises EmbedderUnavailable where it cannot be."""
-    paths = sections.paths_of(settings, "embedder", adapter)
-    memory = await asyncio.to_thread(lambda: sum(map(weight_bytes, paths)))
-    plan = plan_of(settings, "embedder", adapter, driver=driver, memory=memory)
+    """The embedder of an adapter, its model loaded. Raises EmbedderUnavailable or ConfigError where it cannot be.
+
+    `memory`: bytes that the model takes, where the caller knows better than its files do; `on_gpu`: of the cards'.
+    """
+    if not sections.is_set_up(settings, "embedder", adapter):
+        raise ConfigError(tell("worker_no_model_dir", adapter=adapter))
+    if memory is None:
+        paths = sections.paths_of(settings, "embedder", adapter)
+        memory = await asyncio.to_thread(lambda: sum(map(weight_bytes, paths)))
+    plan = plan_of(settings, "embedder", adapter, driver=driver, memory=memory, on_gpu=on_gpu)
     try:
         vectors = await Vectors.open(plan, progress or (lambda _stage, _done: None))
     except Unavailable as error:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from core import sections
-from core.errors import Unavailable
+from core.errors import ConfigError, Unavailable
 from core.ports import ProcessState
 from core.serving.memory import weight_bytes
 from core.serving.plan import plan_of
@@ -23,11 +23,25 @@ _SECONDS: Final = 10.0
 """An answer waits for it; better the order that there is than a late one."""
 
 
-async def open_local(adapter: str, settings: Settings, progress: Progress, *, driver: str = "") -> LocalReranker:
-    """The reranker of an adapter, its model loaded. Raises Unavailable where it cannot be."""
-    paths = sections.paths_of(settings, "reranker", adapter)
-    memory = await asyncio.to_thread(lambda: sum(map(weight_bytes, paths)))
-    plan = plan_of(settings, "reranker", adapter, driver=driver, memory=memory)
+async def open_local(
+    adapter: str,
+    settings: Settings,
+    progress: Progress,
+    *,
+    driver: str = "",
+    memory: int | None = None,
+    on_gpu: bool = False,
+) -> LocalReranker:
+    """The reranker of an adapter, its model loaded. Raises Unavailable or ConfigError where it cannot be.
+
+    `memory`: bytes that the model takes, where the caller knows better than its files do; `on_gpu`: of the cards'.
+    """
+    if not sections.is_set_up(settings, "reranker", adapter):
+        raise ConfigError(tell("worker_no_model_dir", adapter=adapter))
+    if memory is None:
+        paths = sections.paths_of(settings, "reranker", adapter)
+        memory = await asyncio.to_thread(lambda: sum(map(weight_bytes, paths)))
+    plan = plan_of(settings, "reranker", adapter, driver=driver, memory=memory, on_gpu=on_gpu)
     return LocalReranker(await Vectors.open(plan, progress), adapter)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from core import sections
 from core.sections import Kind
 from core.settings import LocalModelSettings, Settings
@@ -18,6 +20,7 @@ from core.types import Language
 
 _OURS: Final = frozenset({"base_url", "api_key", "queue", "start_timeout_seconds", "stall_seconds", "alone", "process"})
 """What is said to whoever runs the worker, and makes no other model of it."""
+_VECTORS_STALL: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,7 @@ def plan_of(
     values = getattr(settings, section) if section else None
     names = {one.name for one in sections.fields_of(kind, adapter)} - _OURS
     given = {name: sections.plain(getattr(values, name)) for name in sorted(names)}
-    own = values if isinstance(values, LocalModelSettings) else None
-    shared = own or LocalModelSettings()
+    shared = values if isinstance(values, LocalModelSettings) else _of_vectors(values)
     return Plan(
         kind=driver or adapter,
         values=given,
@@ -72,6 +74,12 @@ def plan_of(
         base_url=shared.base_url.strip().rstrip("/").removesuffix("/v1"),
         api_key=shared.api_key.get_secret_value(),
     )
+
+
+def _of_vectors(values: Any) -> LocalModelSettings:
+    """For embedders and rerankers, whose section has little of it; one step of theirs can be many long texts."""
+    url, key = getattr(values, "base_url", ""), getattr(values, "api_key", SecretStr(""))
+    return LocalModelSettings(base_url=url, api_key=key, stall_seconds=_VECTORS_STALL)
 
 
 @dataclass(frozen=True, slots=True)

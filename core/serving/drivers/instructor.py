@@ -41,7 +41,7 @@ from core.serving.drivers.sentence_transformers import (
     tokens_of,
     usage_in,
 )
-from core.serving.drivers.torch_device import device_of, guarded, threads_of
+from core.serving.drivers.torch_device import device_of, threads_of
 from core.types import Matrix
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class Instructs:
                 f"{refusal} And sentence-transformers {version} alone is too old to give an INSTRUCTOR's vectors: "
                 "install a newer one with: pip install 'kvasir[instructor]'"
             )
-        with guarded(), missing_refused(folder):
+        with missing_refused(folder):
             model = opened(library.SentenceTransformer, folder, self._device, dtype)
         model.set_pooling_include_prompt(False)
         pooling = [one for one in model if hasattr(one, "include_prompt")]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.errors import ConfigError
-from core.serving.driver import CannotLoad, Card, OutOfMemory, Report, Scalar
+from core.serving.driver import CannotLoad, Card, DriverError, OutOfMemory, Report, Scalar
 from core.serving.drivers.model_folder import (
     digest_of,
     fingerprint_of,
@@ -58,7 +58,7 @@ class Embeds:
         torch.set_num_threads(threads_of(self._values))
         device, precision = device_of(self._values, torch), precision_of(self._values)
         report("load", 0, 1)
-        with guarded(), missing_refused(folder):
+        with missing_refused(folder):
             model = opened(library.SentenceTransformer, folder, device, dtype_of(torch, precision))
         pooling = self._pooled(model, folder, usage)
         tokens = tokens_of(model, folder)
@@ -135,7 +135,7 @@ class Reranks:
         torch.set_num_threads(threads_of(self._values))
         device, precision = device_of(self._values, torch), precision_of(self._values)
         report("load", 0, 1)
-        with guarded(), missing_refused(folder):
+        with missing_refused(folder):
             model = opened(library.CrossEncoder, folder, device, dtype_of(torch, precision))
         if model.num_labels != 1:
             raise CannotLoad(f"The model in {folder} has {model.num_labels} outputs: a reranker has one.")
@@ -201,17 +201,20 @@ def usage_in(folder: Path, values: Mapping[str, Any]) -> Usage:
 
 
 def opened(kind: Any, folder: Path, device: str, dtype: Any) -> Any:
-    """The model, in memory. Raises CannotLoad for what the library refuses."""
+    """The model, in memory. Raises CannotLoad for what the library refuses, OutOfMemory or Poisoned."""
     try:
-        model = kind(
-            str(folder),
-            device=device,
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True, "dtype": dtype},
-        )
-        return model.to(dtype=dtype).eval()
-    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
+        with guarded():
+            model = kind(
+                str(folder),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": dtype},
+            )
+            return model.to(dtype=dtype).eval()
+    except DriverError:
+        raise
+    except Exception as error:  # the libraries under it raise many kinds of their own
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise CannotLoad(f"The model in {folder} cannot be loaded: {said}") from error
 

@@ -1,0 +1,35 @@
+"""The `instructor` embedder: INSTRUCTOR models, told what each text is embedded for, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from core.embedders.described import info_of, loaded_bytes
+from core.embedders.known import presets_for
+from core.embedders.local import open_local
+from core.ports import Embedder
+from core.settings import Settings
+
+PRESETS: Final = presets_for({"instructor"})
+
+
+async def open_embedder(settings: Settings, progress: Callable[[str, float], None] | None = None) -> Embedder:
+    """The embedder of the settings, its model loaded. Raises EmbedderUnavailable or ConfigError where it cannot be."""
+    wanted = settings.embedder
+    folder = None if wanted.base_url else wanted.model_dir
+    return await open_local(
+        "instructor",
+        settings,
+        progress,
+        describe=lambda card, background: info_of(card, background, folder),
+        memory=await asyncio.to_thread(memory, settings),
+        on_gpu=wanted.device == "cuda",
+    )
+
+
+def memory(settings: Settings) -> int:
+    """Bytes that its weights take once they are loaded; 0 where they lie elsewhere."""
+    wanted = settings.embedder
+    return 0 if wanted.base_url else loaded_bytes(wanted.model_dir, wanted.precision)
