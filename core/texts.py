@@ -2527,7 +2527,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "convert_bad_config": ("{file} cannot be read: {reason}", "无法读取 {file}：{reason}"),
     "convert_no_weights": ("{folder} has no .safetensors files.", "{folder} 中没有 .safetensors 文件。"),
     "convert_pickle": (
-        "{folder} has its weights only in a form that can run code (.bin, .pt). Take a version with .safetensors files.",
+        "{folder} has its weights in a form that can run code (.bin, .pt). Take a version with .safetensors files.",
         "{folder} 中的权重只有可能执行代码的格式（.bin、.pt）。请使用带 .safetensors 文件的版本。",
     ),
     "convert_code": (
@@ -2553,9 +2553,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "convert_missing_there": ("{python} lacks {packages}.", "{python} 缺少 {packages}。"),
     "convert_killed": (
-        "The conversion was ended by the system (signal {signal}); most often memory ran out: about {needed} GB are "
-        "needed.",
-        "转换被系统终止（信号 {signal}），多半是内存不足：大约需要 {needed} GB。",
+        "The conversion was ended by the system (signal {signal}), most likely for want of memory: {needed} GB.",
+        "转换被系统终止（信号 {signal}），多半是内存不足：约需 {needed} GB。",
     ),
     "convert_failed": ("The model could not be converted: {reason}", "模型转换失败：{reason}"),
     "convert_stage_import": ("starting", "启动"),
@@ -2564,10 +2563,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "convert_stage_write": ("writing", "写入"),
     "convert_stage_try": ("trying", "试运行"),
     "convert_done": (
-        "{folder} is ready: {size} GB, {quantization}. To use it:\n  kvasir model add {name} --adapter ctranslate2 "
-        "--set model_path={folder}\n  kvasir model test {name}\n  kvasir model use {name}",
-        "{folder} 已就绪：{size} GB，{quantization}。使用方法：\n  kvasir model add {name} --adapter ctranslate2 "
-        "--set model_path={folder}\n  kvasir model test {name}\n  kvasir model use {name}",
+        "{folder} is ready: {size} GB, {quantization}. To use it:",
+        "{folder} 已就绪：{size} GB，{quantization}。使用方法：",
     ),
     "convert_cuda": ("It runs on CUDA cards only.", "只能在 CUDA 显卡上运行。"),
     "log_opening": ("opening", "正在打开"),
