@@ -101,6 +101,7 @@ class Ticket:
         self.work = work
         self.user = user
         self.position = 0
+        self.round = 0
         self.is_closed = False
         self._close = close
         self._told: list[Told] = []
@@ -152,6 +153,10 @@ class ModelLoop:
         self._ended = ended
         self._waiting: list[Ticket] = []
         self._active: dict[str, Ticket] = {}
+        self._now = 0
+        """The round that has begun last."""
+        self._rounds: dict[str, int] = {}
+        """The last one of each user, where it is still to come."""
         self._thread: _Thread | None = None
         self._looked_at: asyncio.Event = asyncio.Event()
         """Set anew with each change of state or progress."""
@@ -216,6 +221,7 @@ class ModelLoop:
         assert self.card is not None  # noqa: S101 - the server waits for `loaded`
         if len(self._active) >= self._room and len(self._waiting) >= self._queue_size:
             raise Full(len(self._waiting))
+        ticket.round = self._round(user)
         self._waiting.append(ticket)
         self._begin_next()
         return ticket
@@ -235,13 +241,14 @@ class ModelLoop:
         self._begin_next()
 
     def _begin_next(self) -> None:
-        """Hand over as many as there is room for, those first whose user has fewest at work."""
+        """Hand over as many as there is room for."""
         if self.card is None or self._thread is None or self.fatal:
             return
         while self._waiting and len(self._active) < self._room:
             ticket = self._in_turn()[0]
             self._waiting.remove(ticket)
             self._active[ticket.work.id] = ticket
+            self._now = max(self._now, ticket.round)
             self._thread.begin(ticket.work)
         for position, ticket in enumerate(self._in_turn(), start=1):
             if ticket.position != position:
@@ -251,16 +258,13 @@ class ModelLoop:
 
     def _in_turn(self) -> list[Ticket]:
         """Those that wait in the order in which they begin: round by round, one of each user."""
-        counts: dict[str, int] = {}
-        for one in self._active.values():
-            counts[one.user] = counts.get(one.user, 0) + 1
-        rounds: list[tuple[int, int, Ticket]] = []
-        for place, ticket in enumerate(self._waiting):
-            mine = counts.get(ticket.user, 0)
-            counts[ticket.user] = mine + 1
-            rounds.append((mine, place, ticket))
-        rounds.sort(key=lambda one: one[:2])
-        return [ticket for _, _, ticket in rounds]
+        return sorted(self._waiting, key=lambda ticket: ticket.round)
+
+    def _round(self, user: str) -> int:
+        """The next round in which the user has not been in turn."""
+        self._rounds = {name: last for name, last in self._rounds.items() if last > self._now}
+        self._rounds[user] = max(self._now, self._rounds.get(user, 0)) + 1
+        return self._rounds[user]
 
     # ------------------------------------------------------------ hearing from the thread
     def _hear(self, news: Sequence[_News]) -> None:

@@ -1,0 +1,87 @@
+"""Real workers for tests: a process with the scripted driver, and clients of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from core.engines.local import LocalEngine
+from core.serving.house import SharedWorker
+from core.serving.plan import Plan
+from core.serving.workers import worker_of
+from core.types import Prompt, Sampling, Turn
+
+TEXT = "one two three four five six seven"
+
+
+def plan(folder: Path, drill: str = "", *, kind: str = "scripted", stall: float = 60.0, **values: Any) -> Plan:
+    return Plan(kind, {"drill": drill, **values}, folder, start_seconds=60.0, stall_seconds=stall)
+
+
+@asynccontextmanager
+async def engine(wanted: Plan) -> AsyncIterator[LocalEngine]:
+    """An engine on a worker of its own, opened."""
+    made = LocalEngine(wanted, worker_of(wanted, lambda _stage, _done: None))
+    try:
+        await made.open()
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
+async def worker(wanted: Plan) -> AsyncIterator[SharedWorker]:
+    made = SharedWorker(wanted, lambda _stage, _done: None)
+    try:
+        trouble = await made.open()
+        assert trouble is None, trouble.say("en")
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
+async def client(shared: SharedWorker) -> AsyncIterator[httpx2.AsyncClient]:
+    async with shared.address.client() as found:
+        found.timeout = httpx2.Timeout(30)
+        yield found
+
+
+def prompt(question: str = "hello") -> Prompt:
+    return Prompt((Turn("user", question),), question, ())
+
+
+async def answer(asked: LocalEngine, question: str = "hello", **sampling: Any) -> str:
+    return "".join([piece async for piece in asked.stream(prompt(question), Sampling(**sampling))])
+
+
+async def pid_of(shared: SharedWorker) -> int:
+    """The worker's process."""
+    own = shared._own
+    assert own is not None
+    running = own.supervisor._process
+    assert running is not None
+    return running.pid
+
+
+async def is_gone(pid: int, seconds: float = 10.0) -> bool:
+    """Whether there is no such process any more; waits for its end."""
+    async with asyncio.timeout(seconds):
+        while _is_alive(pid):
+            await asyncio.sleep(0.02)
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
