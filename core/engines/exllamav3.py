@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
+from core.engines.exllama import presets_for
 from core.engines.local import LocalEngine, Progress, open_local
 from core.serving.driver import CannotLoad
 from core.serving.drivers.exllama_options import memory_of, with_build_dir
 from core.settings import Settings
+
+PRESETS: Final = presets_for("exllamav3", "ExLlamaV3")
 
 
 async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> LocalEngine:

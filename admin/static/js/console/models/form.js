@@ -18,15 +18,21 @@ const described = (field) => field.description.replace(/^`\w+`: /, "").replaceAl
 /** The name of what runs a model, for people. @param {string} adapter */
 export const adapterTitle = (adapter) => words(`models_a_${adapter}`, adapter);
 
-/** How `form` draws a field. @param {FormField} field @param {any} model @param {Preset | undefined} preset */
-function drawn(field, model, preset) {
+/**
+ * A word for a field: that of its adapter, where it means something of its own there.
+ * @param {"f" | "h"} what name or hint @param {string} adapter @param {string} field @param {string} otherwise
+ */
+const word = (what, adapter, field, otherwise) => words(`models_${what}_${adapter}_${field}`, words(`models_${what}_${field}`, otherwise));
+
+/** How `form` draws a field. @param {FormField} field @param {string} adapter @param {any} model @param {Preset | undefined} preset */
+function drawn(field, adapter, model, preset) {
   const kept = model?.settings[field.name];
   const value = kept ?? preset?.values[field.name];
-  const hint = field.kind === "pairs" ? t("models_pairs_hint") : words(`models_h_${field.name}`, described(field));
+  const hint = field.kind === "pairs" ? t("models_pairs_hint") : word("h", adapter, field.name, described(field));
   const isSet = Boolean(model?.secrets.includes(field.name));
   const common = {
     name: field.name,
-    label: words(`models_f_${field.name}`, field.name),
+    label: word("f", adapter, field.name, field.name),
     hint: field.name === "model" && preset?.models.length ? `${hint} ${t("models_examples", { names: preset.models.join(", ") })}` : hint,
     required: field.is_needed || (field.name === "api_key" && Boolean(preset?.needs_key) && !model),
     isSet,
@@ -60,7 +66,7 @@ function pairs(text) {
  */
 function fieldsOf(adapter, model, preset) {
   const parts = [adapter.fields.filter((field) => field.is_common), adapter.fields.filter((field) => !field.is_common)];
-  const forms = parts.map((fields) => form(fields.map((field) => /** @type {any} */ (drawn(field, model, preset)))));
+  const forms = parts.map((fields) => form(fields.map((field) => /** @type {any} */ (drawn(field, adapter.name, model, preset)))));
   const more = el("details", { class: "models-more" }, el("summary", {}, t("models_more")), forms[1].node);
   const all = () => ({ ...forms[0].values(), ...forms[1].values() });
   return {
