@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -80,7 +80,7 @@ async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -
     incoming = _incoming(kvasir.settings, files, [s for s in sources if _is_url(s)], outcomes)
     ticket = await kvasir.ingest.submit(kb, incoming, claimed=True)
     outcomes += [*ticket.refused, *ticket.unchanged]
-    async with _progress(kvasir, kb, ticket, show=show):
+    async with ingestion_bar(kvasir, show=show)(kb, ticket):
         await run_job(kvasir.jobs, ticket.job, kvasir.run_job)
     job = await kvasir.jobs.get(ticket.job.id)
     if job.error:
@@ -98,9 +98,13 @@ Plain strings: with ten thousand small files, making Paths would take as long as
 """
 
 
+def ingestion_bar(kvasir: Kvasir, *, show: bool) -> Callable[[str, Ticket], AbstractAsyncContextManager[None]]:
+    """For the job of a ticket: a bar on a terminal's stderr while it runs in the block."""
+    return partial(_progress, kvasir, show=show)
+
+
 @asynccontextmanager
 async def _progress(kvasir: Kvasir, kb: str, ticket: Ticket, *, show: bool) -> AsyncIterator[None]:
-    """A bar on a terminal's stderr while the job runs in the block."""
     if not (show and err.is_terminal):
         yield
         return

@@ -18,6 +18,7 @@ from core.cli import (
     data,
     documents,
     evaluation,
+    imports,
     kbs,
     models,
     originals,
@@ -68,6 +69,7 @@ app.command("ask")(ask.ask)
 app.command("search")(ask.search)
 app.command("ingest")(documents.ingest)
 app.add_typer(kbs.kb, name="kb")
+kbs.kb.command("import-chatchat")(imports.kb_import_chatchat)
 app.add_typer(documents.doc, name="doc")
 documents.doc.command("versions")(versions.doc_versions)
 documents.doc.command("restore")(versions.doc_restore)

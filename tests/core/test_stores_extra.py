@@ -1,0 +1,254 @@
+"""What only the stores `lancedb` and `milvus` do: an index of vectors, small files, Milvus Lite, and moves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from core.doctor import examine_platform
+from core.errors import ConfigError, MissingExtra, StoreUnavailable
+from core.ports import VectorStore
+from core.settings import LancedbSettings, MilvusSettings, Settings
+from core.stores import lancedb as lancedb_module
+from core.stores.lancedb import LanceStore, storage_options
+from core.stores.lancedb import open_store as open_lancedb
+from core.stores.lancedb_table import Table
+from core.stores.local import open_store as open_local
+from core.stores.milvus import open_store as open_milvus
+from core.types import Compare, IndexedDocument, Not
+from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, vector
+from tests.weaviate_server import free_ports
+
+HAS_PACKAGES = all(map(find_spec, ("lancedb", "pymilvus", "milvus_lite")))
+needed = pytest.mark.skipif(not HAS_PACKAGES, reason="the packages of these stores are 600 MB: make test-stores")
+pytestmark = pytest.mark.anyio
+
+WORDS = ("tea", "cake", "bread", "tide", "发票", "boat", "rope", "light")
+
+
+def many(documents: int, chunks: int = 4) -> list[IndexedDocument]:
+    chance = random.Random(4)
+    return [
+        document(
+            f"d{number}",
+            *(" ".join(chance.choices(WORDS, range(len(WORDS), 0, -1), k=12)) + f" {number}" for _ in range(chunks)),
+            seed=chunks * number,
+            name=f"{number % 3}/{number}.md",
+        )
+        for number in range(documents)
+    ]
+
+
+async def same_as_local(store: VectorStore, local: VectorStore, *, vectors: float = 1.0) -> None:
+    """`vectors`: share of the nearest chunks that both must find."""
+    assert await store.count(GENERATION) == await local.count(GENERATION)
+    filters = (None, Compare("folder", "eq", "1"), Not(Compare("document", "in", ("0/0.md", "1/1.md"))))
+    for number, wanted in enumerate(filters):
+        ours, theirs = [
+            await one.search(GENERATION, vector=None, tokens=["cake", "boat"], limit=10, filter=wanted)
+            for one in (store, local)
+        ]
+        scores = [sorted(hit.keyword_score or 0 for hit in found.hits) for found in (ours, theirs)]
+        assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+        assert ours.document_frequency == theirs.document_frequency
+        near = [
+            {(hit.document_id, hit.chunk.number) for hit in found.hits}
+            for found in [
+                await one.search(GENERATION, vector=vector(900 + number), tokens=[], limit=20, filter=wanted)
+                for one in (store, local)
+            ]
+        ]
+        assert len(near[0] & near[1]) >= vectors * len(near[1])
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[VectorStore]:
+    store = await open_local(Settings(data_dir=tmp_path / "local"))
+    await store.ensure_generation(GENERATION)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, lancedb=LancedbSettings(index_from=1000))
+
+
+# ---------------------------------------------------------------- without the packages
+@pytest.mark.skipif(HAS_PACKAGES, reason="the packages are there")
+@pytest.mark.parametrize("kind", ["lancedb", "milvus"])
+async def test_what_is_not_installed_is_named(kind: str, settings: Settings) -> None:
+    with pytest.raises(MissingExtra, match=rf"kvasir\[{kind}\]"):
+        await {"lancedb": open_lancedb, "milvus": open_milvus}[kind](settings)
+    (finding,) = [found async for found in examine_platform(settings, kind)]
+    assert not finding.ok
+    assert f"kvasir[{kind}]" in finding.says
+
+
+@pytest.mark.parametrize("uri", ["ftp://host:1", "/somewhere/index", "localhost:19530"])
+async def test_an_address_that_milvus_cannot_have_is_refused(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="KVASIR_MILVUS__URI"):
+        await open_milvus(Settings(data_dir=tmp_path, milvus=MilvusSettings(uri=uri)))
+
+
+def test_what_an_object_store_is_told() -> None:
+    given = LancedbSettings.model_validate(
+        {"endpoint": "http://127.0.0.1:9000", "access_key_id": "key", "secret_access_key": "pass", "seconds": 5}
+    )
+    assert storage_options(given) == {
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "pass",
+        "aws_endpoint": "http://127.0.0.1:9000",
+        "allow_http": "true",
+        "timeout": "5s",
+    }
+    assert "pass" not in repr(given)
+
+
+# ---------------------------------------------------------------- lancedb
+@needed
+async def test_lancedb_gives_what_local_gives(settings: Settings, local: VectorStore) -> None:
+    store = await open_lancedb(settings)
+    await store.ensure_generation(GENERATION)
+    for one in (store, local):
+        await one.put(GENERATION, many(60))
+    await same_as_local(store, local)
+    await store.close()
+
+
+@needed
+async def test_an_index_of_vectors_is_made_and_finds_what_is_near(
+    settings: Settings, local: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lancedb_module, "_SMALL_FILES", 2)
+    store = await open_lancedb(settings)
+    assert isinstance(store, LanceStore)
+    await store.ensure_generation(GENERATION)
+    documents = many(300)
+    for one in (store, local):
+        for first in range(0, 300, 100):
+            await one.put(GENERATION, documents[first : first + 100])
+    await store.close()  # what has begun is finished
+    store = await open_lancedb(settings)
+    for one in (store, local):
+        await one.put(GENERATION, documents[:1])
+    await store.close()
+    store = await open_lancedb(settings)
+    table = await store._opened(GENERATION)
+    assert {column for index in await table.list_indices() for column in index.columns} == {"id", "vector"}
+    await same_as_local(store, local, vectors=0.9)
+    for one in (store, local):
+        await one.put(GENERATION, [document("new", "tea boat", seed=5000)])
+    await same_as_local(store, local, vectors=0.9)
+    found = await store.search(GENERATION, vector=vector(5000), tokens=[], limit=1)
+    assert [hit.document_id for hit in found.hits] == ["new"]
+    await store.close()
+
+
+@needed
+async def test_filters_that_let_too_many_pass_to_be_named(
+    settings: Settings, local: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Table, "MOST_LISTED", 1)
+    store = await open_lancedb(settings)
+    await store.ensure_generation(GENERATION)
+    for one in (store, local):
+        await one.put(GENERATION, many(60))
+    await same_as_local(store, local)
+    await store.close()
+
+
+@needed
+async def test_two_writers_at_once_lose_nothing(settings: Settings) -> None:
+    stores = [await open_lancedb(settings) for _ in range(2)]
+    await stores[0].ensure_generation(GENERATION)
+
+    async def write(store: VectorStore, name: str) -> None:
+        for number in range(8):
+            await store.put(
+                GENERATION, [document(f"{name}{number}", "tea"), document(name, "tea", version=str(number))]
+            )
+
+    async with asyncio.TaskGroup() as group:
+        for number, store in enumerate(stores):
+            group.create_task(write(store, f"w{number}"))
+    assert (await stores[0].count(GENERATION)).documents == 18
+    assert len(await keyword(stores[1], "tea")) == 18
+    for store in stores:
+        await store.close()
+
+
+@needed
+async def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    settings = Settings(data_dir=tmp_path, lancedb=LancedbSettings(uri=str(tmp_path / "file" / "below")))
+
+    async def use() -> None:
+        await (await open_lancedb(settings)).ensure_generation(GENERATION)
+
+    with pytest.raises(StoreUnavailable, match="LanceDB"):
+        await use()
+
+
+# ---------------------------------------------------------------- milvus
+@needed
+async def test_milvus_lite_keeps_its_file(tmp_path: Path, local: VectorStore) -> None:
+    settings = Settings(data_dir=tmp_path)
+    store = await open_milvus(settings)
+    for generation in (GENERATION, OTHER):
+        await store.ensure_generation(generation)
+    for one in (store, local):
+        await one.put(GENERATION, many(40))
+    await same_as_local(store, local)
+    await store.put(OTHER, await store.read(GENERATION, ["d1", "d7"]))
+    await store.close()
+    again = await open_milvus(settings)
+    await same_as_local(again, local)
+    assert sorted(key for key, *_ in await again.documents(OTHER)) == ["d1", "d7"]
+    findings = [found async for found in examine_platform(settings, "milvus")]
+    assert all(found.ok for found in findings), findings
+    assert "2" in findings[1].says
+    await again.close()
+
+
+@needed
+async def test_a_second_process_is_told_that_milvus_lite_is_in_use(tmp_path: Path) -> None:
+    store = await open_milvus(Settings(data_dir=tmp_path))
+    code = (
+        "import asyncio, sys; from pathlib import Path; from core.settings import Settings;"
+        "from core.stores.milvus import open_store;"
+        "asyncio.run(open_store(Settings(data_dir=Path(sys.argv[1]))))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    other = await asyncio.create_subprocess_exec(
+        *command, stderr=asyncio.subprocess.PIPE, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    said = (await asyncio.wait_for(other.communicate(), 60))[1].decode()
+    assert other.returncode == 1
+    assert "StoreUnavailable" in said
+    assert "one at a time" in said
+    await store.close()
+    other = await asyncio.create_subprocess_exec(
+        *command, stderr=asyncio.subprocess.PIPE, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    said = (await asyncio.wait_for(other.communicate(), 60))[1].decode()
+    assert other.returncode == 0, said
+
+
+@needed
+async def test_a_milvus_that_is_away_is_told_soon(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    settings = Settings(data_dir=tmp_path, milvus=MilvusSettings(uri=f"http://127.0.0.1:{port}", search_seconds=2))
+    store = await open_milvus(settings)  # it may come
+    async with asyncio.timeout(15):
+        with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}"):
+            await store.search(GENERATION, vector=None, tokens=["tea"], limit=1)
+    await store.close()
+    findings = [found async for found in examine_platform(settings, "milvus")]
+    assert not findings[0].ok
