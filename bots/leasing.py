@@ -13,10 +13,10 @@ from core.leases import LEASE, Leases
 
 logger = logging.getLogger(__name__)
 
-RENEW_SECONDS: Final = 8.0
-TRY_SECONDS: Final = 3.0
+RENEW_SECONDS: Final = LEASE.total_seconds() / 4
+TRY_SECONDS: Final = LEASE.total_seconds() / 10
 """Between two looks whether a lease can be had."""
-_SURE_SECONDS: Final = LEASE.total_seconds() - 5
+_SURE_SECONDS: Final = LEASE.total_seconds() * 5 / 6
 """So long after it was last renewed a lease is surely ours; then nobody else has begun yet."""
 _AGAIN_SECONDS: Final = 1.0
 _LAST_WORDS: Final = 2.0

@@ -17,12 +17,12 @@ from core.db.direct import AnyRow, Statement
 from core.db.session import Database
 from core.db.tables import ProcessRow, now
 from core.errors import KvasirError
-from core.leases import this_process
+from core.leases import LEASE, this_process
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS: Final = 5.0
-ALIVE: Final = timedelta(seconds=25)
+BEAT_SECONDS: Final = LEASE.total_seconds() / 6
+ALIVE: Final = LEASE * 5 / 6
 """A process that was not heard of for so long counts as gone."""
 _LAST_WORDS: Final = 3.0
 _FORGOTTEN: Final = timedelta(days=1)

@@ -113,6 +113,7 @@ class Process:
         self._settings = settings
         self._roles = roles or ("bots",)
         self._process: subprocess.Popen[bytes] | None = None
+        self.command = [str(Path(sys.executable).with_name("kvasir"))]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -131,12 +132,12 @@ class Process:
         folder = self._data.with_name(f"{self._data.name}-documents")
         folder.mkdir()
         Path(folder, "leave.md").write_text(DOCUMENT)
-        command = [str(Path(sys.executable).with_name("kvasir")), "ingest", str(folder), "--kb", "handbook", "--json"]
+        command = [*self.command, "ingest", str(folder), "--kb", "handbook", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
     def start(self) -> None:
-        command = [str(Path(sys.executable).with_name("kvasir")), "up", *self._roles]
+        command = [*self.command, "up", *self._roles]
         with Path(self._data.parent, f"{self._data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
@@ -147,6 +148,10 @@ class Process:
         """Whatever happened, it does not outlive us."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def id(self) -> int:

@@ -7,7 +7,7 @@ import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -42,6 +42,8 @@ class Connection:
     silent: bool = False
     """Open, but nothing comes through any more."""
     session: Session | None = None
+    port: int = 0
+    """The client's own."""
     _deflate: zlib._Compress = field(default_factory=zlib.compressobj)
 
     def send(self, op: int, data: object = None, **more: object) -> None:
@@ -165,6 +167,10 @@ class Gateway:
             self._lost = False
             self.open.set()
 
+    def shards_of(self, ports: Collection[int]) -> list[int]:
+        """The shards that are connected from these ports."""
+        return [one.session.shard for one in self.connections if one.session is not None and one.port in ports]
+
     # -------------------------------------------------------------- trouble
     def close_all(self, code: int) -> None:
         for connection in self.connections:
@@ -194,6 +200,8 @@ class Gateway:
         await socket.prepare(request)
         await self.open.wait()
         connection = Connection(socket, request.query.get("compress") == "zlib-stream")
+        if request.transport is not None:
+            connection.port = request.transport.get_extra_info("peername")[1]
         self.connections.append(connection)
         connection.send(10, {"heartbeat_interval": self.heartbeat_interval})
         writing = asyncio.create_task(connection.write())

@@ -56,6 +56,8 @@ class Mailbox:
     """Called when the bot confirmed something."""
     polls: int = 0
     """How often the bot asked for updates."""
+    conflicts: int = 0
+    """How often two asked at a time."""
     _again: list[JSON] = field(default_factory=list)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(7_000_001))
     _poll: object = None
@@ -94,6 +96,7 @@ class Mailbox:
             while not self.pending and not self._again and (left := until - time.monotonic()) > 0:
                 await _wait(self._changed, left)
                 if self._poll is not mine:
+                    self.conflicts += 1
                     raise Refused(409, _TERMINATED)
         finally:
             if self._poll is mine:
