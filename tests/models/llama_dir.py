@@ -66,7 +66,7 @@ def write_tokenizer(folder: Path) -> None:
     made.save(str(folder / "tokenizer.json"))
     told = {
         "bos_token": SPECIALS[0],
-        "eos_token": {"content": SPECIALS[1]},
+        "eos_token": {"__type": "AddedToken", "content": SPECIALS[1], "special": True},
         "pad_token": SPECIALS[2],
         "chat_template": TEMPLATE,
         "tokenizer_class": "PreTrainedTokenizerFast",
