@@ -221,7 +221,7 @@ def test_how_it_runs_is_told(folder: Path, patch: pytest.MonkeyPatch) -> None:
         driver.close()
         assert (card.parallel, card.details["mode"]) == (3, "paged")
         assert "exllamav2 0.3.2" in str(card.details["library"])
-        assert list(dict.fromkeys(stages)) == ["read", "load", "rehearse", "start"]
+        assert list(dict.fromkeys(stages)) == ["read", "weights", "rehearse", "start"]
         driver = exllamav2.make({**values, "paged": "off"})
         assert driver.load(silent).parallel == 1
         driver.close()

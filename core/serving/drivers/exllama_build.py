@@ -242,7 +242,7 @@ def _alone(file: Path, report: Report) -> Iterator[None]:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                report("wait for another process to compile", 0, 1)
+                report("compile_wait", 0, 1)
                 time.sleep(_LOOK_SECONDS)
         yield
 

@@ -60,7 +60,7 @@ class _Loading:
         draft = draft_cache = None
         if plan.draft_path is not None:
             draft, draft_cache = self.model(self.config(str(plan.draft_path)), "draft")
-        model, cache = self.model(config, "load")
+        model, cache = self.model(config, "weights")
         self.rehearse(model, cache)
         loras = self.loras(model)
         self.report("start", 0, 1)

@@ -54,7 +54,7 @@ class _Loading:
         draft = draft_cache = None
         if plan.draft_path is not None:
             draft, draft_cache, _ = self.model(str(plan.draft_path), "draft")
-        model, cached, config = self.model(str(plan.path), "load")
+        model, cached, config = self.model(str(plan.path), "weights")
         notes = self.rehearse(model, cached)
         if options.lora_files is not None:
             made = import_module("exllamav3.model.lora").LoRA
