@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Integer, Text, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.batches import delete_in_batches
 from core.db.direct import AnyRow, Statement
 from core.db.session import Database
 from core.db.tables import InboxRow, PostRow, new_id, now
@@ -253,12 +254,9 @@ class Inbox:
 
     async def forget_old(self) -> None:
         """Remove what was finished long ago; thumbs under such old messages are not heard any more."""
-        old = select(InboxRow.id).where(
-            InboxRow.created_at < now() - _KEPT, InboxRow.state.not_in(("waiting", "working"))
-        )
-        async with self._db.session() as session:
-            await session.execute(delete(PostRow).where(PostRow.inbox_id.in_(old)))
-            await session.execute(delete(InboxRow).where(InboxRow.id.in_(old)))
+        is_over = InboxRow.state.not_in(("waiting", "working"))
+        is_old = InboxRow.created_at < now() - _KEPT
+        await delete_in_batches(self._db, InboxRow, is_over, is_old, belonging=[PostRow.inbox_id])
 
     # ------------------------------------------------------------ looked up
     async def posted(self, place: Place, post: str) -> Posted | None:

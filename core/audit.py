@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import func, or_, select
 
+from core.db.batches import delete_in_batches
 from core.db.session import Database
-from core.db.tables import AuditRow
+from core.db.tables import AuditRow, now
 from core.types import Person
 
 MASK: Final = "•••"
@@ -64,6 +65,12 @@ class Audit:
         )
         async with self._db.session() as session:
             session.add(row)
+
+    async def delete_older(self, days: int) -> int:
+        """Forget what was written down longer ago; 0 days: nothing ever. Gives how many."""
+        if not days:
+            return 0
+        return await delete_in_batches(self._db, AuditRow, AuditRow.created_at < now() - timedelta(days=days))
 
     async def list(
         self, *, text: str = "", kind: str = "", object: str = "", limit: int = 50, offset: int = 0

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 
+from core.db.batches import delete_in_batches
 from core.db.session import Database
 from core.db.tables import DocumentRow, JobRow, new_id, now
 from core.errors import Conflict, KvasirError, NotFound, Unavailable
@@ -257,13 +258,8 @@ class Jobs:
 
     async def delete_old(self) -> int:
         """Forget jobs that ended long ago; gives how many."""
-        async with self._db.session() as session:
-            result = await session.execute(
-                delete(JobRow).where(
-                    JobRow.state.in_(("done", "failed", "cancelled")), JobRow.created_at < now() - KEPT
-                )
-            )
-        return int(getattr(result, "rowcount", 0))
+        is_over = JobRow.state.in_(("done", "failed", "cancelled"))
+        return await delete_in_batches(self._db, JobRow, is_over, JobRow.created_at < now() - KEPT)
 
     async def wait_for_work(self, ended: Collection[asyncio.Task[None]] = ()) -> None:
         """Until a job was added here, a task has ended, or a moment has passed (others may have added one)."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from core.db.batches import delete_in_batches
 from core.db.session import Database
 from core.db.tables import OutboxRow, new_id, now
 from core.errors import NotFound, UserError
@@ -126,8 +127,7 @@ class Outbox:
         await self._end(posting, state="waiting")
 
     async def forget_old(self) -> None:
-        async with self._db.session() as session:
-            await session.execute(delete(OutboxRow).where(OutboxRow.created_at < now() - _KEPT))
+        await delete_in_batches(self._db, OutboxRow, OutboxRow.created_at < now() - _KEPT)
 
     async def _end(self, posting: Posting, **values: Any) -> None:
         """Only its one sender can: nobody claims a message twice unless it was put back, which ends this lease."""

@@ -1060,6 +1060,12 @@ class OidcSettings(Section):
     ] = {}
 
 
+class AuditSettings(Section):
+    days: Annotated[
+        int, Field(ge=0, le=36_500, description="How long is kept who changed what, in days; 0: without end.")
+    ] = 0
+
+
 class LogSettings(Section):
     level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="How much is logged.")] = "INFO"
     format: Annotated[Literal["text", "json"], Field(description="Lines for people, or one JSON object a line.")] = (
@@ -1120,6 +1126,7 @@ class Settings(BaseSettings):
     backup: BackupSettings = BackupSettings()
     oidc: OidcSettings = OidcSettings()
     log: LogSettings = LogSettings()
+    audit: AuditSettings = AuditSettings()
 
     @classmethod
     def settings_customise_sources(

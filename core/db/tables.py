@@ -370,7 +370,7 @@ class InboxRow(Table):
     """The platform's id of the message; unique in its channel."""
     mention: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The question as plain data; empty once there is nothing left to do with it."""
-    answer_id: Mapped[str] = mapped_column(Id, default=new_id)
+    answer_id: Mapped[str] = mapped_column(Id, default=new_id, index=True)
     """Id the answer is recorded under; another one after the question was edited."""
     state: Mapped[str] = mapped_column(String(16), default="working")
     """waiting, working, done, failed, late (too old to be answered), or withdrawn (the question was deleted)."""

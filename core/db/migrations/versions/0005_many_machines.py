@@ -37,6 +37,7 @@ FOR EACH ROW WHEN (NEW.state = 'queued' AND OLD.state != 'queued') EXECUTE FUNCT
 def upgrade() -> None:
     _share()
     _deliver()
+    op.create_index(op.f("ix_inbox_answer_id"), "inbox", ["answer_id"])  # answers are deleted by the hundred thousand
 
 
 def _deliver() -> None:
@@ -71,6 +72,7 @@ def _share() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_inbox_answer_id"), table_name="inbox")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP TRIGGER kvasir_deliver_job_again ON jobs")
         op.execute("DROP TRIGGER kvasir_deliver_new_job ON jobs")
