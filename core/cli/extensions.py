@@ -67,8 +67,9 @@ async def _followed(command: list[str], bar: Progress) -> dict[str, Any]:
     try:
         said = asyncio.create_task(_end_of(process.stderr))
         end: dict[str, Any] = {}
-        async for line in process.stdout or ():
-            end = _shown(line, bar, task) or end
+        if process.stdout is not None:
+            async for line in process.stdout:
+                end = _shown(line, bar, task) or end
         await process.wait()
         last = await said
     finally:

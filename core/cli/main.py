@@ -18,6 +18,7 @@ from core.cli import (
     data,
     documents,
     evaluation,
+    extensions,
     imports,
     kbs,
     models,
@@ -76,6 +77,7 @@ documents.doc.command("restore")(versions.doc_restore)
 documents.doc.command("retry")(versions.doc_retry)
 app.command("eval")(evaluation.evaluate)
 app.add_typer(models.model, name="model")
+models.model.command("build")(extensions.model_build)
 app.add_typer(people.user, name="user")
 app.add_typer(people.key, name="key")
 app.add_typer(persons.person, name="person")
