@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import pytest
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed: make test-models has it")
 
-from core.serving.driver import CannotLoad, Card, VectorDriver
+from core.serving.driver import CannotLoad, Card
 from core.serving.kinds import make_driver
-from core.types import Matrix
 from tests.fakes.model import tiny_cross_encoder, tiny_model
 from tests.models import instructor_reference
 from tests.models.t5_dir import write_instructor
@@ -39,8 +38,9 @@ def loaded(kind: str, **values: Any) -> tuple[Any, Card]:
 def published(folder: Path, pooling: str = "mean") -> Path:
     """A tiny BERT with the files that transformers looks for."""
     tiny_model(folder, pooling=pooling)
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64, **names}
+    config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     modules = [
@@ -61,7 +61,7 @@ def cross(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = published(tmp_path_factory.mktemp("cross") / "tiny-cross")
     tiny_cross_encoder(folder)
     for name in ("modules.json", "1_Pooling/config.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -227,7 +227,7 @@ def as_onnx(source: Path, folder: Path, kind: str) -> Path:
     model = getattr(transformers, kind).from_pretrained(source, attn_implementation="eager").eval()
     names = ["input_ids", "attention_mask", "token_type_ids"]
 
-    class Plain(torch.nn.Module):
+    class Plain(torch.nn.Module):  # type: ignore[misc]  # torch has no types here
         def __init__(self) -> None:
             super().__init__()
             self.model = model
