@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from core.cli.common import AsJson, Yes, confirm, fail, opened, out, plain, print_json, print_table, run, told
+from core.cli.common import (
+    AsJson,
+    Yes,
+    confirm,
+    fail,
+    opened,
+    out,
+    plain,
+    print_json,
+    print_table,
+    progress_bar,
+    run,
+    told,
+)
 from core.errors import UserError
 from core.texts import tell
 
@@ -183,6 +198,46 @@ def model_remove(name: Name, yes: Yes = False) -> None:
         async with opened(settings) as kvasir:
             await tending.remove(kvasir, _added(kvasir, name).kind, name)
         told("model_was_removed", name=name)
+
+    run(work)
+
+
+@model.command("convert")
+def model_convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of a model as it was published.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to be made.")],
+    quantization: Annotated[
+        Literal["int8", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32"],
+        typer.Option("--quantization", help="How weights are kept; int8 suits a CPU. AWQ stays as it is."),
+    ] = "int8",
+    python: Annotated[
+        str, typer.Option("--python", help="Python of an environment that has torch, transformers and ctranslate2.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a model for the engine ctranslate2 out of a published one (safetensors)."""
+
+    async def work(_: Settings) -> None:
+        from core.serving.convert import convert, look_at
+
+        found = await asyncio.to_thread(look_at, source)
+        with progress_bar() as bar:
+            task = bar.add_task("", total=1.0)
+
+            def follow(stage: str, done: int, total: int) -> None:
+                bar.update(task, description=tell(f"convert_stage_{stage}"), completed=done, total=max(total, done, 1))
+
+            made = await convert(found, target, quantization=quantization, python=python, progress=follow)
+        if as_json:
+            values = {"folder": str(made.folder), "bytes": made.weights, "quantization": made.quantization}
+            print_json({**values, "needs_cuda": made.needs_cuda})
+            return
+        told("convert_done", folder=made.folder, size=f"{made.weights / (1 << 30):.2f}", quantization=made.quantization)
+        name = made.folder.name
+        for line in (f"add {name} --adapter ctranslate2 --set model_path={made.folder}", f"test {name}", f"use {name}"):
+            out.print(plain(f"  kvasir model {line}"))
+        if made.needs_cuda:
+            told("convert_cuda")
 
     run(work)
 
