@@ -38,8 +38,9 @@ _LOCK_SECONDS = 30
 """As long as SQLite waits for another writer."""
 _IDLE_SECONDS = 300
 """After which PostgreSQL ends the transaction of a process that is stuck in it."""
-_AWAY = ("08", "53", "57")
-"""Classes of PostgreSQL's errors: no connection, no room or too many, an operator or a limit intervened."""
+_AWAY = ("08", "42P01", "42703", "42501", "53", "57", "58", "XX")
+"""Beginnings of PostgreSQL's codes: no connection, tables that are not as they should be or may not be used, no room or
+too many, an operator or a limit intervened, its files are damaged."""
 _IN_THE_WAY = frozenset({"25P03", "40001", "40P01", "55P03"})
 """Too long idle in a transaction, or other transactions were in the way."""
 

@@ -260,6 +260,7 @@ async def test_to_weaviate_and_back_while_it_answers(
         assert asked
 
 
+@pytest.mark.sqlite("on PostgreSQL pgvector is set up, too")
 def test_what_counts_as_set_up(tmp_path: Any) -> None:
     bare = load(data_dir=tmp_path)
     assert [is_set_up(bare, kind) for kind in ("local", "pgvector", "weaviate", "nonesuch")] == [
