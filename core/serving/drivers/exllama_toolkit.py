@@ -18,7 +18,6 @@ from core.serving.driver import CannotLoad
 _RELEASE: Final = re.compile(r"release (\d+)\.(\d+)")
 _VERSIONED: Final = re.compile(r"(lib[\w+-]+\.so)\.\d+$")
 _SECONDS: Final = 60
-_PACKAGES: Final = "nvcc,cudart,cccl,crt,nvvm,cublas,cusparse,cusolver,curand"
 _TELLING: Final[tuple[tuple[str, str], ...]] = (
     (
         r"unsupported GNU version|maximum required version by CUDA|gcc versions later than",
@@ -29,6 +28,10 @@ _TELLING: Final[tuple[tuple[str, str], ...]] = (
         "the C++ compiler is too old for C++20. Install g++ 11 or newer",
     ),
     (r"Python\.h: No such file", "Python's headers are missing; on Debian and Ubuntu: apt-get install python3-dev"),
+    (
+        r"fatal error: ((?:cu|nv|thrust/|cub/)[\w/]*\.h): No such file",
+        "CUDA is here only in part: {0} is missing. With pip: pip install 'kvasir[cuda-compiler]'",
+    ),
     (
         r"CUDA version \([\d.]+\) mismatches|detected CUDA version",
         "CUDA's compiler is of another version than the torch that is installed",
@@ -66,8 +69,8 @@ def find_toolkit(cuda: str, base: Path) -> Toolkit:
     if home is None:
         raise CannotLoad(
             f"The extension has to be compiled once, and there is no CUDA compiler (nvcc). Install CUDA {major} with "
-            f"your system, or beside torch: pip install 'cuda-toolkit[{_PACKAGES}]=={cuda}.*'. An image can have it "
-            "built beforehand: kvasir model build."
+            "your system, or beside torch: pip install 'kvasir[cuda-compiler]'. An image can have it built beforehand: "
+            "kvasir model build."
         )
     version = _version_of(home / "bin" / "nvcc")
     if version.partition(".")[0] != major:
@@ -91,13 +94,13 @@ def search_path() -> str:
 
 
 def reason(log: str) -> str:
-    """What a failed build's log means, in a sentence without its full stop; else its last error."""
+    """What a failed build's log means, in a sentence without its full stop; else its first error."""
     for pattern, sentence in _TELLING:
-        if re.search(pattern, log):
-            return sentence
-    errors = [line.strip() for line in log.splitlines() if re.search(r"\berror\b", line, re.IGNORECASE)]
-    lines = errors or [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "the compiler said nothing"
+        if (found := re.search(pattern, log)) is not None:
+            return sentence.format(*found.groups())
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
+    return (errors[0] if errors else lines[-1] if lines else "the compiler said nothing")[:300]
 
 
 def _home(major: str) -> Path | None:
