@@ -31,9 +31,9 @@ from tests.weaviate_server import Node, free_ports, raft_ports, with_key
 
 KILLS = 50
 DOCUMENTS = 80
-GROUP = 8
+GROUP = 16
 DIMENSION = 64
-CHANGED = 15
+CHANGED = 40
 GENERATION = Generation("d" * 32, "drill", "drill", DIMENSION, "drill")
 WORDS = [f"word{number}" for number in range(300)]
 
@@ -66,7 +66,7 @@ def _document(number: int, version: int) -> IndexedDocument:
     chance = random.Random(f"{number} {version}")
     chunks = tuple(
         Chunk(place, text := " ".join(chance.choices(WORDS, k=40)), text, f"{number}-{version}-{place}")
-        for place in range(chance.randint(1, 12))
+        for place in range(chance.randint(1, 40))
     )
     drawn = np.random.default_rng([number, version + 1]).standard_normal((len(chunks), DIMENSION)).astype(np.float32)
     vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)

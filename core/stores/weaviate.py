@@ -83,7 +83,10 @@ class WeaviateStore:
     async def ensure_generation(self, generation: Generation) -> None:
         await self._call(generation, Index.ensure, self._settings.write_seconds)
         async with self._lock(generation):
-            await Writer(self._server, self._settings, generation).begin()
+            try:
+                await Writer(self._server, self._settings, generation).begin()
+            except Absent as error:
+                raise StoreUnavailable(tell("store_no_generation")) from error
 
     async def drop_generation(self, generation: Generation) -> None:
         async with self._lock(generation):

@@ -142,11 +142,15 @@ class Index:
             yield found
 
     async def _walk(self, collection: CollectionAsync[Any, Any], wanted: list[str]) -> AsyncIterator[Mapping[str, Any]]:
+        async for one in self._objects(collection, wanted):
+            yield one.properties
+
+    async def _objects(self, collection: CollectionAsync[Any, Any], wanted: list[str]) -> AsyncIterator[Any]:
         after = None
         while True:
             page = await collection.query.fetch_objects(limit=_PAGE, after=after, return_properties=wanted)
             for one in page.objects:
-                yield one.properties
+                yield one
             if len(page.objects) < _PAGE:
                 return
             after = page.objects[-1].uuid
@@ -228,10 +232,41 @@ class Index:
         return await self._documents.data.insert_many(objects)
 
     async def chunks_in(self, editions: Sequence[str]) -> int:
+        return await self._count(self._chunks, editions)
+
+    async def documents_in(self, editions: Sequence[str]) -> int:
+        return await self._count(self._documents, editions)
+
+    async def _count(self, collection: CollectionAsync[Any, Any], editions: Sequence[str]) -> int:
+        """As filters find them."""
         from weaviate.classes.query import Filter as Where
 
         wanted = Where.by_property("edition").contains_any(list(editions))
-        return (await self._chunks.aggregate.over_all(filters=wanted, total_count=True)).total_count or 0
+        return (await collection.aggregate.over_all(filters=wanted, total_count=True)).total_count or 0
+
+    async def forget_ids(self, chunks: Sequence[str], documents: Sequence[str] = ()) -> None:
+        """Take objects out by their ids, also those that no filter finds."""
+        free = asyncio.Semaphore(_AT_ONCE)
+
+        async def remove(collection: CollectionAsync[Any, Any], key: str) -> None:
+            async with free:
+                await collection.data.delete_by_id(key)
+
+        both = [(self._chunks, key) for key in chunks] + [(self._documents, key) for key in documents]
+        await asyncio.gather(*[remove(*one) for one in both])
+
+    async def remove_unseen(self, editions: Sequence[str]) -> None:
+        """Take out what `remove` has not found: a server that was killed while it wrote may have objects without
+        their entries in the index of words and filters, and writes none for the same object again. Looks at them all.
+        """
+        gone = set(editions)
+        if not gone:
+            return
+        found = [
+            [str(one.uuid) async for one in self._objects(collection, ["edition"]) if one.properties["edition"] in gone]
+            for collection in (self._chunks, self._documents)
+        ]
+        await self.forget_ids(*found)
 
     async def remove(self, editions: Sequence[str]) -> None:
         """The server takes out some thousands at once."""

@@ -112,7 +112,10 @@ async def search(index: Index, memory: Memory, wanted: Wanted) -> SearchResult:
         hits = await _chunks(index, memory, ids, vectors=wanted.vector is not None)
         memory.state = after = await index.state()
         measured = known is None or bool(missing)
-        if len(hits) == len(ids) and _is_same(state, after, hits, measured=measured):
+        is_whole = len(hits) == len(ids)
+        if hidden := frozenset(state.hidden):  # of a server that was killed, objects may be found that filters miss
+            hits = [hit for hit in hits if hit.edition not in hidden]
+        if is_whole and _is_same(state, after, hits, measured=measured):
             statistics = known or Statistics(state.content, *totals)
             if len(statistics.frequencies) > _REMEMBERED:
                 statistics.frequencies = {

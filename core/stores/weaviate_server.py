@@ -112,7 +112,7 @@ class Server:
         self.breaker.enter()
         try:
             async with asyncio.timeout(seconds):
-                found = await work(await self._connected())
+                found = await self._done(work, await self._connected())
         except TimeoutError as error:
             sentence = tell("weaviate_slow", url=self.address, seconds=f"{seconds:g}")
             self.breaker.failed(sentence)
@@ -124,6 +124,17 @@ class Server:
             raise self._meaning(error) from error
         self.breaker.worked()
         return found
+
+    async def _done(self, work: Work[T], client: WeaviateAsyncClient) -> T:
+        """A server that has just started knows its collections and tenants only after a while, and answers before."""
+        try:
+            return await work(client)
+        except Exception as error:
+            if not _is_missing(str(error)):
+                raise
+            if not await client.is_ready():
+                raise ConnectionError("it has not come up yet") from error
+        return await work(client)
 
     async def version(self) -> str:
         """Of the server. Raises as `call` does."""
@@ -188,7 +199,7 @@ class Server:
             self.breaker.left()
             return error
         text = str(error)
-        if any(words in text.casefold() for words in _MISSING):
+        if _is_missing(text):
             self.breaker.worked()
             return Absent(text)
         if refused := _is_refusal(error, text):
@@ -242,6 +253,10 @@ def _grpc_address(settings: WeaviateSettings, http: tuple[str, int, bool]) -> tu
 def _numbers(version: str) -> tuple[int, int]:
     parts = [*version.split("-")[0].split("."), "0", "0"][:2]
     return (int(parts[0]), int(parts[1])) if all(map(str.isdigit, parts)) else (0, 0)
+
+
+def _is_missing(text: str) -> bool:
+    return any(words in text.casefold() for words in _MISSING)
 
 
 def _is_refusal(error: Exception, text: str) -> bool:

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import DocumentError, StoreUnavailable
@@ -33,6 +34,8 @@ _ABREAST: Final = 2
 """Batches on their way at once: while one is being made, the server works on the other."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _CALL_SECONDS: Final = 45.0
+_WALK_SECONDS: Final = 900.0
+"""For looking at every object of an index, which is done only after something was killed."""
 _UNDO_SECONDS: Final = 20.0
 _RENEWED: Final = 60.0
 _HOPELESS: Final = (
@@ -54,6 +57,8 @@ class Writer:
         self._settings = settings
         self._generation = generation
         self._until = time.monotonic() + settings.write_seconds
+        self._is_shaken = False
+        """A call has failed, and nobody knows how much of it was done."""
 
     async def put(self, documents: Sequence[IndexedDocument], later: Callable[[Awaitable[None]], None]) -> None:
         """`later` takes over what is to be undone after a failure."""
@@ -110,7 +115,7 @@ class Writer:
                 logger.info("taking out %s documents that were half written", len(change.born))
                 await self._take_out(change)
             else:
-                await self._sweep(change)
+                await self._sweep(change, is_late=True)
         return await self._do(Index.state)
 
     async def _write(
@@ -122,11 +127,29 @@ class Writer:
         ]
         await _all(self._insert_chunks(change, objects), self._insert_documents(rows), self._forget_older(state))
         pause = _FIRST_PAUSE
-        while (found := await self._do(lambda index: index.chunks_in(change.born))) != len(objects):
+        while (found := await self._do(partial(_found, editions=change.born))) != (len(objects), len(rows)):
             if time.monotonic() + pause > self._until:
                 raise StoreUnavailable(self._late(f"{found} / {len(objects)}"))
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+            await self._mend(change, objects, rows)
+
+    async def _mend(
+        self, change: Change, objects: Sequence[DataObject[Any, Any]], rows: Sequence[DataObject[Any, Any]]
+    ) -> None:
+        """Write editions anew that filters find in part only: a server that was killed while it wrote has objects
+        without their entries, and makes these only for an object that it has not.
+        """
+        for edition in change.born:
+            own, row = [[one for one in group if _edition(one) == edition] for group in (objects, rows)]
+            if await self._do(partial(_found, editions=[edition])) == (len(own), len(row)):
+                continue
+            logger.info("writing %s chunks anew, which the server has in part only", len(own))
+            for first in range(0, len(own), _BATCH):
+                ids = [str(one.uuid) for one in own[first : first + _BATCH]]
+                await self._do(partial(Index.forget_ids, chunks=ids))
+            await self._do(partial(Index.forget_ids, chunks=(), documents=[str(one.uuid) for one in row]))
+            await _all(self._insert_chunks(change, own), self._insert_documents(row))
 
     async def _insert_chunks(self, change: Change, objects: Sequence[DataObject[Any, Any]]) -> None:
         said = time.monotonic()
@@ -146,15 +169,18 @@ class Writer:
     async def _finish(self, change: Change) -> None:
         """From now on it counts; then what it replaces is taken out, by others where we cannot."""
         change = change.now(DONE if change.dead else SWEPT)
-        await self._persist(lambda index: index.note(change))
+        await self._persist(change)
         try:
             if change.dead:
                 await self._sweep(change)
         except StoreUnavailable as error:
             logger.warning("what was replaced is taken out later: %s", error)
 
-    async def _sweep(self, change: Change) -> None:
+    async def _sweep(self, change: Change, *, is_late: bool = False) -> None:
+        """`is_late`: somebody else has tried before, and nobody knows how far that came."""
         await self._do(lambda index: index.remove(change.dead))
+        if is_late:
+            await self._remove_unseen(change.dead)
         swept = change.now(SWEPT)
         await self._do(lambda index: index.note(swept))
 
@@ -167,12 +193,15 @@ class Writer:
     async def _undo(self, change: Change) -> None:
         try:
             async with asyncio.timeout(_UNDO_SECONDS):
-                await self._take_out(change)
+                await self._take_out(change, is_known=not self._is_shaken)
         except (StoreUnavailable, Absent, TimeoutError) as error:
             logger.info("what was half written is taken out later: %s", error)
 
-    async def _take_out(self, change: Change) -> None:
+    async def _take_out(self, change: Change, *, is_known: bool = False) -> None:
+        """`is_known`: the server was there all the while, and filters find everything."""
         await self._do(lambda index: index.remove(change.born))
+        if not is_known:
+            await self._remove_unseen(change.born)
         await self._do(lambda index: index.forget([change]))
 
     async def _insert(
@@ -197,6 +226,7 @@ class Writer:
                 errors = await self._do(once)
                 if not errors:
                     return
+                self._is_shaken = True
                 reason = next(iter(errors.values()))
                 self._check_hope(reason)
                 objects = [objects[number] for number in errors]
@@ -217,23 +247,34 @@ class Writer:
         if any(words in lowered for words in _HOPELESS):
             raise DocumentError(tell("weaviate_failed", url=self._server.address, reason=reason[:300]))
 
-    async def _persist(self, work: Callable[[Index], Awaitable[T]]) -> T:
-        """As `_do`, again and again while there is time: it may be done twice."""
-        pause = _FIRST_PAUSE
+    async def _persist(self, change: Change) -> None:
+        """Leave the note, again and again while there is time; it is left when others see it."""
+        pause, is_sure = _FIRST_PAUSE, True
         while True:
             try:
-                return await self._do(work)
+                await self._do(lambda index: index.note(change))
+                if is_sure or change in (await self._do(Index.state)).changes:
+                    return
+                await self._do(partial(Index.forget_ids, chunks=(), documents=[change.id]))
             except Refused:
                 raise
             except StoreUnavailable:
+                is_sure = False
                 if time.monotonic() + pause > self._until:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _do(self, work: Callable[[Index], Awaitable[T]]) -> T:
-        left = max(1.0, min(_CALL_SECONDS, self._until - time.monotonic()))
-        return await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
+    async def _remove_unseen(self, editions: Sequence[str]) -> None:
+        await self._do(lambda index: index.remove_unseen(editions), _WALK_SECONDS)
+
+    async def _do(self, work: Callable[[Index], Awaitable[T]], seconds: float = 0) -> T:
+        left = seconds or max(1.0, min(_CALL_SECONDS, self._until - time.monotonic()))
+        try:
+            return await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
+        except StoreUnavailable:
+            self._is_shaken = True
+            raise
 
     def _late(self, reason: str) -> str:
         seconds = f"{self._settings.write_seconds:g}"
@@ -245,6 +286,16 @@ async def _all(*work: Awaitable[None]) -> None:
     for error in await asyncio.gather(*work, return_exceptions=True):
         if error is not None:
             raise error
+
+
+async def _found(index: Index, *, editions: Sequence[str]) -> tuple[int, int]:
+    """Chunks and documents of these editions, as filters find them."""
+    chunks, documents = await asyncio.gather(index.chunks_in(editions), index.documents_in(editions))
+    return chunks, documents
+
+
+def _edition(one: DataObject[Any, Any]) -> str:
+    return str(one.properties["edition"])
 
 
 def _document_object(

@@ -8,9 +8,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -19,13 +20,14 @@ from weaviate import WeaviateAsyncClient
 
 from core.errors import ConfigError, StoreUnavailable
 from core.settings import Settings, StoreSettings, WeaviateSettings
-from core.stores import weaviate_changes
+from core.stores import weaviate_changes, weaviate_index
 from core.stores.local import open_store as open_local
 from core.stores.weaviate import WeaviateStore, open_store
 from core.stores.weaviate_check import check
 from core.stores.weaviate_index import Index
 from core.stores.weaviate_schema import chunks_name, documents_name
 from core.stores.weaviate_server import Breaker, Server
+from core.stores.weaviate_writing import Writer
 from core.types import Compare, IndexedDocument
 from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, spelt, texts, vector
 from tests.weaviate_server import Node, empty, free_ports, one_node
@@ -262,6 +264,116 @@ async def test_what_a_killed_writer_left_is_hidden_and_then_taken_out(
     await store.put(GENERATION, [document("d2", "Cake.")])
     assert {change.state for change in (await notes(own)).changes} == {"swept"}
     assert (await store.count(GENERATION)).documents == 2
+
+
+async def test_a_server_that_has_not_come_up_yet_is_no_empty_one(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: it answers before it knows its collections again; what is in them would come in anew, or be lost."""
+    await store.put(GENERATION, [document("d1", "Tea at four.")])
+    ready, walk_documents = False, Index.walk_documents
+
+    def forgetful(index: Index) -> AsyncIterator[Any]:
+        if not ready:
+            raise RuntimeError("could not find class X in schema")
+        return walk_documents(index)
+
+    async def is_ready(_client: WeaviateAsyncClient) -> bool:
+        return ready
+
+    monkeypatch.setattr(Index, "walk_documents", forgetful)
+    monkeypatch.setattr(WeaviateAsyncClient, "is_ready", is_ready)
+    with pytest.raises(StoreUnavailable, match="no Weaviate server"):
+        await store.documents(GENERATION)
+    ready = True
+    assert [one for one, _, _ in await store.documents(GENERATION)] == ["d1"]
+
+
+async def test_what_the_server_has_in_part_is_written_anew(
+    store: WeaviateStore, own: WeaviateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: a Weaviate killed inside an insert keeps objects without their entries in the index of words and
+    filters, and makes none where the same object comes again: no search and no clean-up finds them.
+    """
+    looked, anew = 0, 0
+    chunks_in, forget_ids = Index.chunks_in, Index.forget_ids
+
+    async def misses(index: Index, editions: Sequence[str]) -> int:
+        nonlocal looked
+        looked += 1
+        found = await chunks_in(index, editions)
+        return found - 1 if looked in (1, 2) else found  # of all editions, and of the first of them
+
+    async def counted(index: Index, chunks: Sequence[str], documents: Sequence[str] = ()) -> None:
+        nonlocal anew
+        anew += len(chunks)
+        await forget_ids(index, chunks, documents)
+
+    monkeypatch.setattr(Index, "chunks_in", misses)
+    monkeypatch.setattr(Index, "forget_ids", counted)
+    documents = several(4)
+    await store.put(GENERATION, documents)
+    assert anew == len(documents[0].chunks)
+    count = await store.count(GENERATION)
+    assert (count.documents, count.chunks) == (4, sum(len(one.chunks) for one in documents))
+
+
+@pytest.mark.parametrize("state", ["coming", "done"])
+async def test_what_no_filter_finds_is_taken_out_too(
+    store: WeaviateStore, own: WeaviateSettings, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Protection: as above, for what a killed writer was to take out."""
+    await store.put(GENERATION, several(3))
+    writing, remove = [document("d1", "Tea at four.")], Index.remove
+
+    async def killed(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async def finds_nothing(*_: object) -> None:
+        return
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "chunks_in" if state == "coming" else "remove", killed)
+        patch.setattr(Writer, "_undo", finds_nothing)
+        with pytest.raises(asyncio.CancelledError):
+            await store.put(GENERATION, writing)
+    assert state in {change.state for change in (await notes(own)).changes}
+    monkeypatch.setattr(weaviate_changes, "ABANDONED", 0.0)
+    monkeypatch.setattr(weaviate_changes, "HELPED", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "remove", finds_nothing)
+        await store.put(GENERATION, [document("d9", "Cake.")])
+    assert remove is Index.remove
+    assert {change.state for change in (await notes(own)).changes} == {"swept"}
+    expected = {one.id: one for one in several(3)} | ({"d1": writing[0]} if state == "done" else {})
+    count = await store.count(GENERATION)
+    assert count.chunks == sum(len(one.chunks) for one in expected.values()) + 1
+    assert count.documents == 4
+
+
+async def test_hits_that_do_not_count_are_left_out_though_the_server_gives_them(
+    store: WeaviateStore, own: WeaviateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: as above, while they still wait to be taken out."""
+    await store.put(GENERATION, [document("d1", "Tea at four.")])
+    hidden: list[str] = []
+    read = weaviate_changes.read
+
+    def with_hidden(objects: Iterable[Any]) -> weaviate_changes.State:
+        state = read(objects)
+        lost = weaviate_changes.Change("x", "coming", tuple(hidden), (), 0.0)
+        return weaviate_changes.State(state.changes | {lost})
+
+    async def lately(client: WeaviateAsyncClient) -> list[str]:
+        return [one["edition"] async for one in Index(client, own, GENERATION).walk_chunks()]
+
+    server = Server(own)
+    hidden += await server.call(lately, 30)
+    await server.close()
+    monkeypatch.setattr(weaviate_index, "read", with_hidden)
+    monkeypatch.setattr(weaviate_changes.State, "visible", lambda _state, wanted: wanted)  # as where filters miss them
+    found = await store.search(GENERATION, vector=vector(1), tokens=["tea"], limit=5)
+    assert found.hits == ()
 
 
 async def test_a_collection_goes_with_its_last_index_unless_an_alias_names_it(
