@@ -13,13 +13,17 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 
-from core import registry
+from sqlalchemy import select
+
+from core import queue, registry
 from core.app import Kvasir
 from core.blobs_s3 import S3Blobs
 from core.connections import Check
 from core.db.session import Database
-from core.db.tables import now
+from core.db.sizes import connections
+from core.db.tables import ProcessRow, now
 from core.errors import KvasirError
+from core.jobs import LANES
 from core.ports import Finding
 from core.presence import ALIVE, Process, on_this_machine
 from core.settings import Settings, unknown_variables
@@ -106,6 +110,8 @@ def _is_running(number: int) -> bool:
 
 async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     yield Finding(tell("doctor_database"), True, kvasir.db.url.render_as_string(hide_password=True))
+    if not kvasir.db.is_sqlite:
+        yield await _connections(kvasir)
     yield await asyncio.to_thread(_originals, kvasir)
     state = kvasir.embedder_state
     says = tell("doctor_loaded") if state.ready else tell("keyword_only", reason=state.reason)
@@ -123,6 +129,21 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     yield Finding("OCR", True, tell("doctor_ocr") if has_ocr else tell("doctor_no_ocr"))
     has_user = await kvasir.accounts.any_user()
     yield Finding(tell("doctor_owner"), True, tell("doctor_has_owner") if has_user else tell("doctor_no_owner"))
+
+
+async def _connections(kvasir: Kvasir) -> Finding:
+    """Whether PostgreSQL takes as many as all processes together may open."""
+    settings, server = kvasir.settings, await connections(kvasir.db)
+    each = settings.database.pool_size + settings.database.pool_overflow
+    if settings.store.kind == "pgvector" and settings.pgvector.url is None:
+        each += settings.pgvector.connections
+    async with kvasir.db.read() as session:
+        roles = list(await session.scalars(select(ProcessRow.roles).where(ProcessRow.seen_at >= now() - ALIVE)))
+    count, jobs = max(1, len(roles)), sum("jobs" in one for one in roles) or 1
+    need = count * each + jobs * (queue.POOL_SIZE + len(LANES) + 1)
+    numbers = {"taken": server.taken, "most": server.most, "processes": count, "need": need}
+    key = "doctor_connections_enough" if need <= server.most else "doctor_connections_few"
+    return Finding(tell("doctor_connections"), need <= server.most, tell(key, **numbers))
 
 
 def _originals(kvasir: Kvasir) -> Finding:

@@ -1016,6 +1016,21 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The database holds tables of procrastinate that another program made; give Kvasir a database of its own.",
         "数据库中已有其他程序建立的 procrastinate 表；请给 Kvasir 单独的数据库。",
     ),
+    "sizes_unknown": (
+        "This SQLite does not say how large tables are.",
+        "此 SQLite 无法给出各表的大小。",
+    ),
+    "doctor_connections": ("Connections", "数据库连接"),
+    "doctor_connections_enough": (
+        "{taken} of {most} are in use; {processes} processes may open {need}.",
+        "已用 {taken}/{most}；{processes} 个进程最多需要 {need} 个。",
+    ),
+    "doctor_connections_few": (
+        "{processes} processes may open {need}, and the server takes {most}: raise its max_connections, or lower "
+        "database.pool_size and database.pool_overflow.",
+        "{processes} 个进程最多需要 {need} 个连接，而服务器只接受 {most} 个：请调高 max_connections，"
+        "或调低 database.pool_size 与 database.pool_overflow。",
+    ),
     "database_all_taken": (
         "All connections to the database are in use; try again, or raise database.pool_overflow.",
         "数据库连接已全部占用；请稍后重试，或调高 database.pool_overflow。",

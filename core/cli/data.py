@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core import registry
-from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, run, told
+from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, print_table, run, told
 from core.texts import tell
 
 if TYPE_CHECKING:
+    from core.db.sizes import TableSize
     from core.db.migrate import Revision
     from core.ports import Finding
     from core.settings import Settings
@@ -40,30 +42,46 @@ def db_upgrade() -> None:
 
 
 @db.command("check")
-def db_check(as_json: AsJson = False) -> None:
+def db_check(
+    sizes: Annotated[bool, typer.Option("--sizes", help="Also say how large each table is.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Whether the database is there and up to date (status 1 when not); changes nothing."""
 
-    async def work(settings: Settings) -> Revision:
+    async def work(settings: Settings) -> tuple[Revision, Sequence[TableSize]]:
         from core.db import migrate
         from core.db.session import Database
+        from core.db.sizes import table_sizes
 
         database = Database(settings.database_url, settings.database)
         if database.is_sqlite and not Path(database.url.database or "").is_file():
-            return migrate.Revision(None, migrate.newest_revision())  # opening it would make it
+            return migrate.Revision(None, migrate.newest_revision()), ()  # opening it would make it
         try:
-            return await migrate.revision(database)
+            revision = await migrate.revision(database)
+            return revision, await table_sizes(database) if sizes and revision.current else ()
         finally:
             await database.close()
 
-    found = run(work)
+    found, tables = run(work)
     if as_json:
-        print_json({"revision": found.current, "newest": found.newest, "ok": found.is_newest})
+        told_sizes = [{"name": one.name, "rows": one.rows, "bytes": one.bytes} for one in tables]
+        more = {"tables": told_sizes} if sizes else {}
+        print_json({"revision": found.current, "newest": found.newest, "ok": found.is_newest, **more})
         raise typer.Exit(0 if found.is_newest else 1)
     if found.current is None:
         fail(tell("database_absent"))
     if not found.is_newest:
         fail(tell("database_old", revision=found.current, newest=found.newest))
     told("database_newest", revision=found.current)
+    if sizes:
+        _show_sizes(tables)
+
+
+def _show_sizes(tables: Sequence[TableSize]) -> None:
+    if tables:
+        print_table(("table", "rows", "MB"), [(one.name, one.rows, f"{one.bytes / 1e6:.1f}") for one in tables])
+    else:
+        told("sizes_unknown")
 
 
 def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, e.g. kvasir.zip.")]) -> None:
