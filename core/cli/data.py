@@ -13,8 +13,8 @@ from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, p
 from core.texts import tell
 
 if TYPE_CHECKING:
-    from core.db.sizes import TableSize
     from core.db.migrate import Revision
+    from core.db.sizes import TableSize
     from core.ports import Finding
     from core.settings import Settings
 
