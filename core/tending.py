@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -241,7 +242,7 @@ def _one(kvasir: Kvasir, model: Model, settings: Settings | KvasirError, size: i
         model=model,
         standing=standing,
         shown=shown,
-        runs=str(shown.get("model") or "") or (info.name if info else ""),
+        runs=str(shown.get("model") or PurePath(shown.get("model_path") or "").name or (info.name if info else "")),
         where=sections.origin_of(shown).partition("://")[2],
         memory=size,
         parallel=parallel,
