@@ -1026,10 +1026,14 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "已用 {taken}/{most}；{processes} 个进程最多需要 {need} 个。",
     ),
     "doctor_connections_few": (
-        ("{processes} processes may open {need}, and the server takes {most}: raise its max_connections, or lower "
-        "database.pool_size and database.pool_overflow."),
-        ("{processes} 个进程最多需要 {need} 个连接，而服务器只接受 {most} 个：请调高 max_connections，"
-        "或调低 database.pool_size 与 database.pool_overflow。"),
+        (
+            "{processes} processes may open {need}, and the server takes {most}: raise its max_connections, or lower "
+            "database.pool_size and database.pool_overflow."
+        ),
+        (
+            "{processes} 个进程最多需要 {need} 个连接，而服务器只接受 {most} 个：请调高 max_connections，"
+            "或调低 database.pool_size 与 database.pool_overflow。"
+        ),
     ),
     "database_all_taken": (
         "All connections to the database are in use; try again, or raise database.pool_overflow.",
