@@ -30,6 +30,8 @@ Progress = Callable[[str, float], None]
 
 _ATTEMPTS: Final = 3
 """Processes that a question may see the end of."""
+_SUSPECT_SECONDS: Final = 10.0
+"""After which a question that is asked again is not what ended the process, as a rule."""
 _EXIT_SECONDS: Final = 3.0
 """In which a process whose connection broke is known to have ended."""
 _SILENCE: Final = 30.0
@@ -113,8 +115,9 @@ class LocalEngine:
         """The answer's text piece by piece.
 
         A process that ends takes all its questions with it, and one of them may be what ended it: they are asked again
-        one after the other, so that it ends by itself next time.
+        one after the other, so that it is alone next time; no other waits longer for one than it may be to blame.
         """
+        clock = asyncio.get_running_loop()
         for attempt in range(1, _ATTEMPTS + 1):
             trouble = await self._worker.ready(_LONGEST_WAIT)
             if trouble is not None:
@@ -125,10 +128,12 @@ class LocalEngine:
                 if attempt > 1:
                     await turn.enter_async_context(self._suspects)
                     life = self._worker.life
+                cleared_at = clock.time() + _SUSPECT_SECONDS
                 async with aclosing(self._asking().stream(prompt, sampling)) as pieces:
                     async for text in pieces:
                         has_begun = True
-                        await turn.aclose()
+                        if clock.time() > cleared_at:
+                            await turn.aclose()
                         yield text
                 return
             except EngineBroke as error:

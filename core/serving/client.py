@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from core.serving.driver import Card
+from core.serving.pipes import PipeTransport
 from core.serving.plan import Trouble
 
 _CONNECT_SECONDS: Final = 5.0
@@ -53,10 +54,10 @@ class Address:
         return urlsplit(self.base).netloc.rpartition("@")[2]
 
     def transport(self) -> httpx2.AsyncHTTPTransport:
-        """A way there, as many at a time as are wanted."""
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        is_server = not self.path  # a socket of this machine needs no certificates, which take long to read
-        return httpx2.AsyncHTTPTransport(verify=is_server, uds=self.path or None, limits=limits, trust_env=False)
+        """A way there, for as many requests at a time as are wanted."""
+        if self.path:
+            return PipeTransport(self.path)
+        return httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=None), trust_env=False)
 
     def client(self) -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}

@@ -37,6 +37,8 @@ class Plan:
     queue: int = 32
     start_seconds: float = 600.0
     stall_seconds: float = 60.0
+    pause_seconds: float = 1.0
+    """Before the second life; longer before each that follows."""
     alone: bool = False
     memory: int = 0
     """Bytes that it will take; 0: nobody knows."""

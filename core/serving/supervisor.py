@@ -123,7 +123,8 @@ class Supervisor:
         if not is_final and len(self._failures) < _MOST_FAILURES:
             self.trouble = trouble
             self._set("away")
-            await asyncio.sleep(min(_LONGEST_PAUSE, 2.0 ** (len(self._failures) - 1)))
+            pause = self._plan.pause_seconds * 2 ** (len(self._failures) - 1)
+            await asyncio.sleep(min(_LONGEST_PAUSE, pause))
             return
         if not is_final:
             lines = self._process.last_lines if self._process else "-"

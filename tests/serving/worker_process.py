@@ -21,7 +21,7 @@ TEXT = "one two three four five six seven"
 
 
 def plan(folder: Path, drill: str = "", *, kind: str = "scripted", stall: float = 60.0, **values: Any) -> Plan:
-    return Plan(kind, {"drill": drill, **values}, folder, start_seconds=60.0, stall_seconds=stall)
+    return Plan(kind, {"drill": drill, **values}, folder, start_seconds=60.0, stall_seconds=stall, pause_seconds=0.05)
 
 
 @asynccontextmanager
@@ -47,6 +47,16 @@ async def worker(wanted: Plan) -> AsyncIterator[SharedWorker]:
 
 
 @asynccontextmanager
+async def asking(shared: SharedWorker, wanted: Plan) -> AsyncIterator[LocalEngine]:
+    """An engine on a worker that is there; both are closed."""
+    made = LocalEngine(wanted, shared)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
 async def client(shared: SharedWorker) -> AsyncIterator[httpx2.AsyncClient]:
     async with shared.address.client() as found:
         found.timeout = httpx2.Timeout(30)
@@ -62,12 +72,9 @@ async def answer(asked: LocalEngine, question: str = "hello", **sampling: Any) -
 
 
 async def pid_of(shared: SharedWorker) -> int:
-    """The worker's process."""
-    own = shared._own
-    assert own is not None
-    running = own.supervisor._process
-    assert running is not None
-    return running.pid
+    """The worker's process, where it is our own; else 0."""
+    running = shared._own.supervisor._process if shared._own is not None else None
+    return running.pid if running is not None else 0
 
 
 async def is_gone(pid: int, seconds: float = 10.0) -> bool:
