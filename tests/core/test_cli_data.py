@@ -96,6 +96,11 @@ def test_the_database_is_checked_and_made(kvasir: Commands) -> None:
     assert "newest" in kvasir("db", "upgrade")
     assert kvasir.json("db", "check")["ok"] is True
     assert "newest" in kvasir("db", "check")
+    kvasir("kb", "create", "hr")
+    sizes = {one["name"]: one for one in kvasir.json("db", "check", "--sizes")["tables"]}
+    assert sizes["knowledge_bases"]["rows"] == 1
+    assert sizes["answers"]["bytes"] > 0
+    assert "knowledge_bases" in kvasir("db", "check", "--sizes")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://me@host/db", "sqlite+aiosqlite:////proc/none/kvasir.db"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import NullPool, make_url, text, update
@@ -14,10 +15,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from core import queue
 from core.db import session as session_module
 from core.db.session import Database
+from core.db.sizes import table_sizes
 from core.db.tables import KnowledgeBaseRow
+from core.doctor import examine
 from core.errors import Unavailable
 from core.jobs import Jobs
-from core.settings import DatabaseSettings
+from core.ports import Finding
+from core.settings import DatabaseSettings, load
+from core.texts import speaking
 from tests.databases import Postgres
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -105,6 +110,27 @@ async def test_a_server_that_is_away_is_told_and_found_again(url: str) -> None:
             await session.execute(text("SELECT 1"))
     assert "hunter2secret" not in str(caught.value)
     await nowhere.close()
+
+
+async def test_the_doctor_counts_the_connections_of_all_processes(url: str, tmp_path: Path) -> None:
+    async def finding(**pool: int) -> Finding:
+        settings = load(data_dir=tmp_path, database={"url": url, **pool}, embedder={"kind": "none"})
+        (found,) = [one async for one in examine(settings) if one.what == "Connections"]
+        return found
+
+    with speaking("en"):
+        good, bad = await finding(), await finding(pool_overflow=90)
+    assert good.ok
+    assert not bad.ok
+    assert "max_connections" in bad.says
+
+
+async def test_how_large_tables_are(url: str) -> None:
+    db = Database(url)
+    found = {one.name: one for one in await table_sizes(db)}
+    assert found["answers"].bytes > 0
+    assert "procrastinate_jobs" in found
+    await db.close()
 
 
 async def test_jobs_go_on_when_the_server_is_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
