@@ -22,6 +22,7 @@ NAMES = (
     "kill_jobs",
     "curated",
     "capacity",
+    "simulate",
 )
 
 

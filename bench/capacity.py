@@ -61,6 +61,8 @@ class Means:
     model_billions: float = 8.0
     prefill_tflops: float = 400.0
     """Of one GPU, as reached, not as printed on the box."""
+    answer_seconds: float = 5.5
+    """From the end of the queue to the whole answer: the prompt is read, then the tokens come, about 50 a second."""
     embed_chunks: float = 70.0
     """Chunks a second that one process embeds."""
     node_gb: float = 48.0
@@ -95,6 +97,7 @@ def _traffic(load: Load, means: Means) -> list[Need]:
     events = load.people * load.messages / _DAY * load.peak
     cores = peak * means.question_ms / 1000 + events * means.event_ms / 1000
     processes = max(2, math.ceil(peak / means.web_questions))
+    at_a_time = peak * means.answer_seconds
     return [
         Need("questions, mean", mean, "/s", f"{load.people:,.0f} people x {load.questions:g} a day / {_DAY:,} s"),
         Need("questions, peak", peak, "/s", f"{mean:.3g} x {load.peak:g}"),
@@ -108,6 +111,13 @@ def _traffic(load: Load, means: Means) -> list[Need]:
             f"{peak:.3g} x {means.question_ms:g} ms + {events:.3g} x {means.event_ms:g} ms",
         ),
         Need("processes that answer", processes, "", f"{peak:.3g} / {means.web_questions:g} a second, two at least"),
+        Need("answers written at a time", at_a_time, "", f"{peak:.3g} x {means.answer_seconds:g} s"),
+        Need(
+            "channels.parallel",
+            math.ceil(at_a_time / processes),
+            "",
+            f"{at_a_time:,.0f} / {processes}; with less, questions wait for their turn",
+        ),
         Need(
             "calls to platforms, peak",
             peak * _STREAM_EDITS,
