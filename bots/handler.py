@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bots.errors import DeliveryError
+from bots.inbox import LeaseLost
 from bots.platform import ChatPlatform, OpenAnswer
 from bots.turns import Turns
 from core.access import Action
@@ -90,7 +91,7 @@ class ChatHandler:
                 await self._forward_in_place(answer, mention, asked)
         except KvasirError as error:
             await answer.fail(str(error))
-        except DeliveryError:
+        except (DeliveryError, LeaseLost):
             raise
         except Exception:
             number = new_id()[:8]

@@ -38,6 +38,8 @@ _READ_BACK: Final = 20
 """Messages of a thread that are read from its platform."""
 _STOP_SECONDS: Final = 30.0
 _MOMENT_SECONDS: Final = 2.0
+_NOTICED_SECONDS: Final = 2.0
+"""After which another process has noticed that an answer is no longer its own."""
 _PAUSES: Final = (0.05, 0.15, 0.3)
 """Seconds before it is looked again for a message that was just sent."""
 
@@ -160,9 +162,10 @@ class Intake:
         if mention.text.strip() not in ("", before.mention.text.strip()) and before.edits < MOST_EDITS:
             await self._stop(before.inbox_id, "anew")
             await self._take_from_history(before)
+            is_elsewhere = before.state == "working" and before.inbox_id not in self._working
             item = await self._inbox.reopen(mention, edited=True)
             if item is not None:
-                self._begin(item)
+                self._begin(item, after=_NOTICED_SECONDS if is_elsewhere else 0.0)
         return True
 
     async def _take_from_history(self, before: Posted) -> None:
@@ -197,16 +200,18 @@ class Intake:
                 logger.info("an answer to a deleted question stays: %s", error)
 
     # ------------------------------------------------------------ work
-    def _begin(self, item: Item) -> None:
+    def _begin(self, item: Item, *, after: float = 0.0) -> None:
         if self._closing:
             return  # whoever comes next goes on with it when its lease is over
         work = self._working[item.id] = _Work(item)
-        work.task = asyncio.create_task(self._see_through(work), name=f"answer-{item.id}")
+        work.task = asyncio.create_task(self._see_through(work, after), name=f"answer-{item.id}")
 
-    async def _see_through(self, work: _Work) -> None:
+    async def _see_through(self, work: _Work, after: float) -> None:
         """Answer a question; whatever happens, its row says how it stands."""
         item = work.item
         try:
+            if after:
+                await asyncio.sleep(after)
             with speaking(self._handler.language(item.mention)):
                 await self._answer(work)
         except LeaseLost:
@@ -430,6 +435,7 @@ class Intake:
         work = self._working.get(posted.inbox_id)
         if work is not None and work.task is not None and work.answer is not None and work.answer.is_ending:
             await asyncio.wait({work.task}, timeout=_MOMENT_SECONDS)  # people see its end before we hear that they do
+        if posted.state == "working" and posted.inbox_id not in self._working:  # it came to its end since we looked
             posted = await self._inbox.of(posted.mention.place, posted.mention.message_id) or posted
         if posted.inbox_id in self._working or posted.state == "working":
             return tell("still_working")

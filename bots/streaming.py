@@ -31,6 +31,8 @@ _STREAM_PAUSE: Final = 0.4
 
 _LONG: Final = 1500
 """Characters from which rendering takes more than a few milliseconds."""
+_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks whether another process writes the answer now, where there are others."""
 _LAST_SECONDS: Final = 3.0
 """Seconds for a call under way when nothing more is to be shown."""
 
@@ -62,7 +64,8 @@ class ChatAnswer:
         shared: bool = False,
     ) -> None:
         self._shared = shared
-        """Other processes may be told to answer the question anew."""
+        """Other processes may be told to answer the question anew, or that it was deleted."""
+        self._looked = -_LOOK_EVERY
         self._surface = surface
         self._inbox = inbox
         self._item = item
@@ -162,10 +165,18 @@ class ChatAnswer:
             await self._open()
         while self._ending is None:
             await self._next_change()
+            await self._look()
             if self._ending is None:
                 await self._update()
         await self._inbox.check(self._item, surely=self._shared)
         await self._ending()
+
+    async def _look(self) -> None:
+        """Whether it is still ours to write, now and then. Raises LeaseLost."""
+        now = asyncio.get_running_loop().time()
+        if self._shared and self._ending is None and now - self._looked >= _LOOK_EVERY:
+            self._looked = now
+            await self._inbox.check(self._item, surely=True)
 
     async def _next_change(self) -> None:
         """Until there is something new and it may be shown; or until a sign of life is due."""
