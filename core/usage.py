@@ -32,7 +32,8 @@ class Usage:
     query_prefix: str = ""
     document_prefix: str = ""
     pooling: Pools | None = None
-    """As its authors say, for a folder that does not."""
+    """As its authors say, for a folder that does not; likewise what follows."""
+    max_tokens: int | None = None
 
 
 def usage_of(folder: Path, *, query_prefix: str = "", document_prefix: str = "") -> Usage:
@@ -58,7 +59,9 @@ def usage_of(folder: Path, *, query_prefix: str = "", document_prefix: str = "")
     if document_prefix:
         found["document_prefix"] = document_prefix
     found["scripts"] = tuple(found["scripts"])
-    return Usage(**found, pooling=known.pooling if known else None)
+    if known:
+        found |= {"pooling": known.pooling, "max_tokens": known.max_tokens}
+    return Usage(**found)
 
 
 def pooled_by(folder: Path) -> frozenset[str]:

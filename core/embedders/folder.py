@@ -132,9 +132,9 @@ def read_card(folder: Path, pooling: Pooling = "mean") -> ModelCard:
     kinds = {str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules if isinstance(module, dict)}
     if kinds - _MODULES:
         raise ConfigError(f"The model in {folder} has layers that cannot be run; choose one that only pools.")
-    limit = table(folder / "sentence_bert_config.json").get("max_seq_length")
-    positions = read_config(folder).positions
     usage = usage_of(folder)
+    limit = table(folder / "sentence_bert_config.json").get("max_seq_length", usage.max_tokens)
+    positions = read_config(folder).positions
     if pooling == "mean" and usage.pooling == "cls":
         pooling = "cls"
     return ModelCard(

@@ -61,7 +61,7 @@ class Embeds:
         with missing_refused(folder):
             model = opened(library.SentenceTransformer, folder, device, dtype_of(torch, precision))
         pooling = self._pooled(model, folder, usage)
-        tokens = tokens_of(model, folder)
+        tokens = tokens_of(model, folder, usage.max_tokens)
         model.max_seq_length = tokens
         self._model, self._longest = model, tokens * _CHARACTERS_A_TOKEN
         rows = self.embed(["warm"], query=False)
@@ -254,9 +254,11 @@ def pooling_of(values: Mapping[str, Any], usage: Usage) -> str:
     return usage.pooling or wanted if wanted == "mean" else wanted
 
 
-def tokens_of(model: Any, folder: Path) -> int:
-    """Tokens that the model reads of one text."""
+def tokens_of(model: Any, folder: Path, known: int | None = None) -> int:
+    """Tokens that the model reads of one text: as its files say, as is known, or as many as it has positions."""
     own = model.max_seq_length
+    if known and not (folder / "sentence_bert_config.json").is_file():
+        own = min(known, own) if isinstance(own, int) else known
     if not isinstance(own, int) or not 8 <= own <= _LONGEST:
         own = int(object_in(folder / "config.json").get("max_position_embeddings") or 512)
     return min(max(own, 8), _LONGEST)
