@@ -1,0 +1,137 @@
+"""Tiny real models through the whole path: settings, a worker process, the engine, `kvasir ask`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from core.engines import ctranslate2, llamacpp
+from core.engines.local import LocalEngine
+from core.errors import EngineUnavailable
+from core.opening import Adapters
+from core.settings import Settings, load
+from core.types import Ended, Prompt, Sampling, Turn
+from tests.models.ct2_dir import write_ct2
+from tests.models.gguf_file import write_gguf
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+PACKAGES = {"ctranslate2": "ctranslate2", "llamacpp": "llama_cpp"}
+ENGINES = {"ctranslate2": ctranslate2.open_engine, "llamacpp": llamacpp.open_engine}
+
+
+@pytest.fixture(scope="module", params=["ctranslate2", "llamacpp"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """(engine, its model)"""
+    if importlib.util.find_spec(PACKAGES[request.param]) is None:
+        pytest.skip(f"{PACKAGES[request.param]} is not installed; make test-models has it")
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "llamacpp":
+        return request.param, write_gguf(folder / "tiny.gguf")
+    return request.param, write_ct2(folder / "tiny")
+
+
+def variables(made: tuple[str, Path], **more: object) -> dict[str, str]:
+    name, path = made
+    values = {"MODEL_PATH": path, "THREADS": 1, "START_TIMEOUT_SECONDS": 60, **more}
+    return {f"KVASIR_{name.upper()}__{key}": str(value) for key, value in values.items()}
+
+
+def settings(made: tuple[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch, **more: object) -> Settings:
+    for key, value in variables(made, **more).items():
+        monkeypatch.setenv(key, value)
+    return load(data_dir=folder)
+
+
+@asynccontextmanager
+async def opened(name: str, chosen: Settings) -> AsyncIterator[LocalEngine]:
+    stages: list[str] = []
+    engine = await ENGINES[name](chosen, progress=lambda stage, _done: stages.append(stage))
+    try:
+        assert stages[-1] == "ready"
+        yield engine
+    finally:
+        await engine.close()
+
+
+def prompt(question: str, ended: list[Ended] | None = None) -> Prompt:
+    turns = (Turn("system", "Answer in one word."), Turn("user", question))
+    return Prompt(turns, question, (), on_end=ended.append if ended is not None else None)
+
+
+async def test_answers_stream_stop_and_are_cancelled(
+    made: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(made[0], settings(made, tmp_path, monkeypatch)) as engine:
+        assert (engine.info.model, engine.info.context_size) == ("tiny", 2048)
+        assert await engine.health() == ""
+        ended: list[Ended] = []
+        greedy = Sampling(max_tokens=40, temperature=0.0)
+        pieces = [piece async for piece in engine.stream(prompt("Who?", ended), greedy)]
+        text = "".join(pieces)
+        assert len(pieces) > 5
+        assert ended[0].reason == "length"
+        assert ended[0].answer_tokens == 40
+        stop = text[20:24]
+        cut = [piece async for piece in engine.stream(prompt("Who?"), Sampling(40, 0.0, stop=(stop,)))]
+        assert "".join(cut).rstrip() == text.partition(stop)[0].rstrip()
+        for _ in range(5):  # more than there is room for: each gives its place back
+            async with aclosing(engine.stream(prompt("And when?"), Sampling(max_tokens=1500))) as stream:
+                async for _piece in stream:
+                    break
+        assert "".join([piece async for piece in engine.stream(prompt("Who?"), greedy)]) == text
+        with pytest.raises(EngineUnavailable, match="too long for the model «tiny»"):
+            [piece async for piece in engine.stream(prompt("word " * 3000), greedy)]
+
+
+async def test_what_cannot_be_loaded_is_one_sentence(
+    made: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EngineUnavailable, match="made for 2048 tokens"):
+        async with opened(made[0], settings(made, tmp_path, monkeypatch, CONTEXT_SIZE=99_999)):
+            pass
+
+
+def test_its_memory_is_known_before_it_is_loaded(
+    made: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.models import Model
+
+    chosen = settings(made, tmp_path, monkeypatch)
+    found = Adapters().memory(Model(made[0], "engine", made[0], is_added=False), chosen)
+    weights = made[1].stat().st_size if made[1].is_file() else (made[1] / "model.bin").stat().st_size
+    cells = 2 * 2048 * 4096 if made[0] == "llamacpp" else 0
+    assert found == weights + cells
+
+
+def test_a_question_on_the_command_line_is_answered_by_it(made: tuple[str, Path], tmp_path: Path) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("KVASIR_")},
+        **variables(made, STALL_SECONDS=60),
+        "KVASIR_EMBEDDER__KIND": "none",
+        "KVASIR_ANSWER__ENGINE": made[0],
+        "KVASIR_ANSWER__MAX_TOKENS": "24",
+        "KVASIR_ANSWER__TEMPERATURE": "0",
+        "KVASIR_ANSWER__MIN_EVIDENCE": "0",
+        "LANG": "en_GB.UTF-8",
+    }
+    (tmp_path / "bees.md").write_text("# Bees\n\nThe bees on the roof are looked after by Mira Okafor.\n")
+
+    def kvasir(*words: object) -> str:
+        command = [sys.executable, "-c", "from core.cli import main; main()", *map(str, words)]
+        command += ["--data-dir", str(tmp_path / "data")]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    kvasir("ingest", tmp_path / "bees.md", "--kb", "handbook")
+    answer = json.loads(kvasir("ask", "Who looks after the bees?", "--kb", "handbook", "--json"))
+    assert answer["engine"] == made[0]
+    assert answer["answer"].strip()
