@@ -10,6 +10,7 @@ MODELS_VENV := .venv-models
 STORES_VENV := .venv-stores
 STORES_LOCK := .ci/requirements-stores.lock
 MODELS_LOCK := .ci/requirements-models.lock
+CUDA_LOCK := .ci/requirements-cuda.lock
 LLAMACPP_VERSION := 0.3.36
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -81,6 +82,17 @@ $(STORES_VENV)/.installed: $(STORES_LOCK)
 	@$(STORES_VENV)/bin/python -m pip install -q --require-hashes -r $(STORES_LOCK)
 	@touch $@
 
+# CUDA's compiler out of packages: 2 GB more, and no card is needed for it.
+.PHONY: test-extension gpu-drill
+test-extension: models-env ## Compile ExLlama's extensions from their sources, without a card (half an hour)
+	@$(INTO_MODELS) --require-hashes -r $(CUDA_LOCK)
+	@for library in exllamav2 exllamav3; do \
+	  $(MODELS_VENV)/bin/kvasir model build --kind $$library --arch $(or $(ARCH),9.0) --into $(abspath $(MODELS_VENV))/extensions || exit 1; \
+	done
+
+gpu-drill: models-env ## Try ExLlamaV2 and ExLlamaV3 on this machine's NVIDIA card
+	@$(MODELS_VENV)/bin/python -P -m bench.gpu_drill $(ARGS)
+
 test-stores: $(STORES_VENV)/.installed ## Run the tests of the stores lancedb and milvus
 	@$(STORES_VENV)/bin/python -m pip install -q --no-deps -e .
 	@$(STORES_VENV)/bin/python -m pytest -q tests/contracts/test_stores_extra.py tests/core/test_stores_extra.py $(ARGS)
@@ -109,6 +121,8 @@ lock: ## Write the lists of pinned packages anew (needs uv)
 	  pyproject.toml --group test --group models -o $(MODELS_LOCK)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --extra lancedb --extra milvus --group test -o $(STORES_LOCK)
+	@echo "$$(grep -o '^cuda-toolkit==[0-9.]*' $(MODELS_LOCK) | sed 's/==/[nvcc,crt,nvvm,cccl,cudart,cublas,cusparse,cusolver,curand]==/'); sys_platform == 'linux'" \
+	  | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o $(CUDA_LOCK)
 	@echo 'hatchling>=1.25' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate - -o .ci/requirements-build.lock
 
