@@ -750,6 +750,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "把全部数据写入一个文件，并保留最新的若干份。",
     ),
     "schedule_backup_keep": ("Backups to keep", "保留份数"),
+    "schedule_backup_index": (
+        "With the indexes, so that nothing is embedded anew at a restore",
+        "连同索引一起备份，恢复时无需重新向量化",
+    ),
     "schedule_retention": ("Deletion of old conversations", "清理旧会话"),
     "schedule_retention_about": (
         "Deletes what was asked longer ago than is to be kept, with its ratings, reviews and files.",
@@ -1095,6 +1099,15 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Another version of Kvasir wrote this file; use that version to read it.",
         "此文件由其他版本的 Kvasir 写出；请用该版本读取。",
     ),
+    "restore_indexes": ("Indexes", "索引"),
+    "restore_differs": (
+        "Nothing was restored: «{store}» does not hold what it was given. Try again, or use another store.",
+        "未恢复任何数据：“{store}”中的内容与写入的不一致。请重试，或改用其他存储。",
+    ),
+    "backup_no_room": (
+        "The backup holds {needed} MB, and {folder} has room for {free} MB; make room first.",
+        "备份内容为 {needed} MB，而 {folder} 只剩 {free} MB；请先腾出空间。",
+    ),
     "backup_part_damaged": (
         "The file is damaged: «{name}» does not match its hash; use another copy.",
         "文件已损坏：“{name}”与其哈希不符；请使用另一份副本。",
@@ -1107,7 +1120,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_fetch": ("Fetching the embedding model", "正在下载嵌入模型"),
     "model_build": ("Building the embedding model", "正在构建嵌入模型"),
     "model_connect": ("Asking the embedding server", "正在连接嵌入服务器"),
-    "model_load": ("Loading the embedding model", "正在加载嵌入模型"),
+    "model_load": ("Loading the model", "正在加载模型"),
     # Discord
     "discord_token_refused": (
         "Discord does not know this token (any more); make a new one under «Bot» in the developer portal.",
@@ -1863,6 +1876,27 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The worker at {host} cannot be used: {reason}",
         "无法使用 {host} 上的模型进程：{reason}",
     ),
+    "worker_needs_key": (
+        (
+            "A worker that others can reach needs a key of at least {least} characters: set KVASIR_WORKER__API_KEY, or "
+            "let it listen on 127.0.0.1."
+        ),
+        "供其他机器访问的工作进程需要至少 {least} 个字符的密钥：请设置 KVASIR_WORKER__API_KEY，或只监听 127.0.0.1。",
+    ),
+    "worker_kinds": (
+        "«{kind}» runs in no worker; there are: {kinds}.",
+        "“{kind}”不在工作进程中运行；可用的有：{kinds}。",
+    ),
+    "worker_serves": (
+        "{model} answers at {url}, up to {parallel} at a time. In Kvasir, set base_url of {kind} to it.",
+        "{model} 在 {url} 提供服务，最多同时回答 {parallel} 个。请在 Kvasir 中把 {kind} 的 base_url 设为该地址。",
+    ),
+    "worker_has_vectors": (
+        "{model} answers at {url}, with {dimension} dimensions.",
+        "{model} 在 {url} 提供服务，向量维度为 {dimension}。",
+    ),
+    "worker_unloaded": ("The model was unloaded.", "模型已卸载。"),
+    "model_turn": ("Waiting for another model to end", "正在等待另一个模型结束"),
     "worker_no_model": (
         "Set model_path of {adapter} to the model's folder or file, or base_url to the address of its worker.",
         "请把 {adapter} 的 model_path 设为模型的文件夹或文件，或把 base_url 设为其工作进程的地址。",

@@ -30,6 +30,7 @@ from core.cli import (
     up,
     versions,
     work,
+    worker,
 )
 from core.cli.common import GLOBALS
 
@@ -94,6 +95,7 @@ app.add_typer(data.db, name="db")
 app.command("backup")(data.backup)
 app.command("restore")(data.restore)
 app.command("doctor")(data.doctor)
+app.command("worker")(worker.worker)
 
 for _name in registry.names("kvasir.commands"):
     app.add_typer(registry.load("kvasir.commands", _name), name=_name)

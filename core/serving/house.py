@@ -185,7 +185,7 @@ class _Own:
         while self._plan.alone and self._alone is None:
             self._alone = _claimed(self._folder / "alone.lock")
             if self._alone is None:
-                self._progress("wait", 0.0)
+                self._progress("turn", 0.0)
                 if time.monotonic() > by:
                     return Trouble("worker_not_alone", is_final=True)
                 await asyncio.sleep(_LOOK_SECONDS)

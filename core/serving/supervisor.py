@@ -35,14 +35,22 @@ class Supervisor:
     """One worker, over all its lives. The socket that it serves on stays open between them: who asks then, waits."""
 
     def __init__(
-        self, plan: Plan, address: Address, fd: int, progress: Progress, told: Callable[[], None] = lambda: None
+        self,
+        plan: Plan,
+        address: Address,
+        fd: int,
+        progress: Progress,
+        told: Callable[[], None] = lambda: None,
+        *,
+        may_end: bool = False,
     ) -> None:
-        """`told` is called with each change of its state."""
+        """`told` is called with each change of its state; `may_end`: others can unload it for good."""
         self._plan = plan
         self._address = address
         self._fd = fd
         self._progress = progress
         self._told = told
+        self._may_end = may_end
         self._client: httpx2.AsyncClient = address.client()
         self._keeping: asyncio.Task[None] | None = None
         self._failures: list[float] = []
@@ -82,6 +90,12 @@ class Supervisor:
                     await self._next_change()
         return None if self.life == life and self.state == "ready" else self.trouble or Trouble("worker_lost")
 
+    async def over(self) -> Trouble | None:
+        """Wait until it was unloaded or given up, and for what."""
+        while self.state not in ("failed", "closed"):
+            await self._next_change()
+        return self.trouble if self.state == "failed" else None
+
     def revive(self) -> None:
         """Try again after it was given up."""
         self._failures.clear()
@@ -107,6 +121,7 @@ class Supervisor:
             while self.state != "closed":
                 trouble = await self._one_life()
                 if trouble is None or self._is_closed():
+                    self._set("closed")
                     return
                 await self._pause(trouble)
         except Exception:  # the outermost loop of the worker's life
@@ -154,9 +169,8 @@ class Supervisor:
                 trouble = await self._watch(one)
         finally:
             await one.end()
-        if trouble is None and one.ended.result() != 0 and not self._is_closed():
-            return one.trouble()
-        return trouble
+        is_wanted = self._is_closed() or (self._may_end and one.ended.result() == 0)
+        return trouble or (None if is_wanted else one.trouble())
 
     async def _load(self) -> Card:
         self._progress("start", 0.0)

@@ -33,7 +33,7 @@ async def test_a_question_that_has_not_begun_is_asked_again(tmp_path: Path, what
         assert await answer(asked, TEXT) == TEXT
 
 
-@pytest.mark.parametrize("token", [2, 4, 7])
+@pytest.mark.parametrize("token", [2, 7])
 async def test_an_answer_that_has_begun_ends_visibly(tmp_path: Path, token: int) -> None:
     wanted = plan(tmp_path, f"segv@{token},once:{tmp_path / 'mark'}", token_seconds=0.05)
     async with engine(wanted) as asked:
@@ -166,7 +166,7 @@ async def test_the_load_goes_on_whoever_listens(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- leaving
-async def test_five_hundred_cancels_leave_no_place_taken(tmp_path: Path) -> None:
+async def test_two_hundred_cancels_leave_no_place_taken(tmp_path: Path) -> None:
     wanted = plan(tmp_path, parallel=4, token_seconds=0.001, tokens=500)
     async with worker(wanted) as running, client(running) as http, asking(running, wanted) as asked:
         chance = random.Random(7)
@@ -177,7 +177,7 @@ async def test_five_hundred_cancels_leave_no_place_taken(tmp_path: Path) -> None
             task.cancel()
             await asyncio.wait({task})
 
-        for _ in range(25):
+        for _ in range(10):
             await asyncio.gather(*(leave() for _ in range(20)))
         async with asyncio.timeout(20):
             while (found := await health(http, 5))["active"] or found["queued"]:
