@@ -1008,6 +1008,7 @@ class ScriptedSettings(Section):
     process: Annotated[
         bool, Field(description="Say it from a process of its own, as local models do; `seed` counts for nothing then.")
     ] = False
+    alone: Annotated[bool, Field(description="With `process`: never loaded beside another that is set so.")] = False
     drill: Annotated[
         str,
         Field(description="What goes wrong in that process, e.g. `segv@5`; see `core/serving/drivers/scripted.py`."),

@@ -113,9 +113,13 @@ async def unload(kvasir: Kvasir, kind: Kind, name: str) -> None:
 async def use(kvasir: Kvasir, kind: Kind, name: str, *, unload_former: bool = False) -> None:
     """Make it the house's as soon as it is open here; what answers already ends on the former one.
 
-    Raises what opening it raises, and nothing is changed then.
+    Raises what opening it raises, and nothing is changed then. Of two that are set to be alone, the former is unloaded
+    first, and comes back where the other cannot be opened.
     """
     former = kvasir.models.default(kind)
+    if former != name and _is_alone(kvasir, kind, former) and _is_alone(kvasir, kind, name):
+        await _take_turns(kvasir, kind, former, name)
+        return
     await opened(kvasir, kind, name)
     await kvasir.models.use(kind, name)
     if unload_former and former and former != name:
@@ -123,6 +127,27 @@ async def use(kvasir: Kvasir, kind: Kind, name: str, *, unload_former: bool = Fa
             await unload(kvasir, kind, former)
         except NotFound:
             return
+
+
+async def _take_turns(kvasir: Kvasir, kind: Kind, former: str, name: str) -> None:
+    await kvasir.models.use(kind, name)
+    await unload(kvasir, kind, former)
+    try:
+        await opened(kvasir, kind, name)
+    except KvasirError:
+        await kvasir.models.use(kind, former)
+        _pool(kvasir, kind).drop(name)
+        raise
+
+
+def _is_alone(kvasir: Kvasir, kind: Kind, name: str) -> bool:
+    """Whether it is to be the only model that is loaded."""
+    try:
+        model = kvasir.models.find(kind, name)
+        settings = kvasir.models.settings_for(model)
+    except KvasirError:  # whoever opens it is told
+        return False
+    return bool(sections.value_of(settings, kind, model.adapter, "alone"))
 
 
 async def use_none(kvasir: Kvasir, kind: Kind, name: str) -> None:

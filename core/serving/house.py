@@ -182,13 +182,10 @@ class _Own:
     async def alone(self, by: float) -> Trouble | None:
         """Wait for the model that has the card, where this one is to be alone there."""
         self._write()
-        while self._plan.alone and self._alone is None:
-            self._alone = _claimed(self._folder / "alone.lock")
-            if self._alone is None:
-                self._progress("turn", 0.0)
-                if time.monotonic() > by:
-                    return Trouble("worker_not_alone", is_final=True)
-                await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            self._alone = await card_of(self._plan, by, self._progress)
+        except TimeoutError:
+            return Trouble("worker_not_alone", is_final=True)
         return None
 
     async def close(self) -> None:
@@ -245,6 +242,22 @@ class _Note:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, mode="w", encoding="utf-8") as file:
             json.dump(document, file)  # a file of this kind is readable by its owner alone
         Path(file.name).replace(path)
+
+
+async def card_of(plan: Plan, by: float, progress: Progress) -> IO[bytes] | None:
+    """The right to be the one model that is to be alone, until it is closed; None where the plan does not want it.
+
+    Waits for it until `by` (`time.monotonic`). Raises TimeoutError then.
+    """
+    while plan.alone:
+        lock = _claimed(_private(plan.data_dir / "workers") / "alone.lock")
+        if lock is not None:
+            return lock
+        progress("turn", 0.0)
+        if time.monotonic() > by:
+            raise TimeoutError
+        await asyncio.sleep(_LOOK_SECONDS)
+    return None
 
 
 async def _answers(address: Address) -> bool:

@@ -70,7 +70,7 @@ def plan_of(
         queue=shared.queue,
         start_seconds=shared.start_timeout_seconds,
         stall_seconds=shared.stall_seconds,
-        alone=shared.alone,
+        alone=bool(getattr(values, "alone", shared.alone)),
         memory=memory,
         on_gpu=on_gpu,
         base_url=shared.base_url.strip().rstrip("/").removesuffix("/v1"),

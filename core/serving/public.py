@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from core.errors import ConfigError, EngineUnavailable
 from core.serving.client import Address
+from core.serving.house import card_of
 from core.serving.plan import Plan
 from core.serving.supervisor import Progress, Supervisor
 from core.texts import spoken, tell
@@ -26,8 +28,11 @@ async def public_worker(
     """The worker, its model loaded, and its address. Raises EngineUnavailable or ConfigError where it cannot be."""
     if not _is_loopback(host) and len(key) < LEAST_KEY:
         raise ConfigError(tell("worker_needs_key", least=LEAST_KEY))
-    listener = _listening(host, port)
     try:
+        lock = await card_of(plan, time.monotonic() + plan.start_seconds, progress)
+    except TimeoutError as error:
+        raise EngineUnavailable(tell("worker_not_alone")) from error
+    with lock or nullcontext(), _listening(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
         address = Address(plan.kind, url=url, key=key)
         supervisor = Supervisor(plan, address, listener.fileno(), progress, may_end=True)
@@ -38,8 +43,6 @@ async def public_worker(
             yield supervisor, url
         finally:
             await supervisor.stop(_DRAIN_SECONDS)
-    finally:
-        listener.close()
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from core import tending
 from core.app import Kvasir
 from core.engines.local import LocalEngine
 from core.errors import EngineUnavailable
@@ -261,9 +262,35 @@ async def test_a_switch_under_twenty_answers_loses_none(tmp_path: Path) -> None:
         standing = kvasir.engines.pool.standing(kvasir.models.find("engine", "poet"))
         assert (standing.state, standing.active, standing.waiting, standing.ending) == ("ready", 0, 0, 0)
         async with asyncio.timeout(10):
-            while len(list((tmp_path / "data" / "workers").glob("*.sock"))) > 1:
+            while len(list((tmp_path / "data" / "workers").glob("*.json"))) > 1:
                 await asyncio.sleep(0.02)
-    assert not list((tmp_path / "data" / "workers").glob("*.sock"))
+    assert not list((tmp_path / "data" / "workers").glob("*.json"))
+
+
+async def test_of_two_that_are_to_be_alone_the_former_ends_first(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data", embedder={"kind": "none"})
+    async with Kvasir.open(settings) as kvasir:
+        values = {"process": True, "alone": True, "token_seconds": 0.02, "reply": "one two three"}
+        await kvasir.models.add("engine", "first", "scripted", values)
+        await kvasir.models.add("engine", "second", "scripted", {**values, "reply": "four five"})
+        await kvasir.models.enable("second", False)
+        await kvasir.models.add("engine", "bad", "scripted", {**values, "drill": "load:refuse"})
+        await kvasir.models.enable("bad", False)
+        await tending.use(kvasir, "engine", "first")
+
+        async def ask() -> str:
+            asked = await kvasir.engines.get("")
+            return "".join([piece async for piece in asked.stream(prompt(), Sampling())])
+
+        running = [asyncio.create_task(ask()) for _ in range(4)]
+        await asyncio.sleep(0.02)
+        await tending.use(kvasir, "engine", "second")
+        assert await asyncio.gather(*running, ask()) == ["one two three"] * 4 + ["four five"]
+        assert len(list((tmp_path / "data" / "workers").glob("*.json"))) == 1
+        with pytest.raises(EngineUnavailable):
+            await tending.use(kvasir, "engine", "bad")
+        assert kvasir.models.default("engine") == "second"
+        assert await ask() == "four five"
 
 
 async def test_the_console_sees_that_a_model_was_given_up_and_can_load_it_again(tmp_path: Path) -> None:

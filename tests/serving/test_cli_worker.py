@@ -1,0 +1,93 @@
+"""`kvasir worker`, and an engine elsewhere that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from core.cli.main import app
+from core.engines.local import LocalEngine
+from core.errors import EngineUnavailable
+from core.serving.client import unload
+from core.serving.plan import Plan
+from core.serving.workers import worker_of
+from tests.serving.worker_process import TEXT, answer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+KEY = "a-key-of-the-network"
+
+
+@asynccontextmanager
+async def kvasir_worker(folder: Path, **settings: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The command, serving, and its address."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KVASIR_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from core.cli import main; main()", "worker", "--kind", "scripted", "--port", "0",
+        env={**kept, "KVASIR_DATA_DIR": str(folder), "KVASIR_WORKER__API_KEY": KEY, "LANG": "en_US.UTF-8", **settings},
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            line = (await process.stdout.readline()).decode()
+        found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
+        assert found, line
+        yield process, found[0]
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await process.wait()
+
+
+@asynccontextmanager
+async def remote(url: str, key: str, folder: Path) -> AsyncIterator[LocalEngine]:
+    plan = Plan("scripted", {}, folder, base_url=url, api_key=key)
+    engine = LocalEngine(plan, worker_of(plan, lambda _stage, _done: None))
+    try:
+        await engine.open()
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def test_a_worker_serves_other_machines_until_it_is_unloaded(tmp_path: Path) -> None:
+    async with kvasir_worker(tmp_path, KVASIR_SCRIPTED__TOKEN_SECONDS="0.01") as (process, url):
+        async with remote(url, KEY, tmp_path) as engine:
+            assert await answer(engine, TEXT) == TEXT
+            assert await engine.health() == ""
+            assert engine.info.context_size == 8192
+        with pytest.raises(EngineUnavailable, match="key is missing or wrong"):
+            async with remote(url, "another-key-of-theirs", tmp_path):
+                pass
+        async with remote(url, KEY, tmp_path) as engine, engine._worker.address.client() as http:
+            running = asyncio.create_task(answer(engine, TEXT))
+            await asyncio.sleep(0.03)
+            assert await unload(http, 10)
+            assert await running == TEXT
+            assert await process.wait() == 0
+            with pytest.raises(EngineUnavailable):
+                await answer(engine, TEXT)
+
+
+@pytest.mark.parametrize("key", ["", "short"])
+def test_beyond_loopback_it_wants_a_key(tmp_path: Path, key: str) -> None:
+    env = {"KVASIR_DATA_DIR": str(tmp_path), "KVASIR_WORKER__API_KEY": key, "LANG": "en_US.UTF-8"}
+    done = CliRunner().invoke(app, ["worker", "--kind", "scripted", "--host", "0.0.0.0"], env=env)
+    assert done.exit_code == 1
+    assert "KVASIR_WORKER__API_KEY" in done.stderr
+
+
+def test_what_runs_in_no_worker_is_said(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["worker", "--kind", "openai"], env={"KVASIR_DATA_DIR": str(tmp_path)})
+    assert done.exit_code == 1
+    assert "scripted" in done.stderr
