@@ -28,14 +28,14 @@ _TAKES: Final[Mapping[Library, Mapping[str, str]]] = {
     "exllamav3": {"exl3": "EXL3", "plain": "FP16", "fp8": "FP8"},
 }
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    "exl2": "exllamav2 takes it",
-    "gptq": "exllamav2 takes it where it has 4 bits",
-    "exl3": "exllamav3 takes it",
-    "awq": "vLLM or another server that speaks OpenAI's API takes it, by the engine openai",
-    "gguf": "the engine llamacpp takes it",
-    "ctranslate2": "the engine ctranslate2 takes it",
+    "exl2": "The engine exllamav2 takes it.",
+    "gptq": "The engine exllamav2 takes it where it has 4 bits.",
+    "exl3": "The engine exllamav3 takes it.",
+    "awq": "A vLLM of yours takes it, by the engine openai.",
+    "gguf": "The engine llamacpp takes it.",
+    "ctranslate2": "The engine ctranslate2 takes it.",
 }
-_OTHERWISE: Final = "a server of your own that knows it can be used by the engine openai"
+_OTHERWISE: Final = "A server of yours that takes it can be used by the engine openai."
 _WIDTHS: Final[Mapping[str, float]] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _SCALE: Final = 2 / 32
 """Bytes of an element of a quantized cache for the scale that 32 of them share."""
@@ -234,9 +234,9 @@ def _refuse_other_files(path: Path, library: Library) -> None:
     if any(name.endswith(".safetensors") for name in names):
         return
     if any(name.lower().endswith(".gguf") for name in names):
-        raise CannotLoad(f"{path.name} holds a GGUF model; {_elsewhere('gguf')}")
+        raise CannotLoad(f"{path.name} holds a GGUF model. {_elsewhere('gguf')}")
     if "model.bin" in names and not any(name.endswith("tokenizer_config.json") for name in names - {"config.json"}):
-        raise CannotLoad(f"{path.name} looks like a model for CTranslate2; {_elsewhere('ctranslate2')}")
+        raise CannotLoad(f"{path.name} looks like a model for CTranslate2. {_elsewhere('ctranslate2')}")
     pickles = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
     if pickles:
         raise CannotLoad(
@@ -267,8 +267,7 @@ def _format_of(path: Path, told: Mapping[str, Any], library: Library) -> tuple[s
 
 
 def _elsewhere(kind: str) -> str:
-    sentence = _ELSEWHERE.get(kind, _OTHERWISE)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return _ELSEWHERE.get(kind, _OTHERWISE)
 
 
 # ---------------------------------------------------------------- files
