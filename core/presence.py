@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,6 +18,9 @@ from core.db.session import Database
 from core.db.tables import ProcessRow, now
 from core.errors import KvasirError
 from core.leases import LEASE, this_process
+from core.ports import Finding
+from core.settings import Settings
+from core.texts import tell
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ ALIVE: Final = LEASE * 5 / 6
 """A process that was not heard of for so long counts as gone."""
 _LAST_WORDS: Final = 3.0
 _FORGOTTEN: Final = timedelta(days=1)
+_WELL: Final = frozenset({"connected", "standby", "off"})
 OUT_OF_WORK: Final = frozenset({"", "off", "refused", "stopped"})
 """What a part is like that takes no share of the work."""
 
@@ -133,6 +137,41 @@ async def on_this_machine(db: Database, role: str) -> Sequence[Process]:
             select(ProcessRow).where(machine == socket.gethostname()).order_by(ProcessRow.seen_at.desc())
         )
         return [one for one in map(_process, rows) if role in one.roles]
+
+
+async def examine_role(settings: Settings, role: str) -> AsyncIterator[Finding]:
+    """Whether this machine's processes of a role live, and whether the platforms they run are connected.
+
+    Nothing is opened but the database, and nothing changed. Raises Unavailable.
+    """
+    database = Database(settings.database_url, settings.database)
+    try:
+        processes = [one for one in await on_this_machine(database, role) if _is_running(one.number)]
+    finally:
+        await database.close()
+    if not processes:
+        yield Finding(tell("doctor_role", role=role), False, tell("doctor_role_nobody"))
+    for one in processes:
+        yield _living(one, role)
+        for part, state in sorted(one.roles[role].items()):
+            yield Finding(part, state in _WELL, tell(f"connection_{state}"))
+
+
+def _living(one: Process, role: str) -> Finding:
+    silent = now() - one.seen_at
+    key = "doctor_role_lives" if silent < ALIVE else "doctor_role_silent"
+    says = tell(key, number=one.number, seconds=max(0, int(silent.total_seconds())))
+    return Finding(tell("doctor_role", role=role), silent < ALIVE, says)
+
+
+def _is_running(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _process(row: AnyRow | ProcessRow) -> Process:

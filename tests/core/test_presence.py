@@ -14,11 +14,10 @@ from sqlalchemy import update
 from core.cli.watched import report
 from core.db.session import Database
 from core.db.tables import ProcessRow, now
-from core.doctor import examine_role
 from core.leases import Leases
 from core.limits import Limits
 from core.ports import Finding
-from core.presence import ALIVE, Presence
+from core.presence import ALIVE, Presence, examine_role
 from core.settings import Settings
 from tests.databases import put_sqlite
 
