@@ -245,7 +245,7 @@ def test_values_of_forms_and_presets_are_taken(folder: Path) -> None:
         assert {"model_path", "cache", "cache_size", "gpu_split", "lora_dir", "ngram_draft"} <= fields.keys()
         for preset in adapters.presets("engine", name):
             assert preset.values.keys() <= fields.keys()
-            read = Options.read({"model_path": str(folder), **preset.values}, name)  # type: ignore[arg-type]
+            read = Options.read({"model_path": str(folder), **preset.values}, name)
             assert read.cache_size % 256 == 0
 
 
