@@ -21,6 +21,46 @@ QUERY_INSTRUCTION: Final = "Represent the question for retrieving supporting doc
 DOCUMENT_INSTRUCTION: Final = "Represent the document for retrieval: "
 
 
+_RUN_BY: Final[dict[Shape, tuple[str, ...]]] = {
+    "bert": ("builtin", "sentence-transformers"),
+    "other": ("sentence-transformers",),
+    "instructor": ("instructor",),
+    "onnx": (),
+}
+_FASTEMBED: Final = frozenset(
+    {
+        "BAAI/bge-small-zh-v1.5",
+        "BAAI/bge-small-en-v1.5",
+        "BAAI/bge-base-en-v1.5",
+        "BAAI/bge-large-en-v1.5",
+        "thenlper/gte-base",
+        "thenlper/gte-large",
+        "jinaai/jina-embeddings-v2-small-en",
+        "jinaai/jina-embeddings-v2-base-en",
+        "jinaai/jina-embeddings-v2-base-zh",
+        "intfloat/multilingual-e5-large",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+        "sentence-transformers/paraphrase-multilingual-mpnet-base-v2",
+        "nomic-ai/nomic-embed-text-v1.5",
+        "Qwen/Qwen3-Embedding-0.6B",
+        "google/embeddinggemma-300m",
+        "Snowflake/snowflake-arctic-embed-xs",
+        "Snowflake/snowflake-arctic-embed-s",
+        "Snowflake/snowflake-arctic-embed-m",
+        "Snowflake/snowflake-arctic-embed-l",
+        "mixedbread-ai/mxbai-embed-large-v1",
+        "BAAI/bge-reranker-base",
+        "BAAI/bge-reranker-v2-m3",
+        "jinaai/jina-reranker-v1-tiny-en",
+        "jinaai/jina-reranker-v2-base-multilingual",
+        "Xenova/ms-marco-MiniLM-L-6-v2",
+        "Xenova/ms-marco-MiniLM-L-12-v2",
+    }
+)
+"""Those that fastembed knows by these names."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     repository: str
@@ -41,6 +81,11 @@ class KnownModel:
     @property
     def name(self) -> str:
         return self.folder.lower()
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The embedders that run it."""
+        return (*_RUN_BY[self.shape], *(("fastembed",) if self.repository in _FASTEMBED else ()))
 
     @property
     def scripts(self) -> tuple[str, ...]:
@@ -69,6 +114,12 @@ class KnownReranker:
     @property
     def name(self) -> str:
         return self.folder.lower()
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The rerankers that run it."""
+        own = {"bert": ("cross-encoder", "sentence-transformers"), "other": ("sentence-transformers",)}
+        return (*own.get(self.shape, ()), *(("fastembed",) if self.repository in _FASTEMBED else ()))
 
 
 KNOWN: Final[tuple[KnownModel, ...]] = (
@@ -145,6 +196,10 @@ RERANKERS: Final[tuple[KnownReranker, ...]] = (
     KnownReranker("mixedbread-ai/mxbai-rerank-base-v1", "English", 512, "other"),
     KnownReranker("cross-encoder/ms-marco-MiniLM-L6-v2", "English", 512),
     KnownReranker("cross-encoder/ms-marco-MiniLM-L12-v2", "English", 512),
+    KnownReranker("jinaai/jina-reranker-v2-base-multilingual", "multilingual", 1024, "onnx"),
+    KnownReranker("jinaai/jina-reranker-v1-tiny-en", "English", 8192, "onnx"),
+    KnownReranker("Xenova/ms-marco-MiniLM-L-6-v2", "English", 512, "onnx"),
+    KnownReranker("Xenova/ms-marco-MiniLM-L-12-v2", "English", 512, "onnx"),
 )
 
 _BY_NAME: Final = {model.name: model for model in KNOWN}

@@ -75,6 +75,43 @@ def model_list(as_json: AsJson = False) -> None:
     run(work)
 
 
+@model.command("known")
+def model_known(
+    kind: Annotated[Literal["embedder", "reranker"], typer.Option("--kind", help="What to list.")] = "embedder",
+    as_json: AsJson = False,
+) -> None:
+    """Well-known embedders or rerankers, and what runs them; «model add --preset» takes their names."""
+    from core.known import KNOWN, RERANKERS
+
+    if kind == "reranker":
+        columns = ["name", "model", "languages", "tokens", "adapters"]
+        found: list[dict[str, Any]] = [
+            dict(zip(columns, (one.name, one.repository, one.languages, one.max_tokens, one.adapters), strict=True))
+            for one in RERANKERS
+        ]
+    else:
+        columns = ["name", "model", "languages", "numbers", "tokens", "pooling", "adapters"]
+        found = [
+            {
+                "name": one.name,
+                "model": one.repository,
+                "languages": one.languages,
+                "numbers": one.dimension,
+                "tokens": one.max_tokens,
+                "pooling": one.pooling,
+                "adapters": one.adapters,
+                "query_prefix": one.query_prefix,
+                "document_prefix": one.document_prefix,
+            }
+            for one in KNOWN
+        ]
+    if as_json:
+        print_json({"models": found})
+        return
+    rows = [(*(one[column] for column in columns[:-1]), ", ".join(one["adapters"])) for one in found]
+    print_table(columns, rows)
+
+
 @model.command("add")
 def model_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice.")],

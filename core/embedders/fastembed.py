@@ -7,26 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from core.embedders.described import graph_bytes, info_of
-from core.embedders.known import named_presets
+from core.embedders.known import presets_for
 from core.embedders.local import open_local
 from core.ports import Embedder
 from core.settings import Settings
 
-PRESETS: Final = named_presets(
-    "BAAI/bge-small-zh-v1.5",
-    "BAAI/bge-small-en-v1.5",
-    "BAAI/bge-base-en-v1.5",
-    "BAAI/bge-large-en-v1.5",
-    "jinaai/jina-embeddings-v2-base-zh",
-    "jinaai/jina-embeddings-v2-base-en",
-    "intfloat/multilingual-e5-large",
-    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
-    "sentence-transformers/all-MiniLM-L6-v2",
-    "mixedbread-ai/mxbai-embed-large-v1",
-    "nomic-ai/nomic-embed-text-v1.5",
-    "Qwen/Qwen3-Embedding-0.6B",
-    "google/embeddinggemma-300m",
-)
+PRESETS: Final = presets_for("fastembed")
 
 
 async def open_embedder(settings: Settings, progress: Callable[[str, float], None] | None = None) -> Embedder:

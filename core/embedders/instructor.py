@@ -12,7 +12,7 @@ from core.embedders.local import open_local
 from core.ports import Embedder
 from core.settings import Settings
 
-PRESETS: Final = presets_for({"instructor"})
+PRESETS: Final = presets_for("instructor")
 
 
 async def open_embedder(settings: Settings, progress: Callable[[str, float], None] | None = None) -> Embedder:

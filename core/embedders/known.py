@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
-from core.known import KNOWN, RERANKERS, KnownModel, KnownReranker, known_model
+from core.known import KNOWN, RERANKERS, KnownModel, KnownReranker
 from core.sections import Preset
 
 _NOTHING: Final = Preset("default", "", {}, needs_key=False)
+_BY_NAME: Final = "fastembed"
+"""It takes models by their names, so that there is no folder to be filled in."""
 
 
-def preset_of(model: KnownModel) -> Preset:
-    """Ready to be filled into a form; the folder is to be named."""
-    values: dict[str, Any] = {"model_dir": f"/PATH/TO/{model.folder}"}
-    if model.shape != "instructor":
+def preset_of(model: KnownModel, adapter: str = "builtin") -> Preset:
+    """Ready to be filled into a form; what is written large in a path is to be filled in."""
+    values: dict[str, Any] = _place(model, adapter)
+    if adapter in ("builtin", "sentence-transformers"):
         values |= {"pooling": model.pooling}
-        values |= {"query_prefix": model.query_prefix, "document_prefix": model.document_prefix}
-    return Preset(
-        model.name, title_of(model), {name: value for name, value in values.items() if value}, needs_key=False
-    )
+        prefixes = {"query_prefix": model.query_prefix, "document_prefix": model.document_prefix}
+        values |= {
+            name: prefix for name, prefix in prefixes.items() if "\n" not in prefix
+        }  # no field of a form holds it
+    title = f"{model.repository} · {model.languages} · {model.dimension}d · {model.max_tokens} tokens"
+    return Preset(model.name, title, {name: value for name, value in values.items() if value}, needs_key=False)
 
 
-def reranker_preset(model: KnownReranker) -> Preset:
+def presets_for(adapter: str) -> tuple[Preset, ...]:
+    """Those that the embedder runs, in the order of a list to choose from."""
+    return (_NOTHING, *(preset_of(model, adapter) for model in KNOWN if adapter in model.adapters))
+
+
+def reranker_presets(adapter: str) -> tuple[Preset, ...]:
     """Likewise for a reranker."""
-    title = f"{model.repository} · {model.languages} · {model.max_tokens} tokens"
-    return Preset(model.name, title, {"model_dir": f"/PATH/TO/{model.folder}"}, needs_key=False)
+    found = (model for model in RERANKERS if adapter in model.adapters)
+    return (_NOTHING, *(Preset(model.name, _title(model), _place(model, adapter), needs_key=False) for model in found))
 
 
-def presets_for(shapes: Collection[str]) -> tuple[Preset, ...]:
-    """Of the models of those shapes, in the order of a list to choose from."""
-    return (_NOTHING, *(preset_of(model) for model in KNOWN if model.shape in shapes))
+def _place(model: KnownModel | KnownReranker, adapter: str) -> dict[str, Any]:
+    return {"model": model.repository} if adapter == _BY_NAME else {"model_dir": f"/PATH/TO/{model.folder}"}
 
 
-def named_presets(*repositories: str) -> tuple[Preset, ...]:
-    """Of models that an adapter knows by their name, so that there is no folder to be named."""
-    found = (known_model(name) for name in repositories)
-    return (
-        _NOTHING,
-        *(Preset(one.name, title_of(one), {"model": one.repository}, needs_key=False) for one in found if one),
-    )
+def _title(model: KnownReranker) -> str:
+    return f"{model.repository} · {model.languages} · {model.max_tokens} tokens"
 
 
-def title_of(model: KnownModel) -> str:
-    return f"{model.repository} · {model.languages} · {model.dimension}d · {model.max_tokens} tokens"
-
-
-def reranker_presets(shapes: Collection[str]) -> tuple[Preset, ...]:
-    return (_NOTHING, *(reranker_preset(model) for model in RERANKERS if model.shape in shapes))
-
-
-PRESETS: Final = presets_for({"bert"})
-"""Those that `builtin` runs; what is written large in a path is to be filled in."""
+PRESETS: Final = presets_for("builtin")

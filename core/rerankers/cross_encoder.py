@@ -18,6 +18,7 @@ import numpy as np
 from core.embedders.builtin import graph_of, most_threads, readable
 from core.embedders.fetch import ensure_model
 from core.embedders.folder import GRAPH, BuiltModel
+from core.embedders.known import reranker_presets
 from core.errors import ConfigError, Unavailable
 from core.settings import Settings
 from core.texts import tell
@@ -25,6 +26,7 @@ from core.types import Passage
 
 logger = logging.getLogger(__name__)
 
+PRESETS: Final = reranker_presets("cross-encoder")
 _CHARACTERS_A_TOKEN: Final = 32
 
 

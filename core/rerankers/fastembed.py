@@ -7,23 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from core.embedders.described import graph_bytes
+from core.embedders.known import reranker_presets
 from core.ports import Reranker
 from core.rerankers.local import open_local
-from core.sections import Preset
 from core.settings import Settings
 
-_NAMES: Final = (
-    ("BAAI/bge-reranker-base", "中文, English"),
-    ("BAAI/bge-reranker-v2-m3", "multilingual"),
-    ("jinaai/jina-reranker-v2-base-multilingual", "multilingual"),
-    ("jinaai/jina-reranker-v1-tiny-en", "English"),
-    ("Xenova/ms-marco-MiniLM-L-6-v2", "English"),
-    ("Xenova/ms-marco-MiniLM-L-12-v2", "English"),
-)
-PRESETS: Final = (
-    Preset("default", "", {}, needs_key=False),
-    *(Preset(name.rpartition("/")[2].lower(), f"{name} · {spoken}", {"model": name}, False) for name, spoken in _NAMES),
-)
+PRESETS: Final = reranker_presets("fastembed")
 
 
 async def open_reranker(

@@ -12,7 +12,7 @@ from core.ports import Reranker
 from core.rerankers.local import open_local
 from core.settings import Settings
 
-PRESETS: Final = reranker_presets({"bert", "other"})
+PRESETS: Final = reranker_presets("sentence-transformers")
 
 
 async def open_reranker(
