@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib.util
-import os
 import shutil
 import socket
 import sqlite3
@@ -19,13 +18,12 @@ from core import queue, registry
 from core.app import Kvasir
 from core.blobs_s3 import S3Blobs
 from core.connections import Check
-from core.db.session import Database
 from core.db.sizes import connections
 from core.db.tables import ProcessRow, now
 from core.errors import KvasirError
 from core.jobs import LANES
 from core.ports import Finding
-from core.presence import ALIVE, Process, on_this_machine
+from core.presence import ALIVE
 from core.settings import Settings, unknown_variables
 from core.texts import tell
 
@@ -68,44 +66,6 @@ async def examine_platform(settings: Settings, name: str) -> AsyncIterator[Findi
         yield Finding(name, False, str(error))
     except TimeoutError:
         yield Finding(name, False, tell("doctor_slow", seconds=int(_TIMEOUT)))
-
-
-async def examine_role(settings: Settings, role: str) -> AsyncIterator[Finding]:
-    """Whether this machine's processes of a role live, and whether the platforms they run are connected.
-
-    Nothing is opened but the database, and nothing changed. Raises Unavailable.
-    """
-    database = Database(settings.database_url, settings.database)
-    try:
-        processes = [one for one in await on_this_machine(database, role) if _is_running(one.number)]
-    finally:
-        await database.close()
-    if not processes:
-        yield Finding(tell("doctor_role", role=role), False, tell("doctor_role_nobody"))
-    for one in processes:
-        yield _living(one, role)
-        for part, state in sorted(one.roles[role].items()):
-            yield Finding(part, state in _WELL, tell(f"connection_{state}"))
-
-
-_WELL = frozenset({"connected", "standby", "off"})
-
-
-def _living(one: Process, role: str) -> Finding:
-    silent = now() - one.seen_at
-    key = "doctor_role_lives" if silent < ALIVE else "doctor_role_silent"
-    says = tell(key, number=one.number, seconds=max(0, int(silent.total_seconds())))
-    return Finding(tell("doctor_role", role=role), silent < ALIVE, says)
-
-
-def _is_running(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:

@@ -126,10 +126,12 @@ def doctor(
         raise typer.BadParameter(f"It goes alone, with one of: {', '.join(known)}.", param_hint="--role")
 
     async def work(settings: Settings) -> list[Finding]:
-        from core.doctor import examine, examine_platform, examine_role
-
         if role:
+            from core.presence import examine_role  # a health check, again and again: it imports nothing else
+
             return [finding async for finding in examine_role(settings, role)]
+        from core.doctor import examine, examine_platform
+
         if not platform:
             return [finding async for finding in examine(settings)]
         async with opened(settings) as kvasir:
