@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,10 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select, text
 
-from core.db import migrate
+from core.db import migrate, queue_schema
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow, Table
 from core.errors import ConfigError, Unavailable
+from core.jobs import Jobs
+from tests.databases import Postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +45,41 @@ def test_the_newest_revision_is_the_one_that_alembic_would_go_to() -> None:
 
 async def test_upgrading_twice_does_nothing_the_second_time(db: Database) -> None:
     assert (await migrate.upgrade(db)).is_newest
+
+
+@pytest.mark.postgres
+async def test_processes_that_start_together_upgrade_once(postgres: Postgres) -> None:
+    """Protection: the advisory lock, around the queue engine's tables as well."""
+    async with postgres.database(migrated=False) as url:
+        databases = [Database(url) for _ in range(3)]
+        found = await asyncio.gather(*(migrate.upgrade(database) for database in databases))
+        assert all(one.is_newest for one in found)
+        for database in databases:
+            await database.close()
+
+
+@pytest.mark.postgres
+async def test_tables_of_an_older_queue_engine_are_brought_up_to_date(postgres: Postgres) -> None:
+    """Protection: `queue_schema.apply` knows what was applied; tables of another program are left alone."""
+    *older, last = queue_schema._migrations()
+
+    def old(connection: Connection) -> None:
+        for path in older:
+            queue_schema._run(connection, path.read_text(encoding="utf-8"))
+
+    async with postgres.database(migrated=False) as url:
+        db = Database(url)
+        async with db.engine.begin() as connection:
+            await connection.run_sync(old)
+        with pytest.raises(ConfigError, match="another program"):
+            await migrate.upgrade(db)
+        async with db.session() as session:
+            await session.execute(text(f"COMMENT ON TABLE procrastinate_jobs IS '{older[-1].stem}'"))
+        assert (await migrate.upgrade(db)).is_newest
+        async with db.read() as session:
+            assert await session.scalar(text(queue_schema._NOTE)) == last.stem
+        await Jobs(db).add("ingest", {"kb": "a"})
+        await db.close()
 
 
 async def test_times_come_back_aware_and_in_utc(db: Database) -> None:
