@@ -18,7 +18,7 @@ import json
 import logging
 import random
 import tempfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -102,7 +102,7 @@ class Seen:
     begun: dict[str, float] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
     whole: dict[str, float] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
+    answers: dict[str, int] = field(default_factory=dict)
     """Whole answers by question; one each is right."""
     limited: int = 0
     """Calls that a platform refused."""
@@ -143,7 +143,7 @@ class Town:
         self.seen.first.setdefault(mention.message_id, self.clock.now)
         if whole:
             self.seen.whole.setdefault(mention.message_id, self.clock.now)
-            self.seen.answers[mention.message_id] += 1
+            self.seen.answers[mention.message_id] = self.seen.answers.get(mention.message_id, 0) + 1
 
 
 class ScriptedMessenger:
