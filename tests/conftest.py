@@ -111,10 +111,9 @@ def _lent_databases() -> Iterator[None]:
     asyncio.run(_lent[0].drop_lent())
 
 
-@pytest.fixture(autouse=True)
-def _only_on_sqlite(request: pytest.FixtureRequest) -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests of what only SQLite has say so by `@pytest.mark.sqlite("…")`."""
-    if everything_on_postgres() and (mark := request.node.get_closest_marker("sqlite")):
+    if everything_on_postgres() and (mark := item.get_closest_marker("sqlite")):
         pytest.skip(f"everything runs on PostgreSQL, and this is about SQLite: {mark.args[0]}")
 
 

@@ -54,6 +54,7 @@ def mention(text: str, thread: int) -> Mention:
 
 
 # ---------------------------------------------------------------- 74
+@pytest.mark.sqlite("the lock of its file")
 @ONE_PROCESS
 async def test_no_question_is_lost_while_another_process_writes(front: Front, tmp_path: Path) -> None:
     """Protection: `PRAGMA busy_timeout` and BEGIN IMMEDIATE in `core/db/session.py`."""
@@ -70,6 +71,7 @@ async def test_no_question_is_lost_while_another_process_writes(front: Front, tm
         assert await session.scalar(select(func.count()).select_from(AnswerRow)) == 12
 
 
+@pytest.mark.sqlite("the lock of its file")
 @ONE_PROCESS
 async def test_a_write_that_is_cancelled_while_it_waits_holds_no_lock_later(front: Front, tmp_path: Path) -> None:
     """Whatever ends the waiting (a closed connection, or the rollback of `core/db/driver.py`), the lock is let go."""
@@ -148,7 +150,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["kvasir.db", "index.db"])
+@pytest.mark.parametrize("name", [pytest.param("kvasir.db", marks=pytest.mark.sqlite("its file")), "index.db"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_ends_a_command_with_one_sentence_and_stays_as_it_is(
     data: Path, name: str, damage: str, capfd: pytest.CaptureFixture[str]

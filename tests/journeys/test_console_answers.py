@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from bench.console import fill
 from tests.journeys.console import CHINESE, ENGLISH, PHONE, Console, accessible, console_up, fits, needs_browser
 
-pytestmark = needs_browser
+pytestmark = [*needs_browser, pytest.mark.sqlite("its half a year of questions is written into the file")]
 
 EVIL = "What of <img src=x onerror=alert(1)> & leave?"
 EVE = "slack:T1:EVE"
