@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import core.db.migrate
-from core import modellog, registry, reindex, scheduled
+from core import archive, modellog, registry, reindex, scheduled
 from core.accounts import Accounts
 from core.answer import Answers
+from core.archive import Restored
+from core.archive_index import OnDocuments
 from core.audit import Audit
 from core.blobs import Blobs, open_blobs
 from core.bulk import Bulk
@@ -314,6 +317,11 @@ async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store:
         rerankers=rerankers,
         embedder=embedders,
     )
+
+
+async def restore(settings: Settings, file: Path, on_documents: OnDocuments = lambda _done, _total: None) -> Restored:
+    """As `archive.restore`, with the stores that are installed."""
+    return await archive.restore(settings, file, _open_store, on_documents)
 
 
 async def _open_store(settings: Settings, kind: str) -> VectorStore:

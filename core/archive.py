@@ -1,7 +1,8 @@
 """Backup and restore of everything; one zip file, no pickle.
 
 A backup holds every table as JSON lines, so that it can be restored into another kind of database, and the originals
-of all documents; indexes are built again from these, or copied where the store can.
+of all documents. Indexes go along as the file of the `local` store, or with `with_index` in a form that every store
+takes; what has gone along neither way is built again from the originals.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import asyncio
 import json
 import os
 import shutil
-import sqlite3
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,10 +24,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from sqlalchemy import JSON, Boolean, delete, func, insert, select, update
 from sqlalchemy import Table as SqlTable
-from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import core.db.migrate
+from core.archive_index import (
+    STORE_FILE,
+    OnDocuments,
+    OpenStore,
+    Source,
+    damage_told,
+    refuse_unless_bare,
+    rows_of,
+    write_index,
+)
 from core.blobs import Blobs, open_blobs
 from core.db.session import Database
 from core.db.tables import (
@@ -54,21 +63,21 @@ _LARGEST_MANIFEST: Final = 64 << 20
 _LEFT_OUT = frozenset({"sessions", "one_time_tokens", "login_failures", "platform_state", "leases", "outbox"})
 """Tables that no backup needs: logins are made anew, here and with the platforms; what waited to be posted was."""
 _PAGE = 500
-_DAMAGE = (
-    KeyError, TypeError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, StatementError
-)  # fmt: skip
-"""RuntimeError: parts that are encrypted, or packed in a way that is not known here."""
-_STORE_FILE = "index.db"
+_NAMES_OF_INDEXES: Final = ("live_generation_id", "generation_id")
+"""Columns that name an index."""
 
 
 # ---------------------------------------------------------------- everything
-async def backup(kvasir: Kvasir, file: Path) -> int:
-    """Write everything into `file`, whole or not at all; gives the number of documents."""
+async def backup(kvasir: Kvasir, file: Path, *, with_index: bool = False) -> int:
+    """Write everything into `file`, whole or not at all; gives the number of documents.
+
+    `with_index`: with what every knowledge base is searched in, whatever store that is in.
+    """
     with _new_archive(file) as archive:
-        return await _write_everything(kvasir, archive)
+        return await _write_everything(kvasir, archive, with_index=with_index)
 
 
-async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
+async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile, *, with_index: bool) -> int:
     hashes: set[str] = set()
     async with kvasir.db.read() as session:
         counts: dict[str, int] = {}
@@ -84,7 +93,12 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
         hashes |= set(await session.scalars(select(DocumentVersionRow.content_hash)))
     for content_hash in sorted(hashes):
         await asyncio.to_thread(_write_original, archive, kvasir.blobs, content_hash)
-    copy = getattr(kvasir.store.home, "backup", None)
+    indexes = []
+    if with_index:
+        names = [base.name for base in await kvasir.knowledge.list(temporary=True)]
+        for base in await kvasir.knowledge.live(names):
+            indexes.append(await write_index(archive, kvasir.store, base.generation))  # noqa: PERF401 - one at a time
+    copy = None if with_index else getattr(kvasir.store.home, "backup", None)
     if copy is not None:
         with tempfile.TemporaryDirectory(dir=kvasir.settings.data_dir) as folder:
             await copy(Path(folder, "store"))
@@ -95,6 +109,7 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile) -> int:
         "revision": core.db.migrate.newest_revision(),
         "store": kvasir.settings.store.kind if copy else "",
         "rows": counts,
+        "indexes": [kept.as_json() for kept in indexes],
     }
     archive.writestr("manifest.json", json.dumps(manifest, indent=2))
     return counts["documents"]
@@ -107,40 +122,57 @@ class Restored:
     """Tokens and keys that were encrypted with a key that is not here; they must be entered again."""
 
 
-async def restore(settings: Settings, file: Path) -> Restored:
+async def restore(settings: Settings, file: Path, open_store: OpenStore, on_documents: OnDocuments) -> Restored:
     """Bring a backup into an empty place. Raises Conflict where it is not empty.
 
-    Stopped before its end, it leaves no rows, and can be run again.
+    Stopped before its end, it leaves no rows, and can be run again. `on_documents` hears of those of the indexes.
     """
     with opened(file) as archive:
         manifest = manifest_of(archive, file)
         if "rows" not in manifest:
             raise UserError(tell("backup_is_export", file=file))
         _make_folder(settings.data_dir)
+        _check_room(archive, settings.data_dir)
         with _store_file(archive, manifest, settings) as store_file:
-            db = Database(settings.database_url, settings.database)
+            db = Database(settings.database_url)
             try:
                 await core.db.migrate.upgrade(db)
                 await _refuse_unless_empty(db)
-                restored = await _restore_everything(db, archive, settings, has_store=store_file is not None)
+                await _restore_originals(archive, settings)
+                source = Source(archive, manifest, settings, open_store)
+                brought = {} if store_file is not None else await source.bring(on_documents)
+                kept = settings.store.kind if store_file is not None else None
+                restored = await _restore_everything(db, archive, settings, brought, kept=kept)
             finally:
                 await db.close()
             if store_file is not None:  # last: were it missing, its documents would come in again
-                store_file.rename(settings.data_dir / _STORE_FILE)
+                store_file.rename(settings.data_dir / STORE_FILE)
     return restored
 
 
-async def _restore_everything(
-    db: Database, archive: zipfile.ZipFile, settings: Settings, *, has_store: bool
-) -> Restored:
+def _check_room(archive: zipfile.ZipFile, folder: Path) -> None:
+    """Before anything is unpacked. Raises StorageFull."""
+    needed, free = sum(part.file_size for part in archive.infolist()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise StorageFull(tell("backup_no_room", needed=(needed >> 20) + 1, free=free >> 20, folder=folder))
+
+
+async def _restore_originals(archive: zipfile.ZipFile, settings: Settings) -> None:
     with closing(open_blobs(settings)) as blobs, damage_told():
         for name in archive.namelist():
             if name.startswith("originals/"):
                 await asyncio.to_thread(_restore_original, archive, name, blobs)
+
+
+async def _restore_everything(
+    db: Database, archive: zipfile.ZipFile, settings: Settings, brought: Mapping[str, str], *, kept: str | None
+) -> Restored:
+    """`brought`: new ids of the indexes that have come along, by the former ones; `kept`: or the store they are in."""
+    with damage_told():
         async with db.session() as session:
             for table in _tables():
-                await _restore_rows(session, table, archive)
-            await _index_again(session, kept=settings.store.kind if has_store else None)
+                await _restore_rows(session, table, archive, brought, settings.store.kind)
+            await _index_again(session, kept=kept, brought=frozenset(brought.values()))
             count = await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
             return Restored(count, await _forget_secrets(session, Vault(settings.data_dir, settings.secret_key)))
 
@@ -197,15 +229,15 @@ def _make_folder(folder: Path) -> None:
 @contextmanager
 def _store_file(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Settings) -> Iterator[Path | None]:
     """The index of the backup beside where it belongs, or None where it must be built anew. Raises Conflict."""
-    if manifest.get("store") != settings.store.kind or settings.store.kind != "local":
+    if manifest.get("store") != "local" or settings.store.kind != "local":
         yield None
         return
-    target = settings.data_dir / _STORE_FILE
+    target = settings.data_dir / STORE_FILE
     if target.exists():
-        _refuse_unless_bare(target)
-        for path in (target, target.with_name(f"{_STORE_FILE}-wal"), target.with_name(f"{_STORE_FILE}-shm")):
+        refuse_unless_bare(target)
+        for path in (target, target.with_name(f"{STORE_FILE}-wal"), target.with_name(f"{STORE_FILE}-shm")):
             path.unlink(missing_ok=True)
-    partial = target.with_name(f"{_STORE_FILE}.partial")
+    partial = target.with_name(f"{STORE_FILE}.partial")
     try:
         with damage_told(), archive.open("store/local") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy)
@@ -216,32 +248,34 @@ def _store_file(archive: zipfile.ZipFile, manifest: dict[str, Any], settings: Se
         partial.unlink(missing_ok=True)
 
 
-def _refuse_unless_bare(index: Path) -> None:
-    try:
-        with closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            holds = connection.execute("SELECT EXISTS (SELECT 1 FROM documents)").fetchone()[0]
-    except sqlite3.Error:
-        holds = True
-    if holds:
-        raise Conflict(tell("restore_not_empty"))
-
-
-async def _restore_rows(session: AsyncSession, table: SqlTable, archive: zipfile.ZipFile) -> None:
-    name = f"tables/{table.name}.jsonl"
-    if name not in archive.namelist():
-        return
-    lines = [line for line in archive.read(name).decode().split("\n") if line]  # texts may hold other line ends
-    for start in range(0, len(lines), _PAGE):
-        rows = [_from_json(table, json.loads(line)) for line in lines[start : start + _PAGE]]
+async def _restore_rows(
+    session: AsyncSession, table: SqlTable, archive: zipfile.ZipFile, brought: Mapping[str, str], store: str
+) -> None:
+    every = rows_of(archive, table.name)
+    for start in range(0, len(every), _PAGE):
+        rows = [_from_json(table, _under_new_ids(table, row, brought, store)) for row in every[start : start + _PAGE]]
         await session.execute(insert(table), rows)
 
 
-async def _index_again(session: AsyncSession, *, kept: str | None) -> None:
+def _under_new_ids(table: SqlTable, row: dict[str, Any], brought: Mapping[str, str], store: str) -> dict[str, Any]:
+    """The row with the ids and the store that the indexes have here."""
+    if table is GenerationRow.__table__ and row.get("id") in brought:
+        return {**row, "id": brought[row["id"]], "store": store}
+    changed = {name: brought[row[name]] for name in _NAMES_OF_INDEXES if row.get(name) in brought}
+    return {**row, **changed} if changed else row
+
+
+async def _index_again(session: AsyncSession, *, kept: str | None, brought: frozenset[str]) -> None:
     """What is not in the store that came along has to come in again: a job for each such base waits for «kvasir up»."""
-    bases, lost = select(KnowledgeBaseRow), delete(GenerationRow)
+    bases = select(KnowledgeBaseRow)
+    lost = delete(GenerationRow).where(GenerationRow.id.not_in(brought))
     if kept is not None:
         lost = lost.where(GenerationRow.store != kept)
-        bases = bases.where(KnowledgeBaseRow.live_generation_id.not_in(select(GenerationRow.id)))
+    if kept is not None or brought:
+        bases = bases.where(
+            KnowledgeBaseRow.live_generation_id.is_(None)
+            | KnowledgeBaseRow.live_generation_id.not_in(select(GenerationRow.id))
+        )
     await session.execute(lost)
     for base in list(await session.scalars(bases)):
         base.live_generation_id = None
@@ -299,14 +333,6 @@ def opened(file: Path | BinaryIO) -> zipfile.ZipFile:
         raise UserError(tell("no_such_file", file=file)) from error
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(tell("not_a_backup", file=called(file))) from error
-
-
-@contextmanager
-def damage_told() -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        raise UserError(tell("backup_part_damaged", name=str(error)[:80])) from error
 
 
 def called(file: Path | BinaryIO) -> str:

@@ -33,7 +33,8 @@ async def run(kvasir: Kvasir, job: Job) -> str:
     except OSError as error:
         raise ConfigError(tell("backup_folder_refused", folder=folder, reason=error.strerror or error)) from error
     file = folder / f"kvasir-{now():%Y%m%d-%H%M%S}.zip"
-    count = await archive.backup(kvasir, file)
+    with_index = bool(job.payload.get("settings", {}).get("index", False))
+    count = await archive.backup(kvasir, file, with_index=with_index)
     deleted = await asyncio.to_thread(_delete_all_but, folder, keep)
     return tell("backup_done", file=file.name, count=count, megabytes=_megabytes(file), deleted=deleted)
 

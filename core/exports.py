@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.archive import FORMAT, called, damage_told, manifest_of, new_file, opened
+from core.archive import FORMAT, called, manifest_of, new_file, opened
+from core.archive_index import damage_told
 from core.blobs import Blobs, Original
 from core.curated import FOLDER as CURATED_FOLDER
 from core.curated import STATES as CURATED_STATES

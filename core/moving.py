@@ -167,7 +167,7 @@ class Moving:
             await self._store.delete(target, surplus)
         missing = [(key, found[1]) for key, found in wanted.items() if held.get(key) != found]
         done = len(wanted) - len(missing)
-        for group in _groups(missing):
+        for group in groups(missing):
             if on_documents:
                 on_documents(done, len(wanted))
             documents = await self._store.read(source, group)
@@ -253,7 +253,8 @@ def _held(documents: Sequence[tuple[str, str, int]]) -> Mapping[str, tuple[str, 
     return {key: (content, chunks) for key, content, chunks in documents}
 
 
-def _groups(documents: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+def groups(documents: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+    """Documents, each with its number of chunks, as many at a time as one likes to hold in memory."""
     group: list[str] = []
     size = 0
     for key, chunks in documents:

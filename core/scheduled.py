@@ -98,7 +98,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "curated": Kind(curated.run),
     "evaluation": Kind(evaluations.run, targets=_evaluation_sets),
-    "backup": Kind(backups.run, (Field("keep", 7, least=1, most=1000),)),
+    "backup": Kind(backups.run, (Field("keep", 7, least=1, most=1000), Field("index", False, "checkbox"))),
     "digest": Kind(
         digests.run,
         (

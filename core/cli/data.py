@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import TaskID
 
 from core import registry
-from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, print_table, run, told
+from core.cli.common import AsJson, err, fail, opened, out, plain, print_json, print_table, progress_bar, run, told
 from core.texts import tell
 
 if TYPE_CHECKING:
@@ -84,14 +85,20 @@ def _show_sizes(tables: Sequence[TableSize]) -> None:
         told("sizes_unknown")
 
 
-def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, e.g. kvasir.zip.")]) -> None:
-    """Write everything (database, originals, index) into one file; may run while Kvasir is up."""
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, e.g. kvasir.zip.")],
+    with_index: Annotated[
+        bool,
+        typer.Option("--with-index", help="With the indexes of every store: a restore embeds nothing anew then."),
+    ] = False,
+) -> None:
+    """Write everything (database, originals, the store «local») into one file; may run while Kvasir is up."""
 
     async def work(settings: Settings) -> None:
         from core import archive
 
         async with opened(settings) as kvasir:
-            count = await archive.backup(kvasir, file)
+            count = await archive.backup(kvasir, file, with_index=with_index)
         told("backed_up", count=count, file=file)
 
     run(work)
@@ -101,9 +108,15 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kv
     """Bring a backup into an empty data directory and database."""
 
     async def work(settings: Settings) -> None:
-        from core import archive
+        from core.app import restore as bring_back
 
-        restored = await archive.restore(settings, file)
+        with progress_bar() as bar:
+            task = bar.add_task(tell("restore_indexes"), total=None)
+
+            def follow(done: int, total: int, task: TaskID = task) -> None:
+                bar.update(task, completed=done, total=total)
+
+            restored = await bring_back(settings, file, follow)
         told("restored", count=restored.documents, folder=settings.data_dir)
         if restored.secrets_lost:
             err.print(plain(tell("restore_secrets", count=restored.secrets_lost)), style="yellow")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ import pytest
 from sqlalchemy import select
 
 from core import archive, exports
-from core.app import Kvasir
+from core.app import Kvasir, restore
 from core.db.tables import GenerationRow, KnowledgeBaseRow
-from core.errors import Conflict, KvasirError, UserError
+from core.errors import Conflict, KvasirError, StorageFull, UserError
 from core.ingest import Incoming
 from core.jobs import run_job
-from core.settings import Settings, load
+from core.settings import Settings, WeaviateSettings, load
 from core.types import Role
+from tests.databases import Postgres
 from tests.fakes.embedder import HashEmbedder
+from tests.weaviate_server import empty
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +103,7 @@ async def test_a_backup_comes_back_the_same_on_any_database(
     """Protection: fault 95; a backup of SQLite comes back on PostgreSQL too."""
     file, before = backed_up
     settings = on(tmp_path / "second", empty_database_url)
-    assert await archive.restore(settings, file) == archive.Restored(len(FILES), 0)
+    assert await restore(settings, file) == archive.Restored(len(FILES), 0)
     async with opened(settings) as kvasir:
         assert before["kb"][3] == len(FILES)
         assert await looks(kvasir) == before
@@ -129,7 +131,7 @@ async def test_what_was_in_another_store_comes_in_again(tmp_path: Path) -> None:
         before = await looks(kvasir)
         await archive.backup(kvasir, tmp_path / "kvasir.zip")
     settings = load(data_dir=tmp_path / "second")
-    await archive.restore(settings, tmp_path / "kvasir.zip")
+    await restore(settings, tmp_path / "kvasir.zip")
     async with opened(settings) as kvasir:
         assert await looks(kvasir) == before
         await kvasir.ingest.recover()
@@ -149,9 +151,155 @@ async def test_a_backup_of_postgresql_comes_back_on_sqlite(tmp_path: Path, datab
         await archive.backup(kvasir, file)
         before = await looks(kvasir)
     second = load(data_dir=tmp_path / "second")
-    await archive.restore(second, file)
+    await restore(second, file)
     async with opened(second) as kvasir:
         assert await looks(kvasir) == before
+
+
+# ---------------------------------------------------------------- with the indexes, between stores
+async def same_answers(settings: Settings, before: dict[str, Any]) -> None:
+    """As they were, with no job to be done first, so nothing is embedded anew; scores but for half precision."""
+    async with opened(settings) as kvasir:
+        await kvasir.ingest.recover()
+        assert await kvasir.jobs.claim() is None
+        after = await looks(kvasir)
+        assert (await kvasir.knowledge.live(["kb"]))[0].generation.store == settings.store.kind
+    for question, there in zip(before.pop("top 10"), after.pop("top 10"), strict=True):
+        assert {one[:2] for one in question} == {one[:2] for one in there}
+        assert sorted(one[2] for one in question) == pytest.approx(sorted(one[2] for one in there), abs=2e-3)
+    assert after == before
+
+
+def place(folder: Path, store: str, url: str | None, weaviate: WeaviateSettings | None = None) -> Settings:
+    given: dict[str, Any] = {"database": {"url": url}} if url else {}
+    if weaviate:
+        key = weaviate.api_key and weaviate.api_key.get_secret_value()
+        given["weaviate"] = weaviate.model_dump() | {"api_key": key}
+    return load(data_dir=folder, store={"kind": store}, **given)
+
+
+async def furnished(settings: Settings, file: Path, *, with_index: bool = True) -> dict[str, Any]:
+    async with opened(settings) as kvasir:
+        await furnish(kvasir)
+        await archive.backup(kvasir, file, with_index=with_index)
+        return await looks(kvasir)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("with_index", [True, False])
+async def test_from_one_file_into_postgresql_and_back_nothing_is_embedded_anew(
+    tmp_path: Path, postgres: Postgres, with_index: bool
+) -> None:
+    """SQLite and `local` into PostgreSQL and `pgvector`, by the portable form and by the file of `local`; and back."""
+    before = await furnished(place(tmp_path / "first", "local", None), tmp_path / "one.zip", with_index=with_index)
+    async with postgres.database(migrated=False) as url:
+        second = place(tmp_path / "second", "pgvector", url)
+        told: list[tuple[int, int]] = []
+        await restore(second, tmp_path / "one.zip", lambda *numbers: told.append(numbers))
+        assert told[-1] == (len(FILES), len(FILES))
+        await same_answers(second, dict(before))
+        async with opened(second) as kvasir:
+            await archive.backup(kvasir, tmp_path / "two.zip", with_index=True)
+    third = place(tmp_path / "third", "local", None)
+    await restore(third, tmp_path / "two.zip")
+    await same_answers(third, dict(before))
+
+
+@pytest.mark.postgres
+async def test_from_one_file_into_postgresql_and_weaviate_and_back(
+    tmp_path: Path, postgres: Postgres, weaviate_server: WeaviateSettings
+) -> None:
+    before = await furnished(place(tmp_path / "first", "local", None), tmp_path / "one.zip", with_index=False)
+    async with postgres.database(migrated=False) as url:
+        second = place(tmp_path / "second", "weaviate", url, weaviate_server)
+        await restore(second, tmp_path / "one.zip")
+        await same_answers(second, dict(before))
+        async with opened(second) as kvasir:
+            await archive.backup(kvasir, tmp_path / "two.zip", with_index=True)
+        third = place(tmp_path / "third", "local", None)
+        await restore(third, tmp_path / "two.zip")
+        await same_answers(third, dict(before))
+        fourth = place(tmp_path / "fourth", "weaviate", None, weaviate_server)  # on the server of the second
+        await restore(fourth, tmp_path / "two.zip")
+        await same_answers(fourth, dict(before))
+        async with opened(fourth) as kvasir:
+            await kvasir.knowledge.delete("kb")
+        await same_answers(second, dict(before))
+    await empty(weaviate_server)
+
+
+@pytest.fixture(scope="module")
+def portable(made: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup with its indexes."""
+    file = tmp_path_factory.mktemp("portable") / "kvasir.zip"
+
+    async def make() -> None:
+        copy = file.parent / "data"
+        shutil.copytree(made[0] / "first", copy)
+        async with opened(load(data_dir=copy)) as kvasir:
+            await archive.backup(kvasir, file, with_index=True)
+
+    asyncio.run(make())
+    return file
+
+
+async def test_a_restore_of_indexes_that_was_stopped_can_be_run_again(
+    made: tuple[Path, dict[str, Any]], portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(data_dir=tmp_path / "second")
+
+    async def stopped(*_args: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_restore_rows", stopped)
+        with pytest.raises(asyncio.CancelledError):
+            await restore(settings, portable)
+    await restore(settings, portable)
+    await same_answers(settings, dict(made[1]))
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [
+        (".f32", cut),
+        (".f32", lambda data: b"\xff" * len(data)),  # no numbers
+        (".jsonl", cut),
+        (".jsonl", lambda _: b'{"id": 1, "name": [], "title": "", "hash": "", "meta": {}, "chunks": []}'),
+        (".jsonl", lambda _: b'{"id": "x", "name": "", "title": "", "hash": "", "meta": {"a": {}}, "chunks": []}'),
+        (".jsonl", lambda _: b'{"id": "x", "name": "", "title": "", "hash": "", "meta": {}, "chunks": [[1, "a"]]}'),
+        (".jsonl", lambda data: data.replace(b'"chunks": [[0,', b'"chunks": [["x",')),
+        (".jsonl", lambda data: data.rpartition(b"\n")[0]),
+    ],
+)
+async def test_a_damaged_index_is_said_and_nothing_is_left(
+    portable: Path, tmp_path: Path, suffix: str, change: Callable[[bytes], bytes]
+) -> None:
+    damaged = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(portable) as source, zipfile.ZipFile(damaged, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            is_it = name.startswith("index/") and name.endswith(suffix)
+            target.writestr(name, change(data) if is_it else data)
+    settings = load(data_dir=tmp_path / "second")
+    with pytest.raises(UserError, match="damaged"):
+        await restore(settings, damaged)
+    async with opened(settings) as kvasir:
+        assert await kvasir.knowledge.list() == []
+
+
+async def test_what_there_is_no_room_for_is_not_unpacked(
+    portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: a small file may say that it unpacks to terabytes."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(StorageFull, match="has room for 0 MB"):
+        await restore(load(data_dir=tmp_path / "second"), portable)
 
 
 async def test_without_its_index_everything_comes_in_again(
@@ -161,7 +309,7 @@ async def test_without_its_index_everything_comes_in_again(
     bare = tmp_path / "bare.zip"
     _copy(file, bare, leave_out="store/", manifest={"store": ""})
     settings = load(data_dir=tmp_path / "second")
-    await archive.restore(settings, bare)
+    await restore(settings, bare)
     async with opened(settings) as kvasir:
         assert await kvasir.knowledge.live(["kb"]) == []
         await kvasir.ingest.recover()
@@ -194,9 +342,9 @@ def _copy(
 async def test_nothing_is_restored_over_data(backed_up: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     file, before = backed_up
     with pytest.raises(Conflict):
-        await archive.restore(load(data_dir=tmp_path / "first"), file)
+        await restore(load(data_dir=tmp_path / "first"), file)
     with pytest.raises(Conflict):
-        await archive.restore(on(tmp_path / "second", f"sqlite+aiosqlite:///{tmp_path / 'first' / 'kvasir.db'}"), file)
+        await restore(on(tmp_path / "second", f"sqlite+aiosqlite:///{tmp_path / 'first' / 'kvasir.db'}"), file)
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         assert await looks(kvasir) == before
 
@@ -207,7 +355,7 @@ async def test_an_index_that_holds_documents_is_not_overwritten(
     """Another database, but the data directory of somebody else."""
     file, before = backed_up
     with pytest.raises(Conflict):
-        await archive.restore(on(tmp_path / "first", f"sqlite+aiosqlite:///{tmp_path / 'other.db'}"), file)
+        await restore(on(tmp_path / "first", f"sqlite+aiosqlite:///{tmp_path / 'other.db'}"), file)
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         assert await looks(kvasir) == before
 
@@ -219,7 +367,7 @@ async def test_a_place_where_kvasir_was_only_opened_is_empty(
     settings = load(data_dir=tmp_path / "second")
     async with opened(settings):
         pass
-    await archive.restore(settings, file)
+    await restore(settings, file)
     async with opened(settings) as kvasir:
         assert await looks(kvasir) == before
 
@@ -236,9 +384,9 @@ async def test_a_restore_that_was_stopped_can_be_run_again(
     with monkeypatch.context() as patch:
         patch.setattr(archive, "_restore_rows", stopped)
         with pytest.raises(asyncio.CancelledError):
-            await archive.restore(settings, file)
+            await restore(settings, file)
     assert not list(settings.data_dir.glob("index.db*"))
-    await archive.restore(settings, file)
+    await restore(settings, file)
     async with opened(settings) as kvasir:
         assert await looks(kvasir) == before
 
@@ -261,7 +409,7 @@ async def test_a_damaged_backup_is_said_and_leaves_no_rows(
     _copy(file, damaged, manifest=manifest, parts=parts)
     settings = load(data_dir=tmp_path / "second")
     with pytest.raises(KvasirError, match=says):
-        await archive.restore(settings, damaged)
+        await restore(settings, damaged)
     async with opened(settings) as kvasir:
         assert await kvasir.knowledge.list() == []
         assert await kvasir.accounts.list() == []
@@ -277,7 +425,7 @@ async def test_a_cut_backup_is_said(backed_up: tuple[Path, dict[str, Any]], tmp_
     flipped.write_bytes(data)
     for broken in (cut, flipped, tmp_path / "absent.zip", tmp_path):
         with pytest.raises(UserError):
-            await archive.restore(load(data_dir=tmp_path / "second"), broken)
+            await restore(load(data_dir=tmp_path / "second"), broken)
 
 
 async def test_a_backup_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +459,7 @@ async def test_an_exported_knowledge_base_comes_in_elsewhere(tmp_path: Path) -> 
         with pytest.raises(Conflict):
             await exports.import_kb(kvasir, file, None)
         with pytest.raises(UserError, match="kb import"):
-            await archive.restore(load(data_dir=tmp_path / "third"), file)
+            await restore(load(data_dir=tmp_path / "third"), file)
     async with opened(load(data_dir=tmp_path / "second")) as kvasir:
         name, outcomes = await exports.import_kb(kvasir, file, None)
         assert (name, {out.status for out in outcomes}) == ("kb", {"indexed"})

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from core import archive, exports
-from core.app import Kvasir
+from core.app import Kvasir, restore
 from core.curated import Written
 from core.db.tables import ConnectionRow, DocumentVersionRow, OutboxRow
 from core.evaluate import Line
@@ -147,7 +147,7 @@ async def test_a_backup_brings_it_all_back_but_the_key_of_secrets(tmp_path: Path
     if key_goes_along:
         second.data_dir.mkdir()
         (second.data_dir / KEY_FILE).write_bytes(key)
-    restored = await archive.restore(second, file)
+    restored = await restore(second, file)
     assert restored.secrets_lost == (0 if key_goes_along else 2)
     async with opened(second) as kvasir:
         assert await looks(kvasir, "kb") == before
