@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from core.engines.local import LocalEngine, Progress, open_local
+from core.sections import Preset
 from core.settings import Settings
+
+_CARD = {"device": "cuda", "compute_type": "int8_float16", "parallel": 2}
+PRESETS: Final = (
+    Preset("ctranslate2", "", {}, needs_key=False),
+    Preset("ctranslate2-card", "CTranslate2 · CUDA card / CUDA 显卡", _CARD, needs_key=False),
+)
 
 
 async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> LocalEngine:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from core.engines.local import LocalEngine, Progress, open_local
+from core.sections import Preset
 from core.serving.driver import CannotLoad
 from core.serving.drivers.llamacpp_file import find_file, memory_bytes, read_header
 from core.settings import Settings
+
+_LITTLE = {"context_size": 4096, "cache": "q8_0", "parallel": 1}
+_MANY = {"context_size": 4096, "cache_tokens": 32_768, "parallel": 8, "queue": 64}
+PRESETS: Final = (
+    Preset("llamacpp", "", {}, needs_key=False),
+    Preset("llamacpp-little-memory", "llama.cpp · little memory / 内存较小", _LITTLE, needs_key=False),
+    Preset("llamacpp-many-people", "llama.cpp · many people / 多人同时", _MANY, needs_key=False),
+)
 
 
 async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> LocalEngine:
