@@ -28,7 +28,8 @@ def worker(
         from core.serving.plan import plan_of
         from core.serving.public import public_worker
 
-        plan = plan_of(settings, _kind_of(kind), kind)
+        of, adapter = _kind_of(kind)
+        plan = plan_of(settings, of, adapter, driver=kind)
         key = settings.worker.api_key.get_secret_value()
         with model_bar() as follow:
             context = public_worker(plan, host, port, key, follow)
@@ -47,15 +48,19 @@ def worker(
     run(work)
 
 
-def _kind_of(adapter: str) -> Kind:
-    """What a worker of that name is. Raises ConfigError where there is none."""
+def _kind_of(driver: str) -> tuple[Kind, str]:
+    """What a worker of that name is, and the adapter whose settings it has. Raises ConfigError where there is none."""
     drivers = registry.names("kvasir.drivers")
     kinds: tuple[Kind, ...] = ("engine", "embedder", "reranker")
+    found: dict[str, tuple[Kind, str]] = {}
     for kind in kinds:
-        if adapter in drivers and adapter in registry.names(f"kvasir.{kind}s"):
-            return kind
-    found = {name for kind in kinds for name in registry.names(f"kvasir.{kind}s")} & set(drivers)
-    raise ConfigError(tell("worker_kinds", kind=adapter, kinds=", ".join(sorted(found))))
+        for adapter in registry.names(f"kvasir.{kind}s"):
+            for name in (adapter, f"{adapter}-{kind}"):
+                if name in drivers:
+                    found.setdefault(name, (kind, adapter))
+    if driver not in found:
+        raise ConfigError(tell("worker_kinds", kind=driver, kinds=", ".join(sorted(found))))
+    return found[driver]
 
 
 def _say(card: Card, url: str, kind: str) -> None:
