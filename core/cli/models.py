@@ -310,6 +310,8 @@ def _values(fields: list[FormField], given: list[str]) -> dict[str, Any]:
 def _read(field: FormField | None, value: str) -> Any:
     if not value:
         return None
+    if field is not None and field.name in ("model_path", "model_dir"):  # whoever opens it stands elsewhere
+        return str(Path(value).expanduser().absolute())
     if field is not None and field.kind == "list":
         return [part.strip() for part in value.split(",") if part.strip()]
     return value  # numbers and switches are read by the section itself

@@ -66,3 +66,14 @@ def test_what_is_wrong_is_said(kvasir: Commands) -> None:
     assert "ollama" in kvasir.fails("model", "add", "x", "--preset", "nobody")
     assert "extractive" in kvasir.fails("model", "use", "nobody")
     assert "settings file" in kvasir.fails("model", "load", "extractive")
+
+
+def test_a_models_path_is_kept_whole_since_whoever_opens_it_stands_elsewhere(
+    kvasir: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    paths = {"models/a.gguf": f"{tmp_path}/models/a.gguf", "~/a.gguf": "/home/anna/a.gguf"}
+    for number, (given, kept) in enumerate(paths.items()):
+        name = f"model {number}"
+        made = kvasir.json("model", "add", name, "--adapter", "llamacpp", "--set", f"model_path={given}")["model"]
+        assert (made["settings"], made["model"]) == ({"model_path": kept}, "a.gguf")
