@@ -23,7 +23,7 @@ async def test_a_schedule_from_its_making_to_its_end(site: Site) -> None:
     made = await admin.post("/api/v1/schedules", json={"kind": "backup", "cron": "daily", "settings": {"keep": 3}})
     assert made.status_code == 201, made.text
     item = made.json()
-    assert (item["name"], item["cron"], item["settings"]) == ("Backup", "0 3 * * *", {"keep": 3})
+    assert (item["name"], item["cron"], item["settings"]) == ("Backup", "0 3 * * *", {"keep": 3, "index": False})
     where = f"/api/v1/schedules/{item['id']}"
 
     changed = await admin.patch(where, json={"cron": "30 4 * * 1", "settings": {"keep": 9}, "name": "Weekly"})

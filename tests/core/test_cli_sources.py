@@ -55,7 +55,7 @@ def test_a_schedule_is_made_run_and_deleted(kvasir: Commands) -> None:
         "schedule", "add", "backup", "--when", "30 4 * * mon", "--timezone", "Asia/Shanghai", "--set", "keep=3",
         "--name", "Nightly",
     )  # fmt: skip
-    assert (made["settings"], made["timezone"]) == ({"keep": 3}, "Asia/Shanghai")
+    assert (made["settings"], made["timezone"]) == ({"keep": 3, "index": False}, "Asia/Shanghai")
     assert "every Monday at 04:30 (Asia/Shanghai)" in kvasir("schedule", "list")
     assert "from 1 to 1000" in kvasir.fails("schedule", "add", "backup", "--set", "keep=0")
     assert "Hour" in kvasir.fails("schedule", "add", "backup", "--when", "0 25 * * *")
