@@ -110,6 +110,8 @@ export const WORDS = {
   channels_discord_message_content_hint: ["For answers without a mention; the «message content» intent must be on under «Bot» in the developer portal.", "用于无需提及即可回答；需在开发者门户的“Bot”页开启 message content 意图。"],
   channels_discord_threads: ["Answer in threads", "在话题中回答"],
   channels_discord_threads_hint: ["Each mention gets a thread of its own; otherwise a reply in the channel.", "每次提及都会开启单独的话题；否则直接在频道中回复。"],
+  channels_discord_shards: ["Shards", "分片数"],
+  channels_discord_shards_hint: ["Connections among which the servers are divided, over all processes. 0: as many as Discord recommends; one does for 2,500 servers.", "所有进程合计的连接数，服务器分配到这些连接上。0 表示按 Discord 的建议；一个连接可支持 2,500 个服务器。"],
   channels_telegram_token: ["Bot token", "机器人令牌"],
   channels_telegram_token_hint: ["From @BotFather, e.g. 123456:ABC-…", "由 @BotFather 提供，形如 123456:ABC-…"],
   channels_telegram_api_base: ["Address of the Bot API", "Bot API 地址"],
