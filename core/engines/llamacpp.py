@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import Final
 
 from core.engines.local import LocalEngine, Progress, open_local
@@ -22,7 +23,8 @@ PRESETS: Final = (
 
 async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> LocalEngine:
     """The engine of the settings, its model loaded in a process of its own."""
-    return await open_local("llamacpp", settings, progress, memory=await asyncio.to_thread(memory, settings))
+    needed = 0 if _may_be_on_a_card(settings) else await asyncio.to_thread(memory, settings)
+    return await open_local("llamacpp", settings, progress, memory=needed)
 
 
 def memory(settings: Settings) -> int:
@@ -35,3 +37,8 @@ def memory(settings: Settings) -> int:
         return memory_bytes(header, chosen.context_size, chosen.cache_tokens, chosen.cache)
     except CannotLoad:  # the worker says why
         return 0
+
+
+def _may_be_on_a_card(settings: Settings) -> bool:
+    """Then nobody can say beforehand how much of it this machine's own memory has to hold."""
+    return settings.llamacpp.gpu_layers != 0 and shutil.which("nvidia-smi") is not None
