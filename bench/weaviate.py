@@ -16,7 +16,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +23,11 @@ from weaviate import WeaviateAsyncClient
 from weaviate.classes.query import HybridFusion
 
 from bench.common import quantile, ratio
+from bench.stores import GROUP, QUESTIONS, Set, same
 from core import settings as settings_module
 from core.app import Kvasir
 from core.embedders.builtin import open_embedder
 from core.ports import Embedder, VectorStore
-from core.retrieve import LiveKb, Retriever
 from core.settings import RetrievalSettings, Settings, WeaviateSettings
 from core.stores.local import open_store as open_local
 from core.stores.weaviate import open_store
@@ -36,22 +35,10 @@ from core.stores.weaviate_index import CHUNK, Index
 from core.stores.weaviate_schema import VECTOR, chunks_name
 from core.stores.weaviate_server import Server
 from core.stores.weaviate_writing import chunk_objects
-from core.types import Generation, IndexedDocument, SearchMode, Vector
+from core.types import Generation, IndexedDocument, Vector
 from tests.weaviate_server import any_server, empty, why_none
 
-QUESTIONS = 250
 PAIRS = 200
-GROUP = 128
-"""Documents put at once, as an ingestion does."""
-
-
-@dataclass(frozen=True)
-class Set:
-    name: str
-    generation: Generation
-    documents: Sequence[IndexedDocument]
-    questions: Sequence[tuple[str, str]]
-    """With the document that answers."""
 
 
 def main() -> None:
@@ -99,30 +86,6 @@ async def compare(folder: Path, data: Path, weaviate: WeaviateSettings) -> None:
         await store.close()
         await local.close()
         await empty(weaviate, collections=True)
-
-
-async def same(local: VectorStore, store: VectorStore, embedder: Embedder, one: Set, mode: SearchMode) -> None:
-    """Top 10 and top 1 of the whole search, question by question, and how often the right document is there."""
-
-    async def live(_names: Sequence[str]) -> list[LiveKb]:
-        return [LiveKb("kb", one.generation, len(one.documents))]
-
-    both = [Retriever(each, lambda: embedder, live, RetrievalSettings()) for each in (local, store)]
-    overlap: list[float] = []
-    first = 0
-    right = [[0, 0], [0, 0]]
-    for question, document in one.questions:
-        found = [(await each.retrieve(question, ["kb"], limit=10, mode=mode)).passages for each in both]
-        keys = [[(passage.document_id, passage.chunk) for passage in passages] for passages in found]
-        overlap.append(len(set(keys[0]) & set(keys[1])) / max(1, len(keys[0])))
-        first += keys[0][:1] == keys[1][:1]
-        for number, passages in enumerate(found):
-            right[number][0] += bool(passages) and passages[0].document == document
-            right[number][1] += document in [passage.document for passage in passages[:5]]
-    count = len(one.questions)
-    recalls = " / ".join(f"{at1 / count:.3f} {at5 / count:.3f}" for at1, at5 in right)
-    print(f"  {mode}: top 10 overlap {sum(overlap) / count:.3f}, top 1 equal {first / count:.3f};"
-          f" recall@1 and @5, local / weaviate: {recalls}")  # fmt: skip
 
 
 async def ingestion(store: VectorStore, one: Set, settings: Settings) -> None:

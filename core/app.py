@@ -157,7 +157,7 @@ class Kvasir:
             await core.db.migrate.upgrade(db)
             store = await Stores.open(settings.store.kind, partial(_open_store, settings))
             stack.push_async_callback(store.close)
-            await settle(db, settings.store.kind)
+            await store.prepare(await settle(db, settings.store.kind))
             stack.enter_context(modellog.listening())
             slot = EmbedderSlot(settings, open_embedder)
             kvasir = await _build(stack, settings, db, store, slot)

@@ -229,10 +229,13 @@ class Moving:
         return True
 
 
-async def settle(db: Database, home: str) -> None:
-    """Indexes that name no store are in that of the settings, also when these change later."""
+async def settle(db: Database, home: str) -> Sequence[str]:
+    """Indexes that name no store are in that of the settings, also when these change later; gives the stores in use."""
     async with db.session() as session:
         await session.execute(update(GenerationRow).where(GenerationRow.store.is_(None)).values(store=home))
+        live = select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.live_generation_id.is_not(None))
+        found = await session.scalars(select(GenerationRow.store).where(GenerationRow.id.in_(live)).distinct())
+        return sorted(kind for kind in found if kind)
 
 
 def _copied(live: GenerationRow, kind: str) -> GenerationRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from core.errors import KvasirError, StoreUnavailable
@@ -10,6 +11,8 @@ from core.ports import VectorStore
 from core.settings import Settings
 from core.texts import tell
 from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
+
+logger = logging.getLogger(__name__)
 
 Opener = Callable[[str], Awaitable[VectorStore]]
 """Opens the store of a kind."""
@@ -52,6 +55,14 @@ class Stores:
         async with self._opening:
             if kind not in self._there:
                 self._there[kind] = await self._opener(kind)
+
+    async def prepare(self, kinds: Sequence[str]) -> None:
+        """Open those that are used, so that no question waits for it; one that cannot be is told when it is asked."""
+        for kind in kinds:
+            try:
+                await self.usable(kind)
+            except KvasirError as error:
+                logger.warning("%s", error)
 
     async def ensure_generation(self, generation: Generation) -> None:
         await (self._there.get(generation.store) or await self._opened(generation)).ensure_generation(generation)

@@ -7,6 +7,7 @@ an index of LanceDB's own where there are very many.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import logging
 import time
@@ -73,7 +74,7 @@ class LanceStore:
             raise MissingExtra("The store «lancedb»", "lancedb")
         self._settings = settings
         self._uri = address(settings, data_dir)
-        self._outlines = Outlines(settings.cache_mb << 20)
+        self._outlines = Outlines(settings.cache_mb << 20, settings.seconds)
         self._kept = Kept()
         self._locks: dict[str, asyncio.Lock] = {}
         self._commits: dict[str, int] = {}
@@ -81,8 +82,7 @@ class LanceStore:
         self._database: Any = None
 
     async def open(self) -> None:
-        import lancedb  # late: it is an extra, and takes a second
-
+        lancedb = await asyncio.to_thread(importlib.import_module, "lancedb")  # it takes seconds
         async with self._limited():
             self._database = await lancedb.connect_async(
                 self._uri,
@@ -92,6 +92,7 @@ class LanceStore:
 
     async def close(self) -> None:
         """What has begun to be tidied up is finished, if that is soon."""
+        await self._outlines.close()
         if self._tidying:
             _, late = await asyncio.wait(self._tidying, timeout=_CLOSE_SECONDS)
             for task in late:

@@ -54,7 +54,7 @@ class MilvusStore:
     def __init__(self, server: Server, settings: MilvusSettings) -> None:
         self._server = server
         self._settings = settings
-        self._outlines = Outlines(settings.cache_mb << 20)
+        self._outlines = Outlines(settings.cache_mb << 20, settings.write_seconds)
         self._kept = Kept()
         self._locks: dict[str, asyncio.Lock] = {}
         self._states: dict[str, State] = {}
@@ -70,6 +70,7 @@ class MilvusStore:
             logger.warning("%s", error)
 
     async def close(self) -> None:
+        await self._outlines.close()
         if self._later:
             await asyncio.wait(self._later, timeout=_CLOSE_SECONDS)
         await self._server.close()

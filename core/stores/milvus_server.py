@@ -104,7 +104,7 @@ class Server:
         from pymilvus import AsyncMilvusClient
 
         # What they log has texts and filters in it, and Kvasir tells by itself what went wrong.
-        for name in ("pymilvus", "milvus_lite", "faiss"):
+        for name in ("pymilvus", "milvus_lite", "faiss", *(["grpc._server"] if self.is_lite else [])):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if not self.is_lite:
             return AsyncMilvusClient(**self._given())
@@ -129,6 +129,8 @@ class Server:
         token = self._settings.token.get_secret_value() if self._settings.token else ""
         uri = str(Path(self.address).expanduser().absolute()) if self.is_lite else self.address
         given = {"uri": uri, "token": token, "db_name": self._settings.database, "timeout": _CONNECT_SECONDS}
+        if self.is_lite:  # it takes a sign of life every ten seconds for an attack
+            given["grpc_options"] = {"grpc.keepalive_time_ms": 1 << 30}
         return {**given, "dedicated": True}
 
     def _meaning(self, error: Exception) -> Exception:

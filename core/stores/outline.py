@@ -175,10 +175,20 @@ class Index(Protocol):
 class Outlines:
     """The outlines in use, brought up to date when they are asked for, the longest unused ones given up first."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, seconds: float) -> None:
+        """`limit` in bytes; `seconds`: that bringing one up to date may take."""
         self._limit = limit
+        self._seconds = seconds
         self._held: OrderedDict[str, Outline] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._loading: dict[str, asyncio.Task[Outline]] = {}
+
+    async def close(self) -> None:
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def forget(self, key: str) -> None:
         self._held.pop(key, None)
@@ -189,17 +199,35 @@ class Outlines:
         return self._held.get(key)
 
     async def current(self, key: str, index: Index) -> Outline:
-        """The outline of that index at its version. Raises Restless where the index does not hold still."""
+        """The outline of that index at its version; who gives up waiting leaves it to be ready for the next one.
+
+        Raises Restless where the index does not hold still, TimeoutError, and what the index raises.
+        """
         async with self._locks.setdefault(key, asyncio.Lock()):
+            while loading := self._loading.get(key):
+                await asyncio.wait([loading])
             held = self._held.get(key)
             if held is None or held.version != index.version:
-                held = await _updated(held, index)
-            self._held[key] = held
+                task = asyncio.create_task(self._load(key, held, index), name="outline")
+                self._loading[key] = task
+                task.add_done_callback(lambda done: self._loaded(key, done))
+                held = await asyncio.shield(task)
             self._held.move_to_end(key)
-            total = sum(outline.nbytes for outline in self._held.values())
-            while total > self._limit and len(self._held) > 1:
-                total -= self._held.popitem(last=False)[1].nbytes
             return held
+
+    async def _load(self, key: str, held: Outline | None, index: Index) -> Outline:
+        async with asyncio.timeout(self._seconds):
+            outline = self._held[key] = await _updated(held, index)
+        self._held.move_to_end(key)
+        total = sum(one.nbytes for one in self._held.values())
+        while total > self._limit and len(self._held) > 1:
+            total -= self._held.popitem(last=False)[1].nbytes
+        return outline
+
+    def _loaded(self, key: str, task: asyncio.Task[Outline]) -> None:
+        self._loading.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it is told; where nobody does, the next one tries again
 
 
 async def _updated(held: Outline | None, index: Index) -> Outline:
