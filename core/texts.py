@@ -1039,6 +1039,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
             "或调低 database.pool_size 与 database.pool_overflow。"
         ),
     ),
+    "database_away": (
+        "The database {database} cannot be reached ({reason}); check KVASIR_DATABASE__URL and the server.",
+        "无法连接数据库 {database}（{reason}）；请检查 KVASIR_DATABASE__URL 和服务器。",
+    ),
     "database_all_taken": (
         "All connections to the database are in use; try again, or raise database.pool_overflow.",
         "数据库连接已全部占用；请稍后重试，或调高 database.pool_overflow。",

@@ -55,6 +55,14 @@ def everything_on_postgres() -> bool:
     return os.environ.get("KVASIR_TEST_DATABASE") == "postgres"
 
 
+def copy_data(source: Path, target: Path) -> None:
+    """A copy of a data directory that nobody uses, with its database."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    if everything_on_postgres():
+        sitecustomize.address_for(source)
+        sitecustomize.address_for(target, sitecustomize.name_for(source))
+
+
 def peek(data_dir: Path, query: str) -> list[tuple[Any, ...]]:
     """What a query finds in the database of a data directory, whatever it is, while others may be at it."""
     if everything_on_postgres():

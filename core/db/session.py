@@ -205,7 +205,7 @@ def _postgres_engine(url: URL, options: DatabaseSettings) -> AsyncEngine:
             return await asyncpg.connect(*given, **named)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             reason = str(error) or type(error).__name__
-            raise Unavailable(tell("database_unreachable", database=shown, reason=reason)) from error
+            raise Unavailable(tell("database_away", database=shown, reason=reason)) from error
 
     return create_async_engine(
         address,

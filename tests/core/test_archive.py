@@ -22,7 +22,7 @@ from core.ingest import Incoming
 from core.jobs import run_job
 from core.settings import Settings, WeaviateSettings, load
 from core.types import Role
-from tests.databases import Postgres
+from tests.databases import Postgres, copy_data
 from tests.fakes.embedder import HashEmbedder
 from tests.weaviate_server import empty
 
@@ -89,6 +89,7 @@ def backed_up(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, 
     """A backup, its Kvasir beside it in `first`, and what that looked like."""
     folder, before = made
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    copy_data(folder / "first", tmp_path / "first")
     return tmp_path / "kvasir.zip", before
 
 
@@ -235,7 +236,7 @@ def portable(made: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPat
 
     async def make() -> None:
         copy = file.parent / "data"
-        shutil.copytree(made[0] / "first", copy)
+        copy_data(made[0] / "first", copy)
         async with opened(load(data_dir=copy)) as kvasir:
             await archive.backup(kvasir, file, with_index=True)
 
@@ -339,6 +340,7 @@ def _copy(
                 target.writestr(name, (parts or {}).get(name.partition("/")[0], data))
 
 
+@pytest.mark.sqlite("its file, named in the address")
 async def test_nothing_is_restored_over_data(backed_up: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     file, before = backed_up
     with pytest.raises(Conflict):
@@ -349,6 +351,7 @@ async def test_nothing_is_restored_over_data(backed_up: tuple[Path, dict[str, An
         assert await looks(kvasir) == before
 
 
+@pytest.mark.sqlite("its file, named in the address")
 async def test_an_index_that_holds_documents_is_not_overwritten(
     backed_up: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

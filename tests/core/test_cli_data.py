@@ -89,6 +89,7 @@ def test_the_sample_is_a_settings_file(kvasir: Commands, tmp_path: Path) -> None
 
 
 # ---------------------------------------------------------------- database
+@pytest.mark.sqlite("a data directory without a database")
 def test_the_database_is_checked_and_made(kvasir: Commands) -> None:
     assert kvasir.json("db", "check", status=1) == {"revision": None, "newest": "0005", "ok": False}
     assert "no database yet" in kvasir.fails("db", "check")
@@ -118,7 +119,7 @@ def test_a_server_that_is_not_there_is_said_without_its_password(
     assert "hush" not in said
 
 
-@pytest.mark.parametrize("name", ["kvasir.db", "index.db"])
+@pytest.mark.parametrize("name", [pytest.param("kvasir.db", marks=pytest.mark.sqlite("its file")), "index.db"])
 @pytest.mark.parametrize("how", ["other", "flipped"])
 def test_a_damaged_file_is_said_and_left_as_it_is(kvasir: Commands, name: str, how: str) -> None:
     """Protection: fault 77; no silent reset."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
 
+from tests.databases import copy_data
 from tests.fakes.commands import Commands
 
 LEAVE = "# Leave\n\nAnnual leave is twenty-eight days for everybody in the house."
@@ -50,7 +50,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stocked(kvasir: Commands, stock: Path) -> Commands:
     """The command line on a copy of it."""
-    shutil.copytree(stock, kvasir.data_dir)
+    copy_data(stock, kvasir.data_dir)
     return kvasir
 
 

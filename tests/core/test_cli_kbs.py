@@ -67,6 +67,7 @@ def test_who_is_let_in_and_what_is_lost_are_said(kvasir: Commands) -> None:
     assert "1 documents" in kvasir.fails("kb", "delete", "kb")
 
 
+@pytest.mark.sqlite("on PostgreSQL pgvector is set up, too")
 def test_an_index_is_moved_to_a_store_there_is(kvasir: Commands) -> None:
     there = [{"kb": "kb", "store": "local", "documents": 0, "chunks": 0, "is_moved": False}]
     assert kvasir.json("kb", "move", "kb", "--store", "local") == {"kbs": there}

@@ -211,6 +211,7 @@ async def test_at_its_end_what_was_asked_for_is_done_and_it_can_be_used_again(pa
     await db.close()
 
 
+@pytest.mark.sqlite("its file")
 async def test_readers_never_wait_for_a_writer_and_a_cancelled_writer_holds_no_lock(path: Path) -> None:
     db = Database(await put_sqlite(path))
     await db.run(PUT(id="1", kind="a"))
@@ -231,6 +232,7 @@ async def test_readers_never_wait_for_a_writer_and_a_cancelled_writer_holds_no_l
     await db.close()
 
 
+@pytest.mark.sqlite("its file")
 async def test_a_file_that_may_only_be_read_says_so_and_is_read(path: Path) -> None:
     whole = Database(await put_sqlite(path))
     await whole.run(PUT(id="1", kind="a"))
@@ -266,6 +268,7 @@ def full_disk(bytes_a_file: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.sqlite("its file")
 async def test_a_full_disk_keeps_nothing_half_and_is_over_when_there_is_room(path: Path) -> None:
     db = Database(await put_sqlite(path))
     await db.run(PUT(id="1", kind="a"))

@@ -27,19 +27,23 @@ def prefix() -> str:
     return f"own_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_"
 
 
+def name_for(folder: Path) -> str:
+    """Of the database in place of the file in this data directory."""
+    return prefix() + hashlib.md5(os.fsencode(folder), usedforsecurity=False).hexdigest()
+
+
 @cache
-def address_for(folder: Path) -> str:
-    """Of the database in place of the file in this data directory; made if need be."""
+def address_for(folder: Path, template: str = TEMPLATE) -> str:
+    """Of that database; made if need be."""
     import psycopg
     from psycopg.errors import DuplicateDatabase, UniqueViolation
 
-    name = prefix() + hashlib.md5(os.fsencode(folder), usedforsecurity=False).hexdigest()
-    place = os.environ[SERVER]
+    name, place = name_for(folder), os.environ[SERVER]
     with (
         suppress(DuplicateDatabase, UniqueViolation),  # another process was here first
         psycopg.connect(host=place, user="postgres", dbname="postgres", autocommit=True) as server,
     ):
-        server.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}".encode())
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     return f"postgresql+asyncpg://postgres@/{name}?host={place}"
 
 
