@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +152,21 @@ def test_a_conversation_is_no_beginning_that_many_share() -> None:
     for turn in range(4):
         assert beginnings.split(prompt) == ((), 0)
         prompt = (*prompt, *[turn] * 50)
+
+
+def test_a_process_with_a_model_at_work_ends_in_peace(folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from core.serving.drivers.ctranslate2 import make\n"
+        "from tests.serving.driving import a_job, silent, until_it_writes\n"
+        "driver = make({'model_path': sys.argv[1], 'threads': 1})\n"
+        "driver.load(silent)\n"
+        "until_it_writes(driver, a_job([256], max_tokens=2000))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 # ---------------------------------------------------------------- what cannot be loaded

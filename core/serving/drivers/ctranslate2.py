@@ -7,6 +7,7 @@ seed cannot be heeded.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import queue
 import time
@@ -100,6 +101,7 @@ class Ctranslate2Driver:
             )
         except (RuntimeError, ValueError, MemoryError) as error:
             raise _at_load(error) from error
+        atexit.register(self.close)  # threads of the library that outlive the interpreter abort the process
         report("weights", size, size)
         return self._card(size, device, replicas)
 
@@ -245,6 +247,7 @@ class Ctranslate2Driver:
             if self._generator is not None:
                 self._generator.unload_model()
         self._generator = None
+        atexit.unregister(self.close)
 
 
 def _check(job: Job) -> None:
