@@ -123,14 +123,14 @@ class Town:
         self.clock = clock
         self.seen = seen
         self._numbers = itertools.count(1)
-        self._sent: dict[tuple[str, str], deque[float]] = {}
+        self._sent: dict[tuple[str, ...], deque[float]] = {}
 
     async def call(self, place: Place, *, is_free: bool = False) -> str:
         """One call of a platform; gives the id of a message."""
         await asyncio.sleep(_CALL_SECONDS)
         if not is_free:
             most, within = _ALLOWED[cast(Platform, place.platform)]
-            sent = self._sent.setdefault((place.workspace, place.channel), deque())
+            sent = self._sent.setdefault(_counted(place), deque())
             while sent and sent[0] <= self.clock.now - within:
                 sent.popleft()
             if len(sent) >= most:
@@ -144,6 +144,11 @@ class Town:
         if whole:
             self.seen.whole.setdefault(mention.message_id, self.clock.now)
             self.seen.answers[mention.message_id] = self.seen.answers.get(mention.message_id, 0) + 1
+
+
+def _counted(place: Place) -> tuple[str, ...]:
+    """What a platform counts our messages in: on Discord each answer has a thread, which is a channel of its own."""
+    return (place.workspace, place.channel, *((place.thread,) if place.platform == "discord" else ()))
 
 
 class ScriptedMessenger:
@@ -167,7 +172,7 @@ class ScriptedSurface:
 
     def __init__(self, mention: Mention, town: Town) -> None:
         self.capabilities = _CAN[cast(Platform, mention.place.platform)]
-        self.tempo = f"{mention.place.workspace}/{mention.place.channel}"
+        self.tempo = "/".join(_counted(mention.place))
         self._mention = mention
         self._town = town
 

@@ -346,8 +346,8 @@ class ChatAnswer:
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + _PATIENCE, _FIRST_PAUSE
         while True:
-            if frozen := self._tempo.frozen():
-                await asyncio.sleep(frozen)
+            if wait := self._tempo.slot():
+                await asyncio.sleep(wait)
             try:
                 return await call()
             except Limited as error:

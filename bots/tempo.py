@@ -35,6 +35,8 @@ class Tempo:
         self._growth = growth
         self._next = 0.0
         self._frozen = 0.0
+        self._slots = 0.0
+        """When the next of those who wait for the end of a freeze may send."""
         self.used = 0.0
 
     def wait(self, edits: int) -> float:
@@ -53,6 +55,16 @@ class Tempo:
         """How long nothing at all may be sent."""
         elsewhere = self._limits.frozen(self._name) if self._limits is not None else 0.0
         return max(elsewhere, self._frozen - asyncio.get_running_loop().time())
+
+    def slot(self) -> float:
+        """How long to wait with what must be sent, while nothing may be: those who wait come one after the other."""
+        left = self.frozen()
+        if not left:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        mine = max(self._slots, now + left)
+        self._slots = mine + self._interval
+        return mine - now
 
     def took(self) -> None:
         """Something was sent."""

@@ -114,3 +114,11 @@ async def test_what_a_platform_forbids_one_waits_in_the_other(two: Two) -> None:
 async def test_edits_of_two_processes_in_one_place_take_turns(two: Two) -> None:
     waits = [await intake._tempos.of("C", 5.0).turn() for intake in (two.one, two.other, two.one)]
     assert [round(wait) for wait in waits] == [0, 5, 10]
+
+
+async def test_those_who_wait_for_the_end_of_a_freeze_come_one_after_the_other(two: Two) -> None:
+    """Else all of them call at once, and the platform forbids it again."""
+    tempo = two.one._tempos.of("C", 2.0)
+    assert [tempo.slot() for _ in range(2)] == [0.0, 0.0]
+    tempo.freeze(10.0)
+    assert [round(tempo.slot()) for _ in range(3)] == [10, 12, 14]
