@@ -126,7 +126,7 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kv
 
 def doctor(
     platform: Annotated[
-        str, typer.Argument(metavar="[PLATFORM]", help="Look at one part alone: slack, discord, telegram, or weaviate.")
+        str, typer.Argument(metavar="[PLATFORM]", help="Look at one part alone: a chat platform, or a store.")
     ] = "",
     role: Annotated[
         str, typer.Option("--role", help="Only whether this machine's process of a role lives: web, bots, or jobs.")

@@ -318,7 +318,10 @@ def kb_discard(name: Name) -> None:
 
 @kb.command("move")
 def kb_move(
-    store: Annotated[str, typer.Option("--store", metavar="KIND", help="Where to, e.g. local, weaviate or pgvector.")],
+    store: Annotated[
+        str,
+        typer.Option("--store", metavar="KIND", help="Where to, e.g. local, weaviate, pgvector, lancedb or milvus."),
+    ],
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the knowledge base.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All knowledge bases, one after the other.")] = False,
     as_json: AsJson = False,
