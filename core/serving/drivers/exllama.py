@@ -172,7 +172,8 @@ class ExLlamaDriver:
         options = self._options
         wanted = options.context_size or min(folder.context_size, options.usual_context)
         context = min(wanted, options.cache_size) if options.cache_size else wanted
-        beside = options.drafted + 2 if options.drafted else 0
+        # what is guessed at the end of a full context needs room, and ExLlamaV3 leaves a place free in any case
+        beside = options.drafted + 2 if options.drafted or self._adapter.name == "exllamav3" else 0
         if options.cache != "fp16" and folder.head_dim() % 32:
             raise CannotLoad(
                 f"{folder.path.name} has heads of {folder.head_dim()} numbers; a quantized cache needs a multiple of "
