@@ -443,7 +443,7 @@ class Answers:
         opening, record.answered = Opening(), True
         tokens, uncounted = 0, ""
         sampling, info, wait = self._sampling(engine), engine.info, record.deadline.wait
-        prompt = replace(prompt, on_end=record.hear)
+        prompt = replace(prompt, on_end=record.hear, asker=record.question.person)
         async with _closing(engine.stream(prompt, sampling)) as stream:
             while not opening.refuses and (piece := await wait(anext(stream, None))) is not None:
                 if "first_token" not in record.timings:

@@ -318,6 +318,8 @@ class Prompt:
     """The question's search tokens with their idf weight."""
     on_end: Callable[[Ended], None] | None = field(default=None, compare=False, repr=False)
     """Called at the end by an engine that knows more of it than its text."""
+    asker: str = field(default="", compare=False, repr=False)
+    """Whose question it is, so that an engine of our own can let all have their turn; no other server hears of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,7 @@ def test_the_units_are_shut_in_alike(name: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", [*UNITS, "kvasir-worker@.service"])
 def test_systemd_finds_little_to_say_against_the_units(name: str, tmp_path: Path) -> None:
     path = tmp_path / name.replace("@", "@web")
     path.write_text((DOCKER / "systemd" / name).read_text("utf-8").replace("/opt/kvasir/bin/kvasir", "/bin/true"))

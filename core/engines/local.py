@@ -175,7 +175,10 @@ class LocalEngine:
                 first_token_timeout_seconds=_LONGEST_WAIT,
                 token_timeout_seconds=self._plan.stall_seconds + _SILENCE,
             )
-            self._client, self._asked = OpenAIEngine(settings, transport=address.transport(), retried=_RETRIED), address
+            self._client, self._asked = (
+                OpenAIEngine(settings, transport=address.transport(), retried=_RETRIED, is_ours=True),
+                address,
+            )
             self._closing.push_async_callback(self._client.close)
         return self._client
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -51,16 +52,19 @@ class OpenAIEngine:
         backoff: float = 0.5,
         transport: httpx2.AsyncBaseTransport | None = None,
         retried: frozenset[int] = RETRIED,
+        is_ours: bool = False,
     ) -> None:
         """`transport`: another way there than by the network, to a process of this machine.
 
-        `retried`: refusals after which it tries again, and after a broken connection where it does so after most.
+        `is_ours`: a worker of Kvasir's, which hears, as a number, whose question it is. `retried`: refusals after which
+        it tries again; after a broken connection it does so where 502 is among them.
         """
         self._settings = settings
         self._base = _checked(settings)
         self._quirks = _quirks(settings)
         self._backoff = backoff
         self._retried = retried
+        self._is_ours = is_ours
         self._secrets = [
             value for value in (settings.api_key.get_secret_value(), *settings.headers.values()) if len(value) > 3
         ]
@@ -158,6 +162,8 @@ class OpenAIEngine:
 
     async def _post(self, prompt: Prompt, sampling: Sampling, begin_by: float) -> httpx2.Response:
         body = request_body(self._settings.model, prompt.turns, sampling, self._quirks)
+        if self._is_ours and prompt.asker:
+            body["user"] = sha256(prompt.asker.encode()).hexdigest()[:16]
         request = self._client.build_request("POST", f"{self._base}/chat/completions", json=body)
         try:
             async with asyncio.timeout_at(begin_by):

@@ -23,8 +23,8 @@ _LINES: Final = 8
 _BURST: Final = 200
 """Lines that are passed on in a second."""
 _TERM_SECONDS: Final = 5.0
-_NO_HUB: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-"""Models are read from this machine alone."""
+_NO_HUB: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+"""Models are read from this machine alone, but where their settings say otherwise (`download`)."""
 
 
 class CannotStart(Exception):
@@ -109,6 +109,7 @@ async def start(plan: Plan, key: str, fd: int) -> Process:
     """A fresh worker that serves on the socket `fd`, with no model loaded. Raises CannotStart."""
     python = plan.python or sys.executable
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KVASIR_")}
+    own = {"PYTHONUNBUFFERED": "1"} | ({} if plan.values.get("download") else _NO_HUB)
     wanted = {
         "kind": plan.kind,
         "values": dict(plan.values),
@@ -125,7 +126,7 @@ async def start(plan: Plan, key: str, fd: int) -> Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=(fd,),
-            env=inherited | _NO_HUB,
+            env=inherited | own,
             start_new_session=True,
             limit=_LONGEST_LINE,
         )  # fmt: skip
