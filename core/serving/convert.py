@@ -46,6 +46,8 @@ class Source:
     context_size: int
     weights: int
     """Bytes."""
+    cell: int
+    """Numbers that a token takes in the cache; 0: nobody knows."""
     is_awq: bool
     """Its weights have four bits already, and stay so."""
 
@@ -79,6 +81,7 @@ def look_at(folder: Path) -> Source:
         architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
         context_size=context if isinstance(context, int) and context > 0 else 0,
         weights=sum(one.stat().st_size for one in weights),
+        cell=_cell(text if isinstance(text, dict) else {}),
         is_awq=method == "awq",
     )
 
@@ -132,6 +135,7 @@ async def _run(
             "architecture": source.architecture,
             "context_size": source.context_size,
             "quantization": kept_as,
+            "cell": source.cell,
             "needs_cuda": source.is_awq,
         },
     }
@@ -206,6 +210,15 @@ def _check(status: int, said: str, errors: deque[str], source: Source, python: s
     if status < 0:
         raise UserError(tell("convert_killed", signal=-status, needed=_gb(2 * source.weights)))
     raise UserError(tell("convert_failed", reason=said or " / ".join(errors) or f"status {status}"))
+
+
+def _cell(config: Mapping[str, Any]) -> int:
+    try:
+        heads = int(config["num_attention_heads"])
+        width = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+        return 2 * int(config["num_hidden_layers"]) * int(config.get("num_key_value_heads") or heads) * width
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return 0
 
 
 def _config(folder: Path) -> dict[str, Any]:

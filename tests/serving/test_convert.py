@@ -156,6 +156,7 @@ async def test_a_published_model_is_converted_and_says_the_same(published: Path,
     assert (made.folder, made.quantization, made.needs_cuda) == (tmp_path / "made", "int8", False)
     assert {"import", "read", "quantize", "write", "try"} >= {stage for stage, _ in seen} >= {"import", "read"}
     assert left(tmp_path) == ["made"]
+    assert json.loads((made.folder / "kvasir.json").read_text())["cell"] == 2 * 2 * 8 * 64
     texts = []
     for folder in (made.folder, write_ct2(tmp_path / "by-hand")):
         driver = make({"model_path": str(folder), "threads": 1})

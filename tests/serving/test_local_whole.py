@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core import sections
 from core.engines import ctranslate2, llamacpp
 from core.engines.local import LocalEngine
 from core.errors import EngineUnavailable
@@ -109,6 +112,18 @@ def test_its_memory_is_known_before_it_is_loaded(
     weights = made[1].stat().st_size if made[1].is_file() else (made[1] / "model.bin").stat().st_size
     cells = 2 * 2048 * 4096 if made[0] == "llamacpp" else 0
     assert found == weights + cells
+    if made[0] == "ctranslate2":  # what conversion wrote down counts the cache too
+        folder = shutil.copytree(made[1], tmp_path / "tiny")
+        (folder / "kvasir.json").write_text(json.dumps({"context_size": 9000, "cell": 100}))
+        chosen = settings((made[0], folder), tmp_path, monkeypatch, PARALLEL=2)
+        assert ctranslate2.memory(chosen) == weights + 2 * 4096 * 100 * 4
+
+
+@pytest.mark.parametrize("module", [ctranslate2, llamacpp])
+def test_its_presets_can_be_set(module: Any) -> None:
+    for preset in module.PRESETS:
+        adapter = module.PRESETS[0].name
+        sections.settings_with(Settings(), "engine", adapter, {**preset.values, "model_path": "/models/some"})
 
 
 def test_a_question_on_the_command_line_is_answered_by_it(made: tuple[str, Path], tmp_path: Path) -> None:

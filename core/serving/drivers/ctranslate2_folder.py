@@ -17,6 +17,8 @@ ORIGIN: Final = "kvasir.json"
 _WITHIN_REASON: Final = 4096
 """The library reads a prompt at once, with memory for each pair of its tokens."""
 _UNTOLD: Final = 2048
+_FLOAT: Final = 4
+"""Bytes of a number in the cache on a CPU."""
 _TURN_ENDS: Final = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eos|>")
 _COMPARED: Final = 200
 
@@ -59,6 +61,19 @@ def context_size(asked: int, of_model: int) -> int:
     if asked > of_model:
         raise CannotLoad(f"context_size is {asked}, and the model was made for {of_model} tokens; set it to less.")
     return asked or min(of_model, _WITHIN_REASON)
+
+
+def memory_bytes(folder: Path, context: int, parallel: int) -> int:
+    """Of weights and full caches together, as far as is known; a long prompt takes more for a moment."""
+    try:
+        origin = _object(folder / ORIGIN)
+        weights = (folder / WEIGHTS).stat().st_size
+    except (OSError, CannotLoad):
+        return 0
+    cell, made_for = origin.get("cell"), origin.get("context_size")
+    if not isinstance(cell, int) or not isinstance(made_for, int):
+        return weights
+    return weights + parallel * (context or min(made_for or _UNTOLD, _WITHIN_REASON)) * cell * _FLOAT
 
 
 def _check(folder: Path) -> None:
