@@ -15,8 +15,9 @@ pytest.importorskip("sentence_transformers", reason="sentence-transformers is no
 
 from core.serving.driver import CannotLoad, Card
 from core.serving.kinds import make_driver
-from tests.fakes.model import tiny_cross_encoder, tiny_model
+from tests.fakes.model import tiny_model
 from tests.models import instructor_reference
+from tests.models.bert_dir import write_encoder, write_reranker
 from tests.models.t5_dir import write_instructor
 
 # Libraries that warn of what they themselves do.
@@ -35,37 +36,14 @@ def loaded(kind: str, **values: Any) -> tuple[Any, Card]:
     return driver, driver.load(silent)
 
 
-def published(folder: Path, pooling: str = "mean") -> Path:
-    """A tiny BERT with the files that transformers looks for."""
-    tiny_model(folder, pooling=pooling)
-    names: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64, **names}
-    config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    modules = [
-        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for at, (path, kind) in enumerate(kinds)
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return published(tmp_path_factory.mktemp("bert") / "tiny-bert")
+    return write_encoder(tmp_path_factory.mktemp("bert") / "tiny-bert")
 
 
 @pytest.fixture(scope="module")
 def cross(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = published(tmp_path_factory.mktemp("cross") / "tiny-cross")
-    tiny_cross_encoder(folder)
-    for name in ("modules.json", "1_Pooling/config.json"):
-        (folder / name).unlink(missing_ok=True)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return write_reranker(tmp_path_factory.mktemp("cross") / "tiny-cross")
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +74,9 @@ def test_the_fingerprint_changes_with_what_makes_a_vector(bert: Path, tmp_path: 
     def fingerprint(folder: Path = bert, **values: Any) -> str:
         return loaded("sentence-transformers", model_dir=folder, **values)[1].fingerprint
 
-    other = published(tmp_path / "other")
+    other = write_encoder(tmp_path / "other")
     tiny_model(other, seed=3)
-    cls = published(tmp_path / "cls", pooling="cls")
+    cls = write_encoder(tmp_path / "cls", pooling="cls")
     named = shutil.copytree(bert, tmp_path / "tiny-bert")
     (named / "kvasir.json").write_text('{"weight": 0.1}')
     first = fingerprint()
@@ -115,7 +93,7 @@ def test_the_fingerprint_changes_with_what_makes_a_vector(bert: Path, tmp_path: 
 
 
 def test_a_bare_folder_pools_as_its_authors_or_the_settings_say(bert: Path, tmp_path: Path) -> None:
-    cls = published(tmp_path / "cls", pooling="cls")
+    cls = write_encoder(tmp_path / "cls", pooling="cls")
     wanted = loaded("sentence-transformers", model_dir=cls)[0].embed(TEXTS, query=False)
     for name, values in (("mine", {"pooling": "cls"}), ("bge-small-en-v1.5", {})):
         bare = shutil.copytree(bert, tmp_path / name)
