@@ -315,6 +315,11 @@ def test_links_of_processes_that_were_killed_are_taken_away_by_the_next(
         (AssertionError("Insufficient space in device allocation"), OutOfMemory, "context_size"),
         (RuntimeError("CUDA error: no kernel image is available for execution"), CannotLoad, "kvasir model build"),
         (ValueError(" ## Could not find model.layers.0.* in model"), CannotLoad, "Could not find"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            CannotLoad,
+            r"pip install 'kvasir\[exllamav2\]'",
+        ),
         (CannotLoad("its own sentence"), CannotLoad, "^its own sentence$"),
     ],
 )

@@ -337,6 +337,11 @@ def _told_apart(library: str, sentence: str) -> Iterator[None]:
         yield
     except DriverError:
         raise
+    except ModuleNotFoundError as error:
+        raise CannotLoad(
+            f"«{library}» needs the package {error.name}, which is not installed; install it with: pip install "
+            f"'kvasir[{library}]', or name the Python of an environment that has it in worker.pythons."
+        ) from error
     except Exception as error:
         if _is_no_room(error):
             raise OutOfMemory(f"{sentence}: it does not fit into the cards' memory. {_ROOM_HINT}") from error
