@@ -209,6 +209,7 @@ class ExLlamaDriver:
             "mode": loaded.mode,
             **loaded.details,
         }
+        logger.info("%s: %s", folder.path.name, "; ".join(f"{key} {value}" for key, value in details.items()))
         return Card(
             model=folder.path.name,
             context_size=plan.context_size,
