@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.settings import WeaviateSettings
 from core.stores import weaviate_schema as schema
@@ -184,8 +184,9 @@ class Index:
 
     async def by_vector(self, vector: Vector, limit: int, wanted: _Filters | None) -> list[str]:
         """Ids of the nearest."""
+        numbers = cast("Sequence[float]", vector)  # it takes arrays too, and looks at each number of a list by itself
         found = await self._searched.query.near_vector(
-            vector.tolist(), target_vector=schema.VECTOR, limit=limit, filters=wanted, return_properties=False
+            numbers, target_vector=schema.VECTOR, limit=limit, filters=wanted, return_properties=False
         )
         return [str(one.uuid) for one in found.objects]
 
