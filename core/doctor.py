@@ -24,6 +24,7 @@ from core.errors import KvasirError
 from core.jobs import LANES
 from core.ports import Finding
 from core.presence import ALIVE
+from core.serving.look import look
 from core.settings import Settings, unknown_variables
 from core.texts import tell
 
@@ -85,6 +86,12 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     except KvasirError as error:
         trouble = str(error)
     yield Finding(tell("doctor_engine", name=name), not trouble, trouble or tell("doctor_works"))
+    for model in kvasir.models.all("engine"):
+        if model.enabled and model.is_set_up and model.name != name:
+            is_open = kvasir.engines.pool.peek(model.name) is not None
+            found = await look(kvasir.models.settings_for(model), model.adapter, model.name, is_open=is_open)
+            if found is not None:
+                yield found
     has_ocr = importlib.util.find_spec("rapidocr") is not None
     yield Finding("OCR", True, tell("doctor_ocr") if has_ocr else tell("doctor_no_ocr"))
     has_user = await kvasir.accounts.any_user()

@@ -221,6 +221,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "milvus_check_made": ("Indexes", "索引"),
     "milvus_check_counted": ("{count} there.", "共 {count} 个。"),
+    "store_check_none": (
+        "{path} is not there yet; it is made when it is first used.",
+        "{path} 尚不存在；首次使用时会创建。",
+    ),
     "store_check_use": ("Store", "存储"),
     "store_check_used": ("New knowledge bases begin there.", "新建的知识库存放在这里。"),
     "store_check_unused": (
@@ -1899,6 +1903,11 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "{model} answers at {url}, with {dimension} dimensions.",
         "{model} 在 {url} 提供服务，向量维度为 {dimension}。",
     ),
+    "doctor_no_model": (
+        "Its model is not at {path}; set model_path to the right folder or file.",
+        "模型不在 {path}；请把 model_path 设为正确的文件夹或文件。",
+    ),
+    "doctor_model": ("{path} is there, {gigabytes} GB.", "{path} 存在，{gigabytes} GB。"),
     "worker_unloaded": ("The model was unloaded.", "模型已卸载。"),
     "model_turn": ("Waiting for another model to end", "正在等待另一个模型结束"),
     "worker_no_model": (
