@@ -752,6 +752,10 @@ class ExllamaSettings(LocalModelSettings):
             json_schema_extra={"needed_or": "base_url", "common": True},
         ),
     ] = None
+    start_timeout_seconds: Annotated[
+        float,
+        Field(ge=5, le=7200, description="Time the model may take to load, and to compile what it needs, once."),
+    ] = 3600
     cache_size: Annotated[
         int,
         Field(
