@@ -240,6 +240,17 @@ def test_controls_that_the_file_calls_words_are_read_as_plain_characters_too(tmp
     made.close()
 
 
+def test_a_file_without_a_template_chats_by_a_plain_one(tmp_path: Path) -> None:
+    made = make({"model_path": str(write_gguf(tmp_path / "plain.gguf", template="")), "threads": 1})
+    card = made.load(silent)
+    assert "chat" in card.features
+    assert card.details["template"] == "none, a plain one is used"
+    tokens = Templates(made.tokenizer).tokens([Message("user", "Who?")])
+    assert made.tokenizer.decode(tokens) == "<|bos|>Question: Who?\n\nAnswer:"
+    assert answer(made, a_job(tokens))[0]
+    made.close()
+
+
 def test_text_in_any_script_survives(driver: LlamacppDriver) -> None:
     for text in ("", "héllo 你好 🎈", "a\x00b"):
         assert driver.tokenizer.decode(driver.tokenizer.encode(text, special=False)) == text

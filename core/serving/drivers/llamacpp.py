@@ -7,6 +7,7 @@ second. Tokens are counted here: the library's own class forgets its cap while a
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ class LlamacppDriver:
         params.n_gpu_layers = self._gpu_layers if library.llama_supports_gpu_offload() else 0
         params.progress_callback = library.llama_progress_callback(progress)
         self._callbacks.append(params.progress_callback)
-        self._model = library.llama_model_load_from_file(str(file).encode(), params)
+        self._model = library.llama_model_load_from_file(os.fsencode(file), params)
         if not self._model:
             raise self._not_loaded(file)
         for is_it, what in (
@@ -162,7 +163,7 @@ class LlamacppDriver:
 
     def _card(self, file: Path, header: Header, cells: int) -> Card:
         library = self._library
-        kinds = {"completion"} | ({"chat"} if header.values.get("tokenizer.chat_template") else set())
+        kinds = {"chat", "completion"}
         return Card(
             model=file.stem,
             context_size=self._context,
@@ -176,6 +177,7 @@ class LlamacppDriver:
                 "threads": self._threads,
                 "cache": self._cache,
                 "cache_tokens": cells,
+                "template": "its own" if self.tokenizer.template else "none, a plain one is used",
                 "mode": "batch" if self._parallel > 1 else "serial",
                 "memory_bytes": memory_bytes(header, self._asked_context, self._asked_cells, self._cache),
             },
