@@ -89,20 +89,28 @@ async def same_as_local(store: VectorStore, folder: Path, wanted: Sequence[Index
         exact, there = [
             (await one.search(GENERATION, vector=vector, tokens=tokens, limit=100)).hits for one in (local, store)
         ]
-        for score in (lambda hit: hit.keyword_score or 0.0, lambda hit: hit.vector_score or 0.0):
-            _check_best(exact, there, score)
+        for leg, score in (("words", _by_words), ("vectors", _by_vectors)):
+            _check_best(f"{number} by {leg}", exact, there, score)
     await local.close()
     return f"{found.documents} documents, {found.chunks} chunks, digest and top 10 of 50 questions equal to `local`"
 
 
-def _check_best(exact: Sequence[Hit], there: Sequence[Hit], score: Callable[[Hit], float]) -> None:
+def _by_words(hit: Hit) -> float:
+    return hit.keyword_score or 0.0
+
+
+def _by_vectors(hit: Hit) -> float:
+    return hit.vector_score or 0.0
+
+
+def _check_best(what: str, exact: Sequence[Hit], there: Sequence[Hit], score: Callable[[Hit], float]) -> None:
     """The ten best are the same; of equal ones (`local` rounds vectors to half precision) either may be the tenth."""
     best = sorted(exact, key=score, reverse=True)[:10]
     tenth = score(sorted(there, key=score, reverse=True)[:10][-1])
     found = {hit.chunk.content_hash: score(hit) for hit in there}
     for hit in best:
         assert found.get(hit.chunk.content_hash, -1.0) > tenth - 0.002, (
-            f"{hit.chunk.content_hash} is not among the best"
+            f"{what}: {hit.chunk.content_hash} is not among the best"
         )
 
 

@@ -245,16 +245,22 @@ class Index:
         wanted = Where.by_property("edition").contains_any(list(editions))
         return (await collection.aggregate.over_all(filters=wanted, total_count=True)).total_count or 0
 
-    async def forget_ids(self, chunks: Sequence[str], documents: Sequence[str] = ()) -> None:
-        """Take objects out by their ids, also those that no filter finds."""
+    async def forget_chunks(self, ids: Sequence[str]) -> None:
+        """Take them out by their ids, also those that no filter finds."""
+        await self._forget(self._chunks, ids)
+
+    async def forget_documents(self, ids: Sequence[str]) -> None:
+        """As `forget_chunks`; notes too."""
+        await self._forget(self._documents, ids)
+
+    async def _forget(self, collection: CollectionAsync[Any, Any], ids: Sequence[str]) -> None:
         free = asyncio.Semaphore(_AT_ONCE)
 
-        async def remove(collection: CollectionAsync[Any, Any], key: str) -> None:
+        async def remove(key: str) -> None:
             async with free:
                 await collection.data.delete_by_id(key)
 
-        both = [(self._chunks, key) for key in chunks] + [(self._documents, key) for key in documents]
-        await asyncio.gather(*[remove(*one) for one in both])
+        await asyncio.gather(*map(remove, ids))
 
     async def remove_unseen(self, editions: Sequence[str]) -> None:
         """Take out what `remove` has not found: a server that was killed while it wrote may have objects without
@@ -263,11 +269,9 @@ class Index:
         gone = set(editions)
         if not gone:
             return
-        found = [
-            [str(one.uuid) async for one in self._objects(collection, ["edition"]) if one.properties["edition"] in gone]
-            for collection in (self._chunks, self._documents)
-        ]
-        await self.forget_ids(*found)
+        for collection in (self._chunks, self._documents):
+            every = self._objects(collection, ["edition"])
+            await self._forget(collection, [str(one.uuid) async for one in every if one.properties["edition"] in gone])
 
     async def remove(self, editions: Sequence[str]) -> None:
         """The server takes out some thousands at once."""

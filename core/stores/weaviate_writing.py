@@ -147,8 +147,8 @@ class Writer:
             logger.info("writing %s chunks anew, which the server has in part only", len(own))
             for first in range(0, len(own), _BATCH):
                 ids = [str(one.uuid) for one in own[first : first + _BATCH]]
-                await self._do(partial(Index.forget_ids, chunks=ids))
-            await self._do(partial(Index.forget_ids, chunks=(), documents=[str(one.uuid) for one in row]))
+                await self._do(partial(Index.forget_chunks, ids=ids))
+            await self._do(partial(Index.forget_documents, ids=[str(one.uuid) for one in row]))
             await _all(self._insert_chunks(change, own), self._insert_documents(row))
 
     async def _insert_chunks(self, change: Change, objects: Sequence[DataObject[Any, Any]]) -> None:
@@ -156,7 +156,7 @@ class Writer:
         for start in range(0, len(objects), _BATCH * _ABREAST):
             part = objects[start : start + _BATCH * _ABREAST]
             batches = [part[first : first + _BATCH] for first in range(0, len(part), _BATCH)]
-            await _all(*[self._insert(Index.insert_chunks, batch) for batch in batches])
+            await _all(*[self._insert(Index.insert_chunks, Index.forget_chunks, batch) for batch in batches])
             if time.monotonic() - said > _RENEWED:
                 said = time.monotonic()
                 await self._do(lambda index: index.note(change.now(COMING)))
@@ -164,7 +164,7 @@ class Writer:
 
     async def _insert_documents(self, objects: Sequence[DataObject[Any, Any]]) -> None:
         for first in range(0, len(objects), _BATCH):
-            await self._insert(Index.insert_documents, objects[first : first + _BATCH])
+            await self._insert(Index.insert_documents, Index.forget_documents, objects[first : first + _BATCH])
 
     async def _finish(self, change: Change) -> None:
         """From now on it counts; then what it replaces is taken out, by others where we cannot."""
@@ -207,9 +207,14 @@ class Writer:
     async def _insert(
         self,
         insert: Callable[[Index, Sequence[DataObject[Any, Any]]], Awaitable[BatchObjectReturn]],
+        forget: Callable[..., Awaitable[None]],
         objects: Sequence[DataObject[Any, Any]],
     ) -> None:
-        """All of them; what the server did not take is given to it again, by the same ids."""
+        """All of them; what the server did not take is given to it again, by the same ids.
+
+        Before that it is taken out: a server that was killed may have it without all of its entries in the indexes of
+        words and vectors, and makes none for an object that it has.
+        """
 
         async def once(index: Index) -> dict[int, str]:
             from weaviate.exceptions import WeaviateInsertManyAllFailedError
@@ -220,9 +225,13 @@ class Writer:
                 return dict.fromkeys(range(len(objects)), str(error))
             return {number: error.message for number, error in done.errors.items()}
 
-        pause = _FIRST_PAUSE
+        pause, is_again = _FIRST_PAUSE, False
         while True:
             try:
+                if is_again:
+                    ids = [str(one.uuid) for one in objects]
+                    await self._do(partial(forget, ids=ids))
+                is_again = True
                 errors = await self._do(once)
                 if not errors:
                     return
@@ -255,7 +264,7 @@ class Writer:
                 await self._do(lambda index: index.note(change))
                 if is_sure or change in (await self._do(Index.state)).changes:
                     return
-                await self._do(partial(Index.forget_ids, chunks=(), documents=[change.id]))
+                await self._do(partial(Index.forget_documents, ids=[change.id]))
             except Refused:
                 raise
             except StoreUnavailable:
