@@ -1908,6 +1908,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "模型不在 {path}；请把 model_path 设为正确的文件夹或文件。",
     ),
     "doctor_model": ("{path} is there, {gigabytes} GB.", "{path} 存在，{gigabytes} GB。"),
+    "model_busy": (
+        "The model «{name}» is busy: {most} questions are with it already. Ask again in a moment.",
+        "模型“{name}”繁忙：已有 {most} 个问题。请稍后再试。",
+    ),
     "worker_unloaded": ("The model was unloaded.", "模型已卸载。"),
     "model_turn": ("Waiting for another model to end", "正在等待另一个模型结束"),
     "worker_no_model": (

@@ -84,6 +84,8 @@ class LanceStore:
     async def open(self) -> None:
         lancedb = await asyncio.to_thread(importlib.import_module, "lancedb")  # it takes seconds
         async with self._limited():
+            if "://" not in self._uri:
+                Path(self._uri).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = await lancedb.connect_async(
                 self._uri,
                 read_consistency_interval=timedelta(0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from pathlib import Path
 
 from core.errors import KvasirError
 from core.ports import Finding
@@ -18,15 +19,22 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     uri = address(settings.lancedb, settings.data_dir)
     try:
         store = LanceStore(settings.lancedb, settings.data_dir)
-        try:
-            await store.open()
-            count = await store.tables()
-        finally:
-            await store.close()
+        if "://" not in uri and not Path(uri).exists():
+            yield Finding(what, True, tell("store_check_none", path=uri))
+        else:
+            count = await _count(store)
+            yield Finding(what, True, tell("lancedb_check_good", uri=uri, count=count, version=version("lancedb")))
     except KvasirError as error:
         yield Finding(what, False, str(error), "uri")
         return
-    yield Finding(what, True, tell("lancedb_check_good", uri=uri, count=count, version=version("lancedb")))
     used = settings.store.kind == "lancedb"
     says = tell("store_check_used") if used else tell("store_check_unused", kind="lancedb")
     yield Finding(tell("store_check_use"), True, says)
+
+
+async def _count(store: LanceStore) -> int:
+    try:
+        await store.open()
+        return await store.tables()
+    finally:
+        await store.close()

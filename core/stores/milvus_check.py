@@ -21,6 +21,18 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     except KvasirError as error:
         yield Finding(what, False, str(error), "uri")
         return
+    if server.is_there:
+        async for finding in _inside(server, settings):
+            yield finding
+    else:
+        yield Finding(what, True, tell("store_check_none", path=server.address))
+    used = settings.store.kind == "milvus"
+    says = tell("store_check_used") if used else tell("store_check_unused", kind="milvus")
+    yield Finding(tell("store_check_use"), True, says)
+
+
+async def _inside(server: Server, settings: Settings) -> AsyncIterator[Finding]:
+    what = tell("milvus_check")
     try:
         version = await server.version()
         numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
@@ -35,6 +47,3 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(what, False, str(error), "*")
     finally:
         await server.close()
-    used = settings.store.kind == "milvus"
-    says = tell("store_check_used") if used else tell("store_check_unused", kind="milvus")
-    yield Finding(tell("store_check_use"), True, says)

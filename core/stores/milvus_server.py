@@ -65,6 +65,11 @@ class Server:
 
         return await self.call(work, seconds)
 
+    @property
+    def is_there(self) -> bool:
+        """False: a path where nothing is yet."""
+        return not self.is_lite or Path(self.address).expanduser().exists()
+
     async def version(self) -> str:
         async def ask(client: Any) -> str:
             return str(await client.get_server_version())
@@ -109,7 +114,7 @@ class Server:
         if not self.is_lite:
             return AsyncMilvusClient(**self._given())
         path = Path(self.address).expanduser().absolute()
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _lite[str(path)] += 1
         try:
             return AsyncMilvusClient(**self._given())

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.doctor import examine_platform
 from core.errors import ConfigError, MissingExtra, StoreUnavailable
+from core.moving import Moving
 from core.ports import VectorStore
 from core.settings import LancedbSettings, MilvusSettings, Settings
 from core.stores import lancedb as lancedb_module
@@ -23,6 +25,7 @@ from core.stores.local import open_store as open_local
 from core.stores.milvus import open_store as open_milvus
 from core.types import Compare, IndexedDocument, Not
 from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, vector
+from tests.fakes.library import opened_library
 from tests.weaviate_server import free_ports
 
 HAS_PACKAGES = all(map(find_spec, ("lancedb", "pymilvus", "milvus_lite")))
@@ -109,6 +112,42 @@ def test_what_an_object_store_is_told() -> None:
         "timeout": "5s",
     }
     assert "pass" not in repr(given)
+
+
+@needed
+@pytest.mark.parametrize("kind", ["lancedb", "milvus"])
+async def test_the_doctor_makes_nothing(kind: str, tmp_path: Path) -> None:
+    findings = [found async for found in examine_platform(Settings(data_dir=tmp_path), kind)]
+    assert all(found.ok for found in findings)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needed
+@pytest.mark.parametrize("kind", ["lancedb", "milvus"])
+async def test_a_knowledge_base_moves_there_and_back(kind: str, tmp_path: Path) -> None:
+    own = Settings(data_dir=tmp_path)
+
+    async def open_other(wanted: str) -> VectorStore:
+        return await open_lancedb(own) if wanted == "lancedb" else await open_milvus(own)
+
+    files = {f"{number % 3}/{number}.md": f"# Page {number}\n\nThe tide of {number} is high." for number in range(20)}
+    async with opened_library(tmp_path / "data", others=open_other) as library:
+        await library.bring("kb", files)
+        moving = Moving(library.db, library.store, library.indexes, "local")
+        keys = [key for key, _, _ in await library.store.documents(await library.live("kb"))]
+        seen, counts, answers = [], [], []
+        for store in ("local", kind, "local"):
+            await moving.move("kb", store)
+            live = await library.live("kb")
+            counts.append(await library.store.count(live))
+            seen.append(await library.store.read(live, keys))
+            answers.append(await library.found("kb", "what says the tide of 3"))
+        assert counts[0] == counts[1] == counts[2]
+        assert answers[0] == answers[1] == answers[2]
+        for one, there, back in zip(*seen, strict=True):
+            assert [chunk.text for chunk in one.chunks] == [chunk.text for chunk in there.chunks]
+            assert (one.chunks, one.metadata) == (back.chunks, back.metadata)
+            np.testing.assert_array_equal(one.vectors, back.vectors)
 
 
 # ---------------------------------------------------------------- lancedb
