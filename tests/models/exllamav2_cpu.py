@@ -94,6 +94,19 @@ def _partial_strings_match(text: Any, offsets: Any, strings: Any) -> int:
     return -1
 
 
+_exact: dict[int, tuple[Any, Any]] = {}
+"""Whole layers of quantized caches, kept as they were: only the way to them is tried here, not how exact they are."""
+
+
+def _to_q(keys: Any, kept: Any, _scales: Any, values: Any, *_: Any) -> None:
+    _exact[kept.data_ptr()] = (keys.clone(), values.clone())
+
+
+def _from_q(kept: Any, keys: Any, _scales: Any, _kept: Any, values: Any, *_: Any) -> None:
+    for target, source in zip((keys, values), _exact.get(kept.data_ptr(), ()), strict=False):
+        target.copy_(source)
+
+
 def _cache_rotate(cache: Any, order: Any, _buffer: Any) -> None:
     """Page by page: the first goes aside, each next one takes the place before it."""
     places = order.tolist()
@@ -146,7 +159,7 @@ def _with_kvcache(
 _KERNELS = {
     "stloader_read": _stloader_read, "rms_norm": _rms_norm, "rope_": _rope, "apply_rep_penalty": _apply_rep_penalty,
     "sample_basic": _sample_basic, "count_match": _count_match, "partial_strings_match": _partial_strings_match,
-    "cache_rotate": _cache_rotate,
+    "cache_rotate": _cache_rotate, "fp16_to_q_kv": _to_q, "q_to_fp16_kv": _from_q,
 }  # fmt: skip
 
 
@@ -169,6 +182,7 @@ def on_cpu(*, flash: bool) -> Iterator[tuple[Any, Any]]:
         yield library, generator
     finally:
         patch.undo()
+        _exact.clear()
         for name in [name for name in sys.modules if _is_theirs(name)]:
             del sys.modules[name]
         sys.modules.update(former)

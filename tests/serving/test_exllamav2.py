@@ -22,7 +22,8 @@ from core.serving.drivers.exllama_folder import architectures_of, check_architec
 from core.serving.drivers.exllama_overlay import Overlay
 from tests.fakes.model import write_safetensors
 from tests.models.exllamav2_cpu import on_cpu
-from tests.models.llama_dir import END, EOS, write_llama
+from tests.models.llama_dir import BOS, END, EOS, write_llama
+from tests.models.llama_reference import Reference
 from tests.serving.driving import a_job, answer, silent
 from tests.serving.exllama_promises import PROMPT, SMALL, ExLlamaPromises
 
@@ -84,6 +85,24 @@ def test_guessing_ahead_changes_nothing_of_what_is_said(
             full = answer(driver, a_job([65] * 1000, max_tokens=500))[1]
             assert (full.reason, full.new_tokens) == ("length", 24)
     assert said[0] == said[1] == said[2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"cache": "q8"}, {"cache": "q6"}, {"cache": "q4", "paged": "off"}, {"gpu_split": [2.0]}, {"gpu_reserve": [0.1]}],
+)
+def test_caches_and_cards_are_taken_as_they_are_set(
+    folder: Path, patch: pytest.MonkeyPatch, values: dict[str, Any]
+) -> None:
+    """How exact a quantized cache is only a card shows; here it keeps all."""
+    prompt = [BOS, *(65 + (number * 7) % 26 for number in range(300))]
+    with on_cpu(flash=True):
+        driver = loaded(folder, **values)
+        text, _ = answer(driver, a_job(prompt, max_tokens=12))
+        cache = type(driver._loaded.generator.cache).__name__  # type: ignore[union-attr]
+        driver.close()
+    assert cache == "_".join(["ExLlamaV2Cache", *(kind.upper() for kind in [values.get("cache")] if kind)])
+    assert text.encode() == bytes(Reference(folder).greedy(prompt, 12))
 
 
 def test_a_lora_changes_what_is_said(folder: Path, patch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -124,6 +124,31 @@ def test_a_quantized_cache_is_asked_for(folder: Path, patch: pytest.MonkeyPatch,
         driver.close()
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"gpu_split": [20.0, 24.0]}, {"use_per_device": [20.0, 24.0]}),
+        ({"gpu_reserve": [2.0]}, {"reserve_per_device": [2.0]}),
+        ({}, {}),
+    ],
+)
+def test_cards_are_taken_as_they_are_set(
+    folder: Path, patch: pytest.MonkeyPatch, values: dict[str, object], expected: dict[str, object]
+) -> None:
+    with on_cpu() as library:
+        own, told = library.Model.load, dict[str, object]()
+
+        def noted(self: object, **given: object) -> None:
+            told.update(given)
+            own(self, **given)
+
+        with pytest.MonkeyPatch.context() as once:
+            once.setattr(library.Model, "load", noted)
+            loaded(folder, **values).close()
+    assert {key: told[key] for key in told if key.endswith("per_device")} == expected
+    assert told["max_chunk_size"] == 256
+
+
 def test_how_it_runs_is_told(folder: Path, patch: pytest.MonkeyPatch) -> None:
     with on_cpu():
         stages: list[str] = []
