@@ -3,6 +3,7 @@ real ones, on a real database; the platforms, the model and the clock are not.
 
     python -m bench.simulate --processes 3,6,12
     python -m bench.simulate --processes 4 --parallel 64 --zipf 1.0 --seconds 300
+    python -m bench.simulate --real --processes 1,2 --rate 10 --seconds 20    # real processes, real time
 
 Each process is what `kvasir up bots` has for a platform (`bots/intake.py`, `handler.py`, `streaming.py`); what costs
 CPU costs the time that `bench/capacity.py` says, one thing at a time in each process. The load is its load: a quarter
@@ -419,6 +420,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.simulate", description="How long people wait.")
     parser.add_argument("--processes", default="2,3,6", help="how many, one run each, e.g. 3,6,12")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--real", action="store_true", help="real processes and real time; of the plan only --seconds")
+    parser.add_argument("--rate", type=float, default=10.0, help="with --real: questions a second")
     for part in (Plan(), Load()):
         group = parser.add_argument_group(type(part).__name__.lower())
         for name, value in asdict(part).items():
@@ -427,9 +430,13 @@ def main(arguments: Sequence[str] = ()) -> None:
     plan = Plan(**{name: given[name] for name in asdict(Plan())})
     load = Load(**{name: given[name] for name in asdict(Load())})
     logging.disable(logging.ERROR)
+    counts = [int(one) for one in given["processes"].split(",")]
+    if given["real"]:
+        _really(counts, given["rate"], plan.seconds)
+        return
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        for processes in [int(one) for one in given["processes"].split(",")]:
+        for processes in counts:
 
             async def one(clock: virtual.Clock, count: int = processes) -> Seen:
                 return await simulate(clock, Path(folder), load, Means(), plan, count)
@@ -444,6 +451,15 @@ def main(arguments: Sequence[str] = ()) -> None:
             print(row(processes, load, plan, seen), flush=True)
     if given["json"]:
         print(json.dumps({"plan": asdict(plan), "load": asdict(load), "runs": lines}))
+
+
+def _really(counts: Sequence[int], rate: float, seconds: float) -> None:
+    from bench import several  # late: it wants a server, and what only tests need
+
+    print(f"{several.HEAD}\n|{'---|' * (several.HEAD.count('|') - 1)}")
+    for processes in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            print(asyncio.run(several.measure(Path(folder), processes, rate, seconds)), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ ALIVE: Final = LEASE * 5 / 6
 _LAST_WORDS: Final = 3.0
 _FORGOTTEN: Final = timedelta(days=1)
 _WELL: Final = frozenset({"connected", "standby", "off"})
-OUT_OF_WORK: Final = frozenset({"", "off", "refused", "stopped"})
-"""What a part is like that takes no share of the work."""
+OUT_OF_WORK: Final = frozenset({"", "off", "connecting", "refused", "stopped"})
+"""What a part is like that takes no share of the work, or not yet."""
 
 _SAY: Final = Statement(
     lambda insert: (new := insert(ProcessRow)).on_conflict_do_update(

@@ -73,9 +73,10 @@ class Listener:
 
     async def _said(self, client: discord.Client, message: discord.Message) -> None:
         guild = message.guild
+        server = server_of(message)
         me = client.user.id if client.user is not None else 0
         async with self._in_order(message.channel.id):
-            where = await self.where(client, guild.id if guild is not None else None, message.channel.id)
+            where = await self.where(client, server, message.channel.id)
             own_role = guild.self_role if guild is not None and message.role_mentions else None
             role = own_role.id if own_role is not None else None
             mention = events.mention_of(message, where, me, role, name_of(message))
@@ -237,9 +238,18 @@ def name_of(message: discord.Message) -> events.NameOf:
     return name
 
 
+def server_of(message: discord.Message) -> int | None:
+    """The id of the server it was said on, whether or not the library knows that; None: it was said in private."""
+    if message.guild is not None:
+        return message.guild.id
+    found: int | None = getattr(message.channel, "guild_id", None)
+    return found
+
+
 def _scope(message: discord.Message) -> str:
     """The server it was said on, or the private chat."""
-    return str(message.guild.id) if message.guild is not None else f"{PRIVATE}{message.channel.id}"
+    server = server_of(message)
+    return str(server) if server is not None else f"{PRIVATE}{message.channel.id}"
 
 
 def shard_of(scope: str, shards: int) -> int:

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bots.discord.client import Bot, Session
@@ -33,6 +33,8 @@ _COUNT: Final = "shards"
 _RESUMABLE: Final = 1800.0
 """Seconds after which no session is asked for again."""
 _OPEN_PAUSE: Final = 5.0
+_LONGEST_AWAY: Final = 90.0
+"""Seconds after which a shard that cannot be connected is left to others."""
 
 
 @dataclass
@@ -42,6 +44,7 @@ class _Owned:
     held: Held
     keeping: asyncio.Task[None]
     opening: asyncio.Task[None]
+    since: float = field(default_factory=time.monotonic)
     kept: Session | None = None
     """What was written down last."""
 
@@ -58,6 +61,8 @@ class Shards:
         self._settings = settings
         self._owned: dict[int, _Owned] = {}
         self._wants = False
+        self._not_before = 0.0
+        """When shards are taken again after those we had could not be connected."""
         self._looked = False
 
     # ------------------------------------------------------------ how they are
@@ -76,6 +81,8 @@ class Shards:
         """Hold our share of the shards, until cancelled; give them back then, with their sessions."""
         await self._bot.launched.wait()
         self._bot.shard_count = await self._count()
+        if self._presence.others("bots", "discord"):  # those who hear come first; maybe we were away alone
+            await asyncio.sleep(2 * TRY_SECONDS)
         kept = time.monotonic()
         try:
             while True:
@@ -112,6 +119,10 @@ class Shards:
             if owned.keeping.done():
                 logger.warning("shard %s of Discord went to another process", number)
                 await self._drop(number)
+            elif not owned.opening.done() and time.monotonic() - owned.since > _LONGEST_AWAY:
+                logger.warning("shard %s of Discord cannot be connected from here; another process may try", number)
+                await self._leave(number)
+                self._not_before = time.monotonic() + _LONGEST_AWAY
         count = self._bot.shards_in_all
         holders = await self._leases.holders(self._prefix)
         mine, free = self._shares(count, holders)
@@ -120,6 +131,8 @@ class Shards:
         for number in sorted(self._owned, reverse=True)[: max(0, len(self._owned) - mine)]:
             logger.info("shard %s of Discord is left to another process", number)
             await self._leave(number)
+        if time.monotonic() < self._not_before:
+            return
         for number in free[: max(0, mine - len(self._owned))]:
             held = await taken(self._leases, self._name(number), self._presence.id)
             if held is not None:
