@@ -36,6 +36,8 @@ class Rest:
         self.base = ""
         """Of the server, without a path."""
         self.shards = 1
+        self.remaining = 999
+        """Sessions that may be begun today."""
         self.most_threads = 1000
         """That may be open at once on a server."""
 
@@ -122,7 +124,12 @@ class Rest:
         )
 
     async def _gateway(self, request: web.Request) -> web.StreamResponse:
-        limit = {"total": 1000, "remaining": 999, "reset_after": 0, "max_concurrency": self._teller.max_concurrency}
+        limit = {
+            "total": 1000,
+            "remaining": self.remaining,
+            "reset_after": 0,
+            "max_concurrency": self._teller.max_concurrency,
+        }
         more = {"shards": self.shards, "session_start_limit": limit} if request.path.endswith("/bot") else {}
         return answer({"url": self._teller.gateway_url, **more})
 
