@@ -2635,6 +2635,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The conversion was ended by the system (signal {signal}), most likely for want of memory: {needed} GB.",
         "转换被系统终止（信号 {signal}），多半是内存不足：约需 {needed} GB。",
     ),
+    "convert_differs": (
+        "The converted model does not think as the published one does (correlation {alike}, not .95); nothing was kept.",
+        "转换后的模型与原模型的输出不一致（相关系数 {alike}，应不低于 .95），未保留任何文件。",
+    ),
     "convert_failed": ("The model could not be converted: {reason}", "模型转换失败：{reason}"),
     "convert_stage_import": ("starting", "启动"),
     "convert_stage_read": ("reading weights", "读取权重"),
