@@ -44,8 +44,14 @@ class Gate:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.most = 0
+        """Inside at all, where what is behind it has a queue of its own; 0: no bound."""
         self.inside = 0
         self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self.most) and self.inside >= self.most
 
     @property
     def waiting(self) -> int:
@@ -280,7 +286,7 @@ class Pool(Generic[P]):
         model = running.model
         settings = self.models.settings_for(model)
         running.log.secrets = sections.secrets_of(settings, model.kind, model.adapter)
-        running.gate.limit = _limit(settings, model)
+        running.gate.limit, running.gate.most = _limits(settings, model)
         running.log.add(tell("log_opening"))
         with running.log.heard():
             return await self.open_part(model, settings, progress)
@@ -326,10 +332,11 @@ def _in_process(part: object) -> InProcess | None:
     return part if isinstance(part, InProcess) else None
 
 
-def _limit(settings: Settings, model: Model) -> int:
-    """Answers at a time; where an engine has a queue of its own, also those that wait in it."""
-    limit = int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0)
-    return limit and limit + int(sections.value_of(settings, model.kind, model.adapter, "queue") or 0)
+def _limits(settings: Settings, model: Model) -> tuple[int, int]:
+    """Answers at a time, others wait here; or those at a time and those that wait in the engine's own queue."""
+    parallel = int(sections.value_of(settings, model.kind, model.adapter, "parallel") or 0)
+    queue = int(sections.value_of(settings, model.kind, model.adapter, "queue") or 0)
+    return (0, parallel + queue) if queue else (parallel, 0)
 
 
 def _is_same(one: Model, other: Model) -> bool:

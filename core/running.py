@@ -85,7 +85,10 @@ class _Queued:
                     one = _Queued(self._pool, await self._pool.get(self._running.model.name))
                 except ConfigError as error:
                     raise EngineUnavailable(str(error)) from error
-            await one._running.gate.enter()
+            gate = one._running.gate
+            if gate.is_full:
+                raise EngineUnavailable(tell("model_busy", name=one._running.model.name, most=gate.most))
+            await gate.enter()
             if not one._running.is_retired:
                 break
             self._pool.left(one._running)

@@ -56,6 +56,7 @@ async def _run(wanted: dict[str, Any]) -> None:
         model,
         key=wanted["key"],
         load_seconds=float(wanted["load_seconds"]),
+        stall_seconds=float(wanted["stall_seconds"]),
         unloaded=unloaded,
     )
     await serve(worker, socket.socket(fileno=int(wanted["fd"])))

@@ -89,6 +89,8 @@ async def health(client: httpx2.AsyncClient, seconds: float) -> dict[str, Any]:
         document = response.json()
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise Lost(str(error)) from error
+    if response.status_code not in (httpx2.codes.OK, httpx2.codes.SERVICE_UNAVAILABLE):
+        raise Lost(f"status {response.status_code}")
     return document if isinstance(document, dict) else {}
 
 

@@ -289,7 +289,7 @@ def _private(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
-        if found.st_uid != os.getuid():
+        if found.st_uid != os.getuid() or folder.is_symlink():
             raise ConfigError(tell("data_dir_refused", folder=folder, reason="-"))
         if found.st_mode & 0o077:
             folder.chmod(0o700)

@@ -67,7 +67,7 @@ def plan_of(
         values=given,
         data_dir=settings.data_dir,
         python=settings.worker.pythons.get(adapter, ""),
-        queue=shared.queue,
+        queue=shared.queue + shared.parallel,  # a model may take fewer at a time than it is set to
         start_seconds=shared.start_timeout_seconds,
         stall_seconds=shared.stall_seconds,
         alone=bool(getattr(values, "alone", shared.alone)),

@@ -117,6 +117,7 @@ async def start(plan: Plan, key: str, fd: int) -> Process:
         "fd": fd,
         "queue": plan.queue,
         "load_seconds": plan.start_seconds,
+        "stall_seconds": plan.stall_seconds,
         "parent": os.getpid(),
     }
     try:

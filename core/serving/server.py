@@ -56,10 +56,13 @@ Handle = Callable[[Request], Awaitable[Response]]
 class Worker:
     """The model and its surface."""
 
-    def __init__(self, model: ModelLoop, *, key: str, load_seconds: float, unloaded: Callable[[], None]) -> None:
+    def __init__(
+        self, model: ModelLoop, *, key: str, load_seconds: float, stall_seconds: float, unloaded: Callable[[], None]
+    ) -> None:
         self.model = model
         self._key = key.encode()
         self._load_seconds = load_seconds
+        self._stall_seconds = stall_seconds
         self._unloaded = unloaded
         self._templates: Templates | None = None
         self._unloading: asyncio.Task[None] | None = None
@@ -196,8 +199,9 @@ class Worker:
 
     async def _health(self, _: Request) -> Response:
         standing = self.model.standing()
+        state = "stalled" if standing.step_age > self._stall_seconds else standing.state
         document = {
-            "state": standing.state,
+            "state": state,
             "stage": standing.stage,
             "done": standing.done,
             "total": standing.total,
@@ -206,7 +210,7 @@ class Worker:
             "last_step_age": round(standing.step_age, 3),
             "error": standing.sentence,
         }
-        return JSONResponse(document, 503 if standing.state == "failed" else 200)
+        return JSONResponse(document, 503 if state in ("stalled", "failed") else 200)
 
     # ------------------------------------------------------------ loading and its end
     async def _load(self, _: Request) -> Response:

@@ -19,6 +19,8 @@ from core.settings import OpenAISettings, ScriptedSettings, TiangongSettings
 from core.types import Locator, Passage, Prompt, Sampling, Turn
 from tests.fakes.engine import FakeEngine
 from tests.fakes.llm_server import MODES, Exchange, llm_server, pieces
+from tests.serving.worker_process import engine as worker_engine
+from tests.serving.worker_process import plan as worker_plan
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +111,21 @@ class TestScripted(EngineContract):
     @pytest.fixture
     async def engine(self) -> Engine:
         return ScriptedEngine(ScriptedSettings(reply=TEXT))
+
+
+class TestLocal(EngineContract):
+    """In a worker process, which all tests share."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def anyio_backend(cls) -> str:
+        return "asyncio"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    async def engine(cls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+        async with worker_engine(worker_plan(tmp_path_factory.mktemp("worker"), reply=TEXT)) as engine:
+            yield engine
 
 
 class TestExtractive(EngineContract):

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
-from typer.testing import CliRunner
 
-from core.cli.main import app
 from core.engines.local import LocalEngine
 from core.errors import EngineUnavailable
 from core.serving.client import unload
 from core.serving.plan import Plan
 from core.serving.workers import worker_of
+from tests.fakes.commands import Commands
 from tests.serving.worker_process import TEXT, answer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -69,6 +69,10 @@ async def test_a_worker_serves_other_machines_until_it_is_unloaded(tmp_path: Pat
         with pytest.raises(EngineUnavailable, match="key is missing or wrong"):
             async with remote(url, "another-key-of-theirs", tmp_path):
                 pass
+        async with remote(url, KEY, tmp_path) as engine:
+            (child,) = psutil.Process(process.pid).children()
+            child.kill()
+            assert await answer(engine, TEXT) == TEXT  # a fresh process answers at the same address
         async with remote(url, KEY, tmp_path) as engine, engine._worker.address.client() as http:
             running = asyncio.create_task(answer(engine, TEXT))
             await asyncio.sleep(0.03)
@@ -80,14 +84,22 @@ async def test_a_worker_serves_other_machines_until_it_is_unloaded(tmp_path: Pat
 
 
 @pytest.mark.parametrize("key", ["", "short"])
-def test_beyond_loopback_it_wants_a_key(tmp_path: Path, key: str) -> None:
-    env = {"KVASIR_DATA_DIR": str(tmp_path), "KVASIR_WORKER__API_KEY": key, "LANG": "en_US.UTF-8"}
-    done = CliRunner().invoke(app, ["worker", "--kind", "scripted", "--host", "0.0.0.0"], env=env)
-    assert done.exit_code == 1
-    assert "KVASIR_WORKER__API_KEY" in done.stderr
+def test_beyond_loopback_it_wants_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("KVASIR_WORKER__API_KEY", key)
+    sentence = Commands(tmp_path).fails("worker", "--kind", "scripted", "--host", "0.0.0.0")
+    assert "KVASIR_WORKER__API_KEY" in sentence
 
 
 def test_what_runs_in_no_worker_is_said(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["worker", "--kind", "openai"], env={"KVASIR_DATA_DIR": str(tmp_path)})
-    assert done.exit_code == 1
-    assert "scripted" in done.stderr
+    assert "scripted" in Commands(tmp_path).fails("worker", "--kind", "openai")
+
+
+def test_the_doctor_tells_of_each_model_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVASIR_EMBEDDER__KIND", "none")
+    monkeypatch.setenv("KVASIR_WEB__PORT", "0")
+    monkeypatch.setenv("KVASIR_LLAMACPP__MODEL_PATH", str(tmp_path / "nothing.gguf"))
+    monkeypatch.setenv("KVASIR_CTRANSLATE2__BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("KVASIR_LANGUAGE", "en")
+    said = Commands(tmp_path)("doctor", status=1)
+    assert "Engine llamacpp: Its model is not at" in said
+    assert "Engine ctranslate2: Cannot connect" in said

@@ -7,8 +7,10 @@ import os
 import random
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -265,6 +267,23 @@ async def test_a_switch_under_twenty_answers_loses_none(tmp_path: Path) -> None:
             while len(list((tmp_path / "data" / "workers").glob("*.json"))) > 1:
                 await asyncio.sleep(0.02)
     assert not list((tmp_path / "data" / "workers").glob("*.json"))
+
+
+async def test_a_model_with_a_queue_of_its_own_says_that_it_is_full(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data", embedder={"kind": "none"})
+    async with Kvasir.open(settings) as kvasir:
+        await kvasir.models.add("engine", "poet", "scripted", {})
+        asked = await kvasir.engines.get("poet")
+        running = kvasir.engines.pool.peek("poet")
+        assert running is not None
+        running.gate.most = 2
+        one, two, three = (cast(AsyncGenerator[str, None], asked.stream(prompt(), Sampling())) for _ in range(3))
+        assert await anext(one) == await anext(two) == "hello"
+        with pytest.raises(EngineUnavailable, match="busy: 2 questions"):
+            await anext(three)
+        await one.aclose()
+        assert await answer(asked) == "hello"
+        await two.aclose()
 
 
 async def test_of_two_that_are_to_be_alone_the_former_ends_first(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 
 from core.engines.local import LocalEngine
+from core.ports import Engine
 from core.serving.house import SharedWorker
 from core.serving.plan import Plan
 from core.serving.workers import worker_of
@@ -67,7 +68,7 @@ def prompt(question: str = "hello") -> Prompt:
     return Prompt((Turn("user", question),), question, ())
 
 
-async def answer(asked: LocalEngine, question: str = "hello", **sampling: Any) -> str:
+async def answer(asked: Engine, question: str = "hello", **sampling: Any) -> str:
     return "".join([piece async for piece in asked.stream(prompt(question), Sampling(**sampling))])
 
 
