@@ -331,7 +331,7 @@ class Asking:
 
 def askings(load: Load, plan: Plan, processes: int) -> Sequence[Asking]:
     """All questions in their order; the same for the same seed."""
-    chance = random.Random(plan.seed)
+    chance, anybody = random.Random(plan.seed), random.Random(plan.seed)
     mean = load.people * load.questions / 86_400
     weights = list(itertools.accumulate(1 / number**plan.zipf for number in range(1, plan.channels + 1)))
     kinds = random.Random(plan.seed).choices(list(_SHARE), list(_SHARE.values()), k=plan.channels)
@@ -346,7 +346,7 @@ def askings(load: Load, plan: Plan, processes: int) -> Sequence[Asking]:
         person = Person(f"{kind}:{workspace}:{channel}-{chance.randrange(_PEOPLE_OF_CHANNEL)}", "", member=True)
         place = Place(kind, f"W{workspace}", f"C{channel}", name)
         # Slack gives to anybody who is connected, a shard of Discord belongs to one, and so does Telegram's polling.
-        to = {"slack": chance.randrange(processes), "discord": workspace % processes, "telegram": 0}[kind]
+        to = {"slack": anybody.randrange(processes), "discord": workspace % processes, "telegram": 0}[kind]
         found.append(Asking(at, Mention(place, name, person, name, trigger="mention"), to))
     return found
 
