@@ -1107,6 +1107,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "Another version of Kvasir wrote this file; use that version to read it.",
         "此文件由其他版本的 Kvasir 写出；请用该版本读取。",
     ),
+    "weaviate_no_oidc": (
+        "The Weaviate server at {url} knows no OpenID Connect; set weaviate.api_key, or neither.",
+        "{url} 处的 Weaviate 服务器未启用 OpenID Connect；请设置 weaviate.api_key，或两者都不设置。",
+    ),
     "restore_indexes": ("Indexes", "索引"),
     "restore_differs": (
         "Nothing was restored: «{store}» does not hold what it was given. Try again, or use another store.",
@@ -2636,7 +2640,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "转换被系统终止（信号 {signal}），多半是内存不足：约需 {needed} GB。",
     ),
     "convert_differs": (
-        "The converted model does not think as the published one does (correlation {alike}, not .95); nothing was kept.",
+        "The converted model does not think as the published one (correlation {alike}, not .95); it was not kept.",
         "转换后的模型与原模型的输出不一致（相关系数 {alike}，应不低于 .95），未保留任何文件。",
     ),
     "convert_failed": ("The model could not be converted: {reason}", "模型转换失败：{reason}"),
