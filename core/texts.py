@@ -1133,6 +1133,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "model_build": ("Building the embedding model", "正在构建嵌入模型"),
     "model_connect": ("Asking the embedding server", "正在连接嵌入服务器"),
     "model_load": ("Loading the model", "正在加载模型"),
+    "model_import": ("Starting the model's library", "正在启动模型的程序库"),
+    "model_check": ("Reading the model's files", "正在读取模型文件"),
     # Discord
     "discord_token_refused": (
         "Discord does not know this token (any more); make a new one under «Bot» in the developer portal.",
