@@ -203,6 +203,11 @@ class Kvasir:
         held = await self.moving.kinds()
         return [kind for kind in registry.names("kvasir.stores") if kind in held or is_set_up(self.settings, kind)]
 
+    async def mirror_live(self) -> None:
+        """Let stores that show which indexes are live know it. Raises StoreUnavailable."""
+        names = [base.name for base in await self.knowledge.list(temporary=True)]
+        await self.store.mirror([one.generation for one in await self.knowledge.live(names)])
+
     async def at_once(self, job: Job) -> None:
         """Do a job that this process has claimed; one that takes long is left to the queue."""
         with suppress(TimeoutError):

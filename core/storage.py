@@ -104,6 +104,13 @@ class Stores:
     async def count(self, generation: Generation) -> StoreCount:
         return await (self._there.get(generation.store) or await self._opened(generation)).count(generation)
 
+    async def mirror(self, live: Sequence[Generation]) -> None:
+        """Tell the stores that keep a note of it which indexes are live. Raises StoreUnavailable."""
+        for kind, store in list(self._there.items()):
+            note = getattr(store, "mirror", None)
+            if kind and note is not None:
+                await note([one for one in live if self._there.get(one.store) is store])
+
     async def _opened(self, generation: Generation) -> VectorStore:
         """Tried again each time, so that a store that comes back is used. Raises StoreUnavailable."""
         try:

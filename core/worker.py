@@ -61,6 +61,7 @@ async def _delivered(kvasir: Kvasir, job_id: str) -> None:
 
 
 async def _tidy(kvasir: Kvasir) -> None:
+    gone = False
     for turn in itertools.count():
         try:
             if count := await kvasir.temporary.delete_expired():
@@ -75,8 +76,12 @@ async def _tidy(kvasir: Kvasir) -> None:
                 logger.info("forgot %s entries of the log of changes, which are older than the settings want", count)
             if count := await kvasir.jobs.delete_old():
                 logger.info("forgot %s jobs, which ended long ago", count)
+            await kvasir.mirror_live()
+            gone = False
         except Unavailable as error:
-            logger.info("nothing could be tidied up: %s", error)
+            if not gone:
+                logger.info("nothing could be tidied up: %s", error)
+            gone = True
         await asyncio.sleep(_TIDY_SECONDS)
 
 

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,8 @@ class Node:
     gossip: tuple[int, int] = field(default_factory=raft_ports)
     raft: tuple[int, int] = field(default_factory=raft_ports)
     process: subprocess.Popen[bytes] | None = None
+    changed: Mapping[str, str] = field(default_factory=dict)
+    """Variables that it gets besides, or other values of them."""
 
     @property
     def settings(self) -> WeaviateSettings:
@@ -138,7 +140,7 @@ class Node:
             found["CLUSTER_JOIN"] = self.join
         if self.raft_join:
             found["RAFT_JOIN"] = self.raft_join
-        return found
+        return found | dict(self.changed)
 
 
 def why_none() -> str:
@@ -149,10 +151,10 @@ def why_none() -> str:
 
 
 @contextmanager
-def one_node(folder: Path) -> Iterator[Node]:
+def one_node(folder: Path, changed: Mapping[str, str] | None = None) -> Iterator[Node]:
     if shutil.which("weaviate") is None:
         pytest.skip("needs `weaviate` on PATH")
-    node = Node(folder)
+    node = Node(folder, changed=changed or {})
     try:
         node.start()
         node.wait()

@@ -19,6 +19,7 @@ import numpy as np
 
 from core.errors import StoreUnavailable
 from core.settings import Settings, WeaviateSettings
+from core.stores.weaviate_aliases import aliases_of, mirror
 from core.stores.weaviate_changes import State
 from core.stores.weaviate_filters import condition
 from core.stores.weaviate_index import Index
@@ -60,6 +61,7 @@ class WeaviateStore:
         self._locks: dict[str, asyncio.Lock] = {}
         self._used: dict[str, tuple[Generation, float]] = {}
         self._later: set[asyncio.Task[None]] = set()
+        self._mirrored: Mapping[str, str] | None = None
         self._resting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -93,6 +95,13 @@ class WeaviateStore:
             await self._call(generation, Index.drop, self._settings.write_seconds)
         for kept in (self._memories, self._locks, self._used):
             kept.pop(generation.id, None)
+
+    async def mirror(self, live: Sequence[Generation]) -> None:
+        """Let an alias for each knowledge base name the collection of its live index. Raises StoreUnavailable."""
+        wanted = aliases_of(self._settings, live)
+        if wanted != self._mirrored:
+            await self._server.call(lambda client: mirror(client, self._settings, wanted), self._settings.write_seconds)
+            self._mirrored = wanted
 
     async def put(self, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
         wanted = list({document.id: document for document in documents}.values())

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.settings import WeaviateSettings
+from core.stores import weaviate_aliases
 from core.stores import weaviate_schema as schema
 from core.stores.weaviate_changes import Change, State, read
 from core.types import Generation, Vector
@@ -74,7 +75,7 @@ class Index:
                 raise
 
     async def drop(self) -> None:
-        """The tenant goes; its collection too where it was the last one and no alias points at it."""
+        """The tenant goes; its collection too where it was the last one and nobody else's alias points at it."""
         for name in (schema.documents_name(self._settings), schema.chunks_name(self._settings, self._generation)):
             if not await self._client.collections.exists(name):
                 continue
@@ -82,8 +83,8 @@ class Index:
             if await tenants.exists(self._generation.id):
                 await tenants.remove([self._generation.id])
         if await self._client.collections.exists(name) and not await tenants.get():
-            aliases = await self._client.alias.list_all(collection=name)
-            if not aliases and not await tenants.get():
+            is_free = await weaviate_aliases.release(self._client, self._settings, name)
+            if is_free and not await tenants.get():
                 await self._client.collections.delete(name)
 
     async def rest(self) -> None:

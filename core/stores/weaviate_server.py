@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from core.errors import ConfigError, KvasirError, MissingExtra, StoreUnavailable
 from core.settings import WeaviateSettings
+from core.stores.weaviate_login import log_in
 from core.texts import tell
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
-    from weaviate.auth import AuthCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ class Server:
         self._http = _address(settings.url, "url", 443, 80)
         self._grpc = _grpc_address(settings, self._http)
         self._client: WeaviateAsyncClient | None = None
+        self._renew_at = math.inf
+        self._retired: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self.breaker = Breaker()
 
@@ -149,23 +153,52 @@ class Server:
         async with self._lock:
             client, self._client = self._client, None
             if client is not None:
-                await client.close()
+                await _closed(client)
+            for task in (retired := list(self._retired)):
+                task.cancel()
+            if retired:
+                await asyncio.wait(retired)
 
     async def _connected(self) -> WeaviateAsyncClient:
-        if self._client is not None:
+        if self._client is not None and time.monotonic() < self._renew_at:
             return self._client
         async with self._lock:
-            if self._client is None:
-                client = self._made()
+            if self._client is None or time.monotonic() >= self._renew_at:
+                client, renew_at = self._made(*await self._token())
                 try:
                     async with asyncio.timeout(_CONNECT_SECONDS):
                         await client.connect()
                         await self._check_version(client)
                 except BaseException:
-                    await client.close()
+                    await _closed(client)
                     raise
-                self._client = client
+                if self._client is not None:
+                    self._retire(self._client)
+                self._client, self._renew_at = client, renew_at
             return self._client
+
+    async def _token(self) -> tuple[str | None, float]:
+        """What the server wants to be shown, and when another one is needed."""
+        settings = self._settings
+        if settings.api_key is not None:
+            return settings.api_key.get_secret_value(), math.inf
+        if settings.oidc_client_secret is not None:
+            token = await log_in(settings, self.address)
+            return token.value, token.renew_at
+        return (settings.oidc_token.get_secret_value() if settings.oidc_token else None), math.inf
+
+    def _retire(self, client: WeaviateAsyncClient) -> None:
+        """Close it when the calls that use it have ended."""
+
+        async def later() -> None:
+            try:
+                await asyncio.sleep(self._settings.write_seconds)
+            finally:
+                await _closed(client)
+
+        task = asyncio.create_task(later(), name="weaviate")
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
 
     async def _check_version(self, client: WeaviateAsyncClient) -> None:
         version = str((await client.get_meta())["version"])
@@ -173,9 +206,10 @@ class Server:
             needed = ".".join(map(str, OLDEST))
             raise ConfigError(tell("weaviate_old", url=self.address, version=version, needed=needed))
 
-    def _made(self) -> WeaviateAsyncClient:
+    def _made(self, token: str | None, renew_at: float) -> tuple[WeaviateAsyncClient, float]:
         try:
             from weaviate import use_async_with_custom
+            from weaviate.auth import Auth
             from weaviate.config import AdditionalConfig, Timeout
         except ModuleNotFoundError as error:
             raise MissingExtra("The store «weaviate»", "weaviate") from error
@@ -183,15 +217,16 @@ class Server:
         logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
         settings = self._settings
         http, grpc = self._http, self._grpc
-        return use_async_with_custom(
+        client = use_async_with_custom(
             http_host=http[0], http_port=http[1], http_secure=http[2],
             grpc_host=grpc[0], grpc_port=grpc[1], grpc_secure=grpc[2],
-            auth_credentials=_credentials(settings),
+            auth_credentials=Auth.api_key(token) if token else None,  # any token: it is sent as a bearer's
             additional_config=AdditionalConfig(
                 timeout=Timeout(init=_CONNECT_SECONDS, query=settings.write_seconds, insert=settings.write_seconds)
             ),
             skip_init_checks=True,  # they would also ask the package index for a newer client
         )  # fmt: skip
+        return client, renew_at
 
     def _meaning(self, error: Exception) -> Exception:
         """The error in our words; also tells the breaker."""
@@ -214,17 +249,10 @@ class Server:
         return (Refused if refused else StoreUnavailable)(sentence)
 
 
-def _credentials(settings: WeaviateSettings) -> AuthCredentials | None:
-    from weaviate.auth import Auth
-
-    if settings.api_key is not None:
-        return Auth.api_key(settings.api_key.get_secret_value())
-    if settings.oidc_client_secret is not None:
-        scopes = list(settings.oidc_scopes) or None
-        return Auth.client_credentials(settings.oidc_client_secret.get_secret_value(), scopes)
-    if settings.oidc_token is not None:
-        return Auth.bearer_token(settings.oidc_token.get_secret_value())
-    return None
+async def _closed(client: WeaviateAsyncClient) -> None:
+    """Close it; one that was never connected says that it cannot be."""
+    with suppress(AssertionError):
+        await client.close()
 
 
 def _address(url: str, field: str, secure_port: int, port: int) -> tuple[str, int, bool]:

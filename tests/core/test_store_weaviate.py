@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import socket
@@ -10,13 +11,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc import jwk, jwt
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from weaviate import WeaviateAsyncClient
+from werkzeug import Request, Response
 
 from core.errors import ConfigError, StoreUnavailable
 from core.settings import Settings, StoreSettings, WeaviateSettings
@@ -181,6 +185,83 @@ async def test_a_wrong_key_is_told_in_a_sentence(weaviate_server: WeaviateSettin
     told = await trouble(weaviate_server.model_copy(update={"api_key": SecretStr("another")}), tmp_path)
     assert "refuses Kvasir's key" in told
     assert "another" not in told
+
+
+# ---------------------------------------------------------------- OpenID Connect
+def issuer(httpserver: HTTPServer, secret: str) -> None:
+    """An identity provider that knows the client `kvasir` with this secret, and signs what it gives out."""
+    key = jwk.RSAKey.generate_key(2048, {"kid": "k1", "use": "sig", "alg": "RS256"})
+    base = httpserver.url_for("").rstrip("/")
+
+    def token(request: Request) -> Response:
+        asked = request.form
+        if (asked["client_id"], asked["client_secret"], asked["grant_type"]) != (
+            "kvasir",
+            secret,
+            "client_credentials",
+        ):
+            return Response('{"error": "invalid_client"}', 401, content_type="application/json")
+        claims = {"iss": base, "aud": "kvasir", "sub": "kvasir", "scope": asked["scope"], "exp": int(time.time()) + 600}
+        signed = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, key)
+        told = {"access_token": signed, "expires_in": 600, "token_type": "Bearer"}
+        return Response(json.dumps(told), content_type="application/json")
+
+    httpserver.expect_request("/.well-known/openid-configuration").respond_with_json(
+        {
+            "issuer": base, "token_endpoint": f"{base}/token", "jwks_uri": f"{base}/keys",
+            "authorization_endpoint": f"{base}/authorize", "grant_types_supported": ["client_credentials"],
+            "id_token_signing_alg_values_supported": ["RS256"], "subject_types_supported": ["public"],
+            "response_types_supported": ["code"],
+        }
+    )  # fmt: skip
+    httpserver.expect_request("/keys").respond_with_json({"keys": [key.as_dict(private=False)]})
+    httpserver.expect_request("/token", method="POST").respond_with_handler(token)
+
+
+async def test_client_credentials_of_openid_connect_open_both_ports(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real server that believes our own identity provider; HTTP and gRPC alike want its token."""
+    issuer(httpserver, "well kept")
+    believes = {
+        "AUTHENTICATION_OIDC_ENABLED": "true",
+        "AUTHENTICATION_OIDC_ISSUER": httpserver.url_for("").rstrip("/"),
+        "AUTHENTICATION_OIDC_CLIENT_ID": "kvasir",
+        "AUTHENTICATION_OIDC_USERNAME_CLAIM": "sub",
+        "AUTHENTICATION_OIDC_SCOPES": "openid",
+        "AUTHENTICATION_APIKEY_ENABLED": "false",
+    }
+    with one_node(tmp_path / "server", believes) as node:
+        settings = node.settings
+        mine = {"api_key": None, "oidc_client_secret": SecretStr("well kept"), "oidc_scopes": ["weaviate"]}
+        async with opened(settings.model_copy(update=mine), tmp_path) as store:
+            await store.ensure_generation(GENERATION)
+            await store.put(GENERATION, [document("d1", "Tea at four.")])
+            assert texts(await keyword(store, "tea")) == ["Tea at four."]
+        asked = next(request for request, _ in httpserver.log if request.path == "/token")
+        assert asked.form["scope"].split() == ["openid", "weaviate"]
+        async with opened(settings.model_copy(update=mine), tmp_path) as store:
+            logins = len([1 for request, _ in httpserver.log if request.path == "/token"])
+            monkeypatch.setattr(store._server, "_renew_at", time.monotonic())  # its life is over
+            assert texts(await keyword(store, "tea")) == ["Tea at four."]
+            assert len([1 for request, _ in httpserver.log if request.path == "/token"]) == logins + 1
+        for wrong in ({"oidc_client_secret": SecretStr("another")}, {"oidc_token": SecretStr("x.y.z")}):
+            other = {"api_key": None, "oidc_client_secret": None} | wrong
+            told = await trouble(settings.model_copy(update=other), tmp_path)
+            assert "refuses" in told
+            assert "another" not in told
+
+
+async def test_a_server_without_openid_connect_is_told(own: WeaviateSettings, tmp_path: Path) -> None:
+    mine = {"api_key": None, "oidc_client_secret": SecretStr("well kept")}
+    with pytest.raises(ConfigError, match="knows no OpenID Connect"):
+        await open_store(Settings(data_dir=tmp_path, weaviate=own.model_copy(update=mine)))
+
+
+def test_the_cloud_is_reached_by_tls_and_its_own_grpc_host() -> None:
+    server = Server(WeaviateSettings(url="https://kb-x1.c0.europe-west3.gcp.weaviate.cloud", api_key=SecretStr("k")))
+    assert server.address == "https://kb-x1.c0.europe-west3.gcp.weaviate.cloud:443"
+    assert server.grpc_address == "grpc-kb-x1.c0.europe-west3.gcp.weaviate.cloud:443"
 
 
 async def test_a_dead_grpc_port_is_told_with_its_address(own: WeaviateSettings, tmp_path: Path) -> None:
@@ -427,6 +508,33 @@ async def test_a_collection_goes_with_its_last_index_unless_an_alias_names_it(
         await store.ensure_generation(OTHER)
         await store.drop_generation(OTHER)
         assert not await server.call(there, 30)
+    finally:
+        await server.close()
+
+
+async def test_an_alias_tells_which_index_is_live_and_goes_with_it(
+    store: WeaviateStore, own: WeaviateSettings, tmp_path: Path
+) -> None:
+    server = Server(own)
+
+    async def aliases(client: WeaviateAsyncClient) -> dict[str, str]:
+        found = {name: one.collection for name, one in (await client.alias.list_all()).items()}
+        return {name: collection for name, collection in found.items() if name.startswith(own.prefix)}
+
+    anew = replace(GENERATION, id="e" * 32, fingerprint="another")
+    name = f"{own.prefix}_Live_{GENERATION.kb_id}"
+    await store.ensure_generation(anew)
+    try:
+        await store.mirror([GENERATION])
+        assert await server.call(aliases, 30) == {name: chunks_name(own, GENERATION)}
+        async with opened(own, tmp_path / "second") as other:
+            await other.mirror([anew])
+        assert await server.call(aliases, 30) == {name: chunks_name(own, anew)}
+        await store.mirror([])
+        assert await server.call(aliases, 30) == {}
+        await store.mirror([anew])
+        await store.drop_generation(anew)
+        assert await server.call(aliases, 30) == {}
     finally:
         await server.close()
 
