@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import subprocess
 import sys
@@ -273,3 +274,23 @@ async def test_two_processes_on_one_folder_leave_each_others_questions_alone(tmp
             second.share()
     with runner._lock(file) as third:
         assert third.alone
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_what_former_processes_of_the_folder_held_is_free_at_the_start(
+    front: Front, monkeypatch: pytest.MonkeyPatch, is_alone: bool
+) -> None:
+    """Whoever starts again after a kill -9 waits for no lease; where others run on the folder, theirs stay theirs."""
+    leases, house = front.kvasir.leases, "a" * 16
+    with (front.house.settings.data_dir / "bots.lock").open("a+") as lock:
+        lock.write(house)
+        lock.flush()
+        if not is_alone:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        for name, holder in (("telegram/1", f"{house} here 7 x"), ("telegram/2", f"{'b' * 16} there 8 y")):
+            assert await leases.take(name, holder) == 1
+        async with serving(front, monkeypatch, {"fake": FakeMessenger()}) as kvasir:
+            await until(kvasir, "fake", lambda one: one.reports)
+            assert kvasir.presence.id.startswith(house)
+            found = await leases.holders("telegram/")
+    assert {name: one.is_there for name, one in found.items()} == {"telegram/1": not is_alone, "telegram/2": True}
