@@ -153,6 +153,7 @@ async def _cancels(running: RunningWorker, prompt: Sequence[int], row: Row) -> N
 
 async def _is_killed(running: RunningWorker, prompt: Sequence[int], row: Row) -> None:
     """The process is killed at work; a fresh one answers."""
+    life = running.life
     at_work = asyncio.create_task(_stream(running, prompt, 16 * TOKENS))
     await asyncio.sleep(0.2)
     for child in psutil.Process().children(recursive=True):
@@ -161,6 +162,7 @@ async def _is_killed(running: RunningWorker, prompt: Sequence[int], row: Row) ->
     if not isinstance((await asyncio.gather(at_work, return_exceptions=True))[0], Exception):
         row.failures.append("an answer ended well although its process was killed")
     began = time.monotonic()
+    await running.ended(life, _LONGEST)
     trouble = await running.ready(_LONGEST)
     if trouble is not None:
         row.failures.append(f"after a kill: {trouble.say('en')}")
