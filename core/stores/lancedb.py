@@ -78,6 +78,7 @@ class LanceStore:
         self._kept = Kept()
         self._locks: dict[str, asyncio.Lock] = {}
         self._commits: dict[str, int] = {}
+        self._indexed: set[str] = set()
         self._tidying: set[asyncio.Task[None]] = set()
         self._database: Any = None
 
@@ -164,6 +165,8 @@ class LanceStore:
 
         async def look(table: Table) -> SearchResult:
             outline = await self._outlines.current(generation.id, table)
+            if outline.resident.chunks >= self._settings.index_from and not table.has_index:
+                self._index_soon(generation)
             found = await search(outline, generation.id, table, self._kept, wanted)
             if found is None:
                 raise StoreUnavailable(tell("lancedb_failed", uri=self._uri, reason="rows are missing"))
@@ -283,6 +286,12 @@ class LanceStore:
             raise StoreUnavailable(tell("lancedb_failed", uri=self._uri, reason=reason)) from error
 
     # ------------------------------------------------------------ small files, and the index of vectors
+    def _index_soon(self, generation: Generation) -> None:
+        """Once: whoever wrote so much may have ended before the index of its vectors was made."""
+        if generation.dimension and generation.id not in self._indexed:
+            self._indexed.add(generation.id)
+            self._tidy_soon(generation)
+
     def _tidy_soon(self, generation: Generation) -> None:
         if not self._tidying:
             task = asyncio.create_task(self._tidy(generation), name="lancedb-tidy")

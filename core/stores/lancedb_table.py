@@ -21,6 +21,8 @@ from core.types import Chunk, Generation, IndexedDocument, Vector
 
 _CHUNK: Final = ("id", "text", "tokens", "headings", "locator", "content_hash")
 _LISTED: Final = 256
+_REFINED: Final = 5
+_WIDTH: Final = 250
 LAST_CHUNK: Final = (1 << CHUNK_BITS) - 1
 
 
@@ -103,15 +105,16 @@ class Table:
         self._table = table
         self.version = version
         self._dimension = dimension
-        self._has_index = has_index
+        self.has_index = has_index
 
     async def nearest(self, vector: Vector, limit: int, within: Within | None) -> Sequence[int]:
         where = "id >= 0"
         if within is not None:
             where += f" AND number {'NOT IN' if within.is_excluded else 'IN'} ({_listed(within.numbers)})"
         query = self._table.query().nearest_to(vector).distance_type("dot").where(where)
-        if self._has_index:
-            query = query.nprobes(20).refine_factor(10).ef(max(200, 2 * limit))
+        if self.has_index:
+            # Rounded vectors find some more than are wanted, which are then compared as they are.
+            query = query.nprobes(20).refine_factor(_REFINED).ef(max(_WIDTH, _REFINED * limit))
         found = await query.select(["id", "_distance"]).limit(limit).to_arrow()
         ids: list[int] = found["id"].to_pylist()
         return ids
