@@ -20,7 +20,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     folder = tmp_path_factory.mktemp("bases")
-    with console_up(folder) as console:
+    with console_up(folder, KVASIR_WEAVIATE__URL="http://127.0.0.1:1") as console:  # set up, and away
         papers = folder / "papers"
         papers.mkdir()
         for number in range(3):
@@ -84,6 +84,22 @@ def test_people_are_let_in(console: Console) -> None:
         page.get_by_role("button", name="Take back").click()
         page.get_by_role("dialog").get_by_role("button", name="Take back").click()
         expect(page.get_by_text("Nobody is listed")).to_be_visible()
+
+
+def test_where_an_index_is_kept_is_shown_and_a_move_that_fails_is_told(console: Console) -> None:
+    with console.page("bases?kb=tides#index", **ENGLISH) as (page, _):
+        page.get_by_role("tab", name="Index").click()
+        expect(page.get_by_text("The index is in the store local")).to_be_visible()
+        accessible(page)
+        page.get_by_label("Another store").select_option("weaviate")
+        page.get_by_role("button", name="Move to another store").click()
+        page.get_by_role("dialog").get_by_role("button", name="Move to another store").click()
+        expect(page.get_by_role("alert").filter(has_text="There is no Weaviate server at")).to_be_visible()
+        expect(page.get_by_text("The index is in the store local")).to_be_visible()
+    with console.page("bases?kb=tides", **CHINESE, **PHONE) as (page, _):
+        page.get_by_role("tab", name="索引").click()
+        expect(page.get_by_role("button", name="迁移到其他存储")).to_be_visible()
+        fits(page)
 
 
 def test_an_index_is_built_compared_and_switched_to_and_back(console: Console) -> None:
