@@ -29,7 +29,7 @@ from bots.telegram.client import Client
 from bots.telegram.events import QUOTED, QUOTED_BY, Me
 from bots.telegram.lost import Lost
 from bots.telegram.managers import Managers
-from bots.telegram.polling import persistently, poll
+from bots.telegram.polling import Take, persistently, poll
 from bots.telegram.surface import TelegramSurface
 from bots.telegram.voice import Voice
 from bots.telegram.webhook import listen
@@ -96,8 +96,7 @@ class Telegram:
                     self._listening = True
                     await listen(self._client, self._settings, self._memory, take)
                 else:
-                    await self._leave_webhook()
-                    asking = partial(poll, self._client, events.UPDATES, take)
+                    asking = partial(self._ask, take)
                     lease = f"{self.name}/{self._me.id}"
                     await while_held(self._kvasir.leases, lease, self._kvasir.presence.id, asking, self._asks)
             except Refused as error:  # out of the group as it is, not as a group of errors
@@ -106,6 +105,10 @@ class Telegram:
                 self._listening = self._standing_by = False
         if refused is not None:
             raise refused
+
+    async def _ask(self, take: Take) -> None:
+        await self._leave_webhook()
+        await poll(self._client, events.UPDATES, take)
 
     def _asks(self, is_ours: bool) -> None:
         """Telegram lets one process ask for updates; the others answer and post, and one of them follows it."""

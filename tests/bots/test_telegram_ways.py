@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,17 +22,22 @@ from aiogram.methods import GetMe
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from sqlalchemy import select
 
 from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
 from bots.handler import ChatHandler
 from bots.inbox import LeaseLost
+from bots.memory import Memory
 from bots.platform import Controls
 from bots.rendering.parts import Part, utf16_units
 from bots.runner import serve
 from bots.telegram.check import check
 from bots.telegram.entry import open_platform
+from bots.telegram.events import place_of
 from bots.telegram.surface import LONGEST, shortened
+from bots.telegram.webhook import secret_of
 from core.app import Kvasir
+from core.db.tables import InboxRow
 from core.errors import ConfigError, NotFound, TooLarge, Unavailable
 from core.settings import TelegramSettings, WebSettings, load
 from core.types import ChatFile, Mention, Person, Place
@@ -464,3 +470,47 @@ def test_what_is_cut_for_a_guest_fits(text: str) -> None:
     cut = shortened(part, "The rest is elsewhere.")
     assert utf16_units(cut.text) <= LONGEST
     assert cut.text.endswith("The rest is elsewhere.")
+
+
+# ---------------------------------------------------------------- two processes
+async def test_one_asks_for_updates_and_the_other_stands_by_until_it_is_gone(
+    front: Front, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bots.leasing.TRY_SECONDS", 0.02)
+    first = Bot(front, town.server)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(first.running())
+        await first.answered(town.asks())
+        front.kvasir.presence.id = "another"
+        async with Bot(front, town.server).running() as other:
+            async with asyncio.timeout(10):
+                while not other.messenger.standing_by:
+                    await asyncio.sleep(0.01)
+            await first.answered(town.asks("and in Spain?"))
+            assert (first.messenger.connected, first.messenger.standing_by) == (True, False)
+            assert (other.messenger.connected, other.messenger.standing_by) == (False, True)
+            await other.messenger.post(place_of(town.group.id), "Posted while it stands by.")
+            assert town.server.world.mail.conflicts == 0
+            await stack.aclose()
+            await other.answered(town.asks("and in France?"))
+            assert other.messenger.connected
+
+
+async def test_processes_that_begin_together_have_one_secret(front: Front, town: Town) -> None:
+    settings = front.house.settings
+    memories = [Memory(front.kvasir.db, front.kvasir.vault, "telegram") for _ in range(4)]
+    found = await asyncio.gather(*(secret_of(settings, memory) for memory in memories))
+    assert len(set(found)) == 1
+    assert found[0] not in str(await memories[0].all("webhook_secret")), "it is kept encrypted"
+
+
+async def test_a_reply_to_what_an_earlier_process_heard_belongs_to_the_same_conversation(
+    front: Front, town: Town
+) -> None:
+    async with Bot(front, town.server).running() as bot:
+        await bot.answered(question := town.asks("how long is annual leave?"))
+    async with Bot(front, town.server).running() as bot:
+        await bot.answered(town.asks("and in Spain?", who=town.bob, reply_to=question))
+    async with front.kvasir.db.read() as session:
+        threads = {row.mention["place"]["thread"] for row in await session.scalars(select(InboxRow))}
+    assert len(threads) == 1
