@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from core import blobs_s3
-from core.app import Kvasir
+from core import archive, blobs_s3
+from core.app import Kvasir, restore
 from core.blobs import SMALL, Blobs, open_blobs
 from core.blobs_s3 import S3Blobs
 from core.doctor import examine
@@ -243,8 +243,9 @@ def test_a_wrong_key_is_refused(s3: S3, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- a whole Kvasir
-async def test_documents_come_in_answer_and_are_given_back(s3: S3, tmp_path: Path) -> None:
+async def test_documents_come_in_and_are_given_back_also_from_a_backup(s3: S3, tmp_path: Path) -> None:
     originals = s3.settings().model_dump() | {"access_key": "kvasirtest", "secret_key": "a-secret-of-the-tests"}
+    moved = originals | {"url": f"{originals['url']}-restored"}
     settings = load(data_dir=tmp_path / "data", originals=originals)
     async with Kvasir.open(settings, embedder=HashEmbedder()) as kvasir:
         await kvasir.knowledge.create("kb")
@@ -262,6 +263,12 @@ async def test_documents_come_in_answer_and_are_given_back(s3: S3, tmp_path: Pat
         rows, _ = await kvasir.knowledge.documents("kb")
         (tea,) = [row.id for row in rows if row.name == "tea.md"]
         assert (await kvasir.knowledge.original(tea)).read_bytes() == b"Tea is at four."
+        await archive.backup(kvasir, tmp_path / "kvasir.zip")
+    for place in (load(data_dir=tmp_path / "folder"), load(data_dir=tmp_path / "s3", originals=moved)):
+        await restore(place, tmp_path / "kvasir.zip")
+        async with Kvasir.open(place, embedder=HashEmbedder()) as kvasir:
+            assert (await kvasir.knowledge.original(tea)).read_bytes() == b"Tea is at four."
+            assert isinstance(kvasir.blobs, S3Blobs) == bool(place.originals.url)
     findings = {one.what: one async for one in examine(settings)}
     assert findings["Originals"].ok
     assert "can be written and read" in findings["Originals"].says
