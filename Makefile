@@ -77,8 +77,10 @@ models-env: $(MODELS_VENV)/.installed
 	  else echo "llama-cpp-python is not installed, its tests are skipped: make test-models LLAMACPP=1 compiles it," \
 	    "KVASIR_LLAMACPP_WHEEL names a wheel of it."; fi
 
+# Those files of tests that say themselves that they are skipped without; all others `make test` has run.
 test-models: models-env model ## Run the tests that need torch or a compiled engine
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q tests/serving $(ARGS)
+	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q \
+	  $(or $(TESTS),$(shell grep -lE 'importorskip|find_spec' tests/serving/test_*.py)) $(ARGS)
 
 $(STORES_VENV)/.installed: $(STORES_LOCK)
 	@test -n "$(PYTHON)" || { echo "Kvasir needs Python 3.11, 3.12 or 3.13"; exit 1; }
