@@ -23,12 +23,13 @@ class Piece:
 
 def joined(texts: Sequence[str]) -> str:
     """One text of chunks in their order; what the end of one and the beginning of the next share stands once."""
-    whole = ""
-    for text in texts:
-        text = text.strip()
-        shared = _shared(whole, text)
-        whole = f"{whole}{text[shared:]}" if shared else f"{whole}\n\n{text}" if whole else text
-    return whole
+    parts: list[str] = []
+    before = ""
+    for text in map(str.strip, texts):
+        shared = _shared(before, text)
+        parts += [text[shared:]] if shared or not parts else ["\n\n", text]
+        before = text
+    return "".join(parts)
 
 
 def _shared(before: str, after: str) -> int:
