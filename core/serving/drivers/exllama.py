@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,6 @@ from core.serving.driver import (
     CannotLoad,
     Card,
     Done,
-    DriverError,
     Event,
     Job,
     OutOfMemory,
@@ -30,6 +28,7 @@ from core.serving.driver import (
     Report,
     Scalar,
 )
+from core.serving.drivers.exllama_errors import first_line, is_cuda, told_apart, verdict
 from core.serving.drivers.exllama_folder import Library as Name
 from core.serving.drivers.exllama_folder import ModelFolder, check_architecture, read_folder, rounded
 from core.serving.drivers.exllama_grammar import PACKAGE, Grammar, Grammars
@@ -49,13 +48,6 @@ _TURN_ENDS: Final = (
     "<|return|>",
 )  # fmt: skip
 """Control tokens that end an answer whatever the model's configuration forgot; none is ever part of one."""
-_ROOM_HINT: Final = (
-    "Set a smaller context_size or cache_size, or a cache of q8, q6 or q4, or take a model with fewer bits."
-)
-_NO_ROOM: Final = (
-    "out of memory", "outofmemory", "insufficient vram", "insufficient space in device", "alloc_failed",
-    "cannot allocate",
-)  # fmt: skip
 
 
 # ---------------------------------------------------------------- what an adapter gives
@@ -159,7 +151,7 @@ class ExLlamaDriver:
         self._stops = _stops(folder, self._tokenizer)
         self._grammars = Grammars(self._tokenizer, int(folder.text("vocab_size") or 0), self._stops)
         report("read", 1, 1)
-        with _told_apart(name, f"{folder.path.name} cannot be loaded"):
+        with told_apart(name, f"{folder.path.name} cannot be loaded"):
             self._loaded = self._adapter.load(plan, report)
         return self._card(plan, self._loaded)
 
@@ -244,7 +236,7 @@ class ExLlamaDriver:
             self._loaded.generator.cancel(running.own)
         except Exception as error:  # it may move the cache about, on the cards
             logger.exception("a job could not be cancelled")
-            self._broken = _first_line(error)
+            self._broken = first_line(error)
 
     def step(self) -> Sequence[Event]:
         loaded, _ = self._ready()
@@ -255,7 +247,7 @@ class ExLlamaDriver:
         try:
             results = loaded.generator.iterate()
         except Exception as error:
-            self._broken = _first_line(error)
+            self._broken = first_line(error)
             raise verdict(error, self._adapter.name) from error
         events: list[Event] = []
         for result in results:
@@ -305,10 +297,10 @@ class ExLlamaDriver:
         found = verdict(error if isinstance(error, Exception) else RuntimeError(str(error)), self._adapter.name)
         if isinstance(found, OutOfMemory):
             return [Broke(running.job.id, str(found), "out_of_memory")]
-        if _is_cuda(error):
-            self._broken = _first_line(error)
+        if is_cuda(error):
+            self._broken = first_line(error)
             raise found
-        return [Broke(running.job.id, f"The model's library failed with this answer: {_first_line(error)}", "failed")]
+        return [Broke(running.job.id, f"The model's library failed with this answer: {first_line(error)}", "failed")]
 
     def _astray(self) -> Iterator[Event]:
         """Answers whose grammar failed under way: they could only go wrong from there."""
@@ -322,60 +314,12 @@ class ExLlamaDriver:
         return self._loaded, self._grammars
 
 
-# ---------------------------------------------------------------- what went wrong
-def verdict(error: Exception, library: str) -> DriverError:
-    """What an exception of a step means for the process."""
-    said = _first_line(error)
-    if _is_no_room(error):
-        return OutOfMemory(f"The card's memory ran out. {_ROOM_HINT}")
-    return Poisoned(f"{library} failed: {said}")
-
-
-@contextmanager
-def _told_apart(library: str, sentence: str) -> Iterator[None]:
-    """Whatever the library raises at load, as ours."""
-    try:
-        yield
-    except DriverError:
-        raise
-    except ModuleNotFoundError as error:
-        raise CannotLoad(
-            f"«{library}» needs the package {error.name}, which is not installed; install it with: pip install "
-            f"'kvasir[{library}]', or name the Python of an environment that has it in worker.pythons."
-        ) from error
-    except Exception as error:
-        if _is_no_room(error):
-            raise OutOfMemory(f"{sentence}: it does not fit into the cards' memory. {_ROOM_HINT}") from error
-        said = _first_line(error)
-        if "no kernel image" in said:
-            raise CannotLoad(
-                f"{sentence}: {library}'s extension was built for another kind of card. Build it for this one: "
-                f"kvasir model build --kind {library}"
-            ) from error
-        raise CannotLoad(f"{sentence}: {said}") from error
-
-
-def _is_no_room(error: object) -> bool:
-    said = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or any(words in said for words in _NO_ROOM)
-
-
-def _is_cuda(error: object) -> bool:
-    said = f"{type(error).__name__} {error}".lower()
-    return any(word in said for word in ("cuda", "cublas", "acceleratorerror", "triton", "device-side"))
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:500]
-
-
+# ---------------------------------------------------------------- reading results
 def _off_grammar(running: _Running) -> Broke:
     reason = running.grammar.error if running.grammar is not None else ""
     return Broke(running.job.id, f"The answer left its grammar: {reason}", "failed")
 
 
-# ---------------------------------------------------------------- reading results
 def _text(result: Mapping[str, Any]) -> str:
     """The text of a result; at the end also what was held back and became no stop string."""
     text = str(result.get("text") or "")
