@@ -2652,8 +2652,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "convert_stage_write": ("writing", "写入"),
     "convert_stage_try": ("trying", "试运行"),
     "convert_done": (
-        "{folder} is ready: {size} GB, {quantization}. To use it:",
-        "{folder} 已就绪：{size} GB，{quantization}。使用方法：",
+        "{folder} is ready: {size} GB, {quantization}, correlation with the published model {alike}. To use it:",
+        "{folder} 已就绪：{size} GB，{quantization}，与原模型输出的相关系数 {alike}。使用方法：",
     ),
     "convert_cuda": ("It runs on CUDA cards only.", "只能在 CUDA 显卡上运行。"),
     "log_opening": ("opening", "正在打开"),
