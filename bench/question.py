@@ -27,6 +27,8 @@ from core.db.session import Database
 from core.feedback import Feedback
 from core.grants import Grants
 from core.knowledge import Knowledge
+from core.limits import Limits
+from core.presence import Presence
 from core.temporary import TemporaryBases
 from core.types import Capabilities, Mention, Place, Prompt, Sampling
 from tests.fakes.engine import FakeEngine
@@ -121,6 +123,7 @@ def chat(house: House) -> Intake:
         temporary=TemporaryBases(db, absent, settings.splitter),
         accounts=Accounts(db, settings),
         channels=Channels(db, settings.channels),
+        limits=Limits(db, Presence(db)),
         db=db,
     )
     messenger = FakeMessenger(capabilities=Capabilities(4000, "edit", 1.0))
