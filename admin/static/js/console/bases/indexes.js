@@ -68,7 +68,7 @@ function placed(kb, found, free, again) {
   const where = el("p", {}, t("bases_store_is"), " ", el("strong", {}, name(found.store)));
   if (!free) return card(t("bases_store"), where);
   if (!found.stores.length) return card(t("bases_store"), where, el("p", { class: "soft" }, t("bases_store_alone")));
-  const chosen = /** @type {HTMLSelectElement} */ (el("select", {}, ...found.stores.map((/** @type {string} */ one) => el("option", { value: one }, one))));
+  const chosen = /** @type {HTMLSelectElement} */ (el("select", { "aria-label": t("bases_store_to") }, ...found.stores.map((/** @type {string} */ one) => el("option", { value: one }, one))));
   const go = () => void ask(t("bases_move"), [el("p", {}, t("bases_move_text", { kb, store: chosen.value }))], {
     label: t("bases_move"),
     act: async () => {
@@ -77,7 +77,7 @@ function placed(kb, found, free, again) {
       return true;
     },
   });
-  return card(t("bases_store"), where, row(el("label", { class: "toolbar" }, el("span", {}, t("bases_store_to")), chosen), button(t("bases_move"), go, { small: true })));
+  return card(t("bases_store"), where, row(chosen, button(t("bases_move"), go)));
 }
 
 /** @param {string} kb @param {string} base @param {Index} ready @param {boolean} free @param {() => Promise<void>} again */
