@@ -13,12 +13,17 @@ import pytest
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed: make test-models has it")
 
+import configs
+from core.embedders import builtin
 from core.serving.driver import CannotLoad, Card
 from core.serving.kinds import make_driver
-from tests.fakes.model import tiny_model
+from core.settings import EmbedderSettings, Settings
+from tests.fakes.model import model_dir, tiny_model
 from tests.models import instructor_reference
 from tests.models.bert_dir import write_encoder, write_reranker
 from tests.models.t5_dir import write_instructor
+
+__all__ = ["model_dir"]  # a fixture, found by its name here
 
 # Libraries that warn of what they themselves do.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -103,6 +108,31 @@ def test_a_bare_folder_pools_as_its_authors_or_the_settings_say(bert: Path, tmp_
         assert card.details["pooling"] == "cls"
         assert gap(driver.embed(TEXTS, query=False), wanted) < 1e-5
     assert card.details["query_prefix"] == "Represent this sentence for searching relevant passages: "
+
+
+@pytest.mark.anyio
+async def test_vectors_of_builtin_are_near_those_of_sentence_transformers(model_dir: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = tmp_path / "all-MiniLM-L6-v2"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).symlink_to(model_dir / name)
+    handbook = Path(configs.__file__).parent / "sample" / "documents" / "handbook"
+    texts = [part for file in sorted(handbook.rglob("*.md")) for part in file.read_text().split("\n\n")][:40]
+    settings = Settings(data_dir=tmp_path / "data", embedder=EmbedderSettings(model_dir=model_dir))
+    embedder = await builtin.open_embedder(settings)
+    quick = await embedder.embed_documents(texts)
+    await embedder.close()
+    driver, card = loaded("sentence-transformers", model_dir=folder)
+    exact = driver.embed(texts, query=False)
+    own = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    own.max_seq_length = card.max_tokens
+    assert card.max_tokens == 256
+    assert gap(exact, own.encode(texts, normalize_embeddings=True)) < 1e-5
+    cosines = (quick.astype(np.float32) * exact).sum(axis=1)
+    assert cosines.mean() > 0.99
+    assert cosines.min() > 0.97
 
 
 @pytest.mark.parametrize(
