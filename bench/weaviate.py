@@ -92,7 +92,7 @@ async def ingestion(store: VectorStore, one: Set, settings: Settings) -> None:
     """Time of `put` against the bare `insert_many` of the same objects; in turns, each into an empty index."""
     ours: list[float] = []
     bare: list[float] = []
-    for number in range(3):
+    for number in range(ROUNDS):
         for side in ("ours", "bare") if number % 2 else ("bare", "ours"):
             own = Generation(
                 uuid.uuid4().hex, one.generation.kb_id, one.generation.fingerprint, one.generation.dimension
