@@ -1,7 +1,8 @@
 """A store against `local` on the same documents: same answers, and how fast.
 
-`make bench-stores ARGS="KIND FOLDER…"` with `lancedb`, `milvus` or any other kind whose packages are there; each folder
-with `docs/` and `questions.jsonl`, as `kvasir eval` reads them. Needs the embedder of the settings.
+`.venv-stores/bin/python -P -m bench.stores KIND FOLDER…` (that environment is made by `make test-stores`) with `lancedb`,
+`milvus`, or any other kind whose packages are there; each folder with `docs/` and `questions.jsonl`, as `kvasir eval`
+reads them. Needs the embedder of the settings.
 """
 
 from __future__ import annotations
