@@ -267,7 +267,12 @@ def _one(kvasir: Kvasir, model: Model, settings: Settings | KvasirError, size: i
         model=model,
         standing=standing,
         shown=shown,
-        runs=str(shown.get("model") or PurePath(shown.get("model_path") or "").name or (info.name if info else "")),
+        runs=str(
+            shown.get("model")
+            or PurePath(shown.get("model_path") or "").name
+            or (info.name if info else "")
+            or PurePath(shown.get("model_dir") or "").name
+        ),
         where=sections.origin_of(shown).partition("://")[2],
         memory=size,
         parallel=parallel,
