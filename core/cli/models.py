@@ -267,9 +267,10 @@ def model_convert(
             made = await convert(found, target, quantization=quantization, python=python, progress=follow)
         if as_json:
             values = {"folder": str(made.folder), "bytes": made.weights, "quantization": made.quantization}
-            print_json({**values, "needs_cuda": made.needs_cuda})
+            print_json({**values, "needs_cuda": made.needs_cuda, "alike": made.alike})
             return
-        told("convert_done", folder=made.folder, size=f"{made.weights / (1 << 30):.2f}", quantization=made.quantization)
+        size, alike = f"{made.weights / (1 << 30):.2f}", f"{made.alike:.3f}" if made.alike else "?"
+        told("convert_done", folder=made.folder, size=size, quantization=made.quantization, alike=alike)
         name = made.folder.name
         for line in (f"add {name} --adapter ctranslate2 --set model_path={made.folder}", f"test {name}", f"use {name}"):
             out.print(plain(f"  kvasir model {line}"))

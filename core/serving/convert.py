@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 from core.errors import Conflict, UserError
 from core.serving import convert_child
 from core.serving.driver import CannotLoad
-from core.serving.drivers.ctranslate2_folder import WEIGHTS, read_folder
+from core.serving.drivers.ctranslate2_folder import ORIGIN, WEIGHTS, read_folder
 from core.texts import tell
 
 Quantization: TypeAlias = Literal["int8", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32"]
@@ -58,6 +58,8 @@ class Converted:
     weights: int
     quantization: str
     needs_cuda: bool
+    alike: float
+    """Mean correlation of what it thinks with what the published model does; 0 where that could not be tried."""
 
 
 def look_at(folder: Path) -> Source:
@@ -102,7 +104,9 @@ async def convert(
         await asyncio.to_thread(_finish, unfinished, target)
     finally:
         await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
-    return Converted(target, (target / WEIGHTS).stat().st_size, kept_as, source.is_awq)
+    alike = json.loads((target / ORIGIN).read_text()).get("alike")
+    weights = (target / WEIGHTS).stat().st_size
+    return Converted(target, weights, kept_as, source.is_awq, float(alike or 0))
 
 
 def _make_room(target: Path, expected: int) -> None:
@@ -207,6 +211,8 @@ def _check(status: int, said: str, errors: deque[str], source: Source, python: s
         packages = said.removeprefix("missing:").replace(",", ", ")
         key = "convert_missing_there" if python else "convert_missing"
         raise UserError(tell(key, packages=packages, python=python, command="pip install 'kvasir[convert]'"))
+    if said.startswith("differs:"):
+        raise UserError(tell("convert_differs", alike=said.removeprefix("differs:")))
     if status < 0:
         raise UserError(tell("convert_killed", signal=-status, needed=_gb(2 * source.weights)))
     raise UserError(tell("convert_failed", reason=said or " / ".join(errors) or f"status {status}"))

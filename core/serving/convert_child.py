@@ -27,6 +27,18 @@ BESIDE = (
 )
 
 
+LEAST_ALIKE = 0.95
+LONGEST = 256
+SAMPLE = (
+    "Every employee has twenty-eight days of annual leave. It is asked for two weeks before it begins; who has asked "
+    "first has it first, and what is left in December goes into the next year. Part-time staff have their share of it. "
+    "年假为二十八天，请至少提前两周申请；先申请者优先，十二月剩余的假期可转入下一年。兼职员工按比例享有。\n\n"
+    "| place | days |\n|---|---|\n| Bergen | 28 |\n| Turku | 30 |\n\n"
+    "def days(share: float) -> int:\n    return round(28 * share)\n\n"
+    "Question: How long is annual leave in Bergen? Answer:"
+)
+
+
 def main(source: Path, target: Path, quantization: str, origin: dict[str, Any], parent: int) -> None:
     _end_with(parent)
     if missing := _missing():
@@ -34,6 +46,9 @@ def main(source: Path, target: Path, quantization: str, origin: dict[str, Any], 
         sys.exit(MISSING)
     try:
         _convert(source, target, quantization, origin)
+    except Differs as error:
+        _say(error=f"differs:{error}")
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001  the outermost place of this process: its parent says the sentence
         _say(error=f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
         sys.exit(1)
@@ -49,12 +64,14 @@ def _convert(source: Path, target: Path, quantization: str, origin: dict[str, An
     class Converter(TransformersConverter):  # type: ignore[misc]  # the library has no types
         def load_model(self, model_class: Any, name: str, **values: Any) -> Any:
             """Weights that can run code are not read at all."""
-            model = model_class.from_pretrained(name, use_safetensors=True, local_files_only=True, **values)
-            _say(stage="quantize")
-            return model
+            self.model = model_class.from_pretrained(name, use_safetensors=True, local_files_only=True, **values)
+            return self.model
 
         def load_tokenizer(self, tokenizer_class: Any, name: str, **values: Any) -> Any:
-            return tokenizer_class.from_pretrained(name, local_files_only=True, **values)
+            tokenizer = tokenizer_class.from_pretrained(name, local_files_only=True, **values)
+            self.ids, self.expected = _thoughts(self.model, tokenizer)
+            _say(stage="quantize")
+            return tokenizer
 
     transformers.utils.logging.set_verbosity_error()
     _say(stage="read")
@@ -67,18 +84,45 @@ def _convert(source: Path, target: Path, quantization: str, origin: dict[str, An
         if (source / name).is_file():
             shutil.copy(source / name, target / name)
     versions = {"ctranslate2": ctranslate2.__version__, "transformers": transformers.__version__}
-    (target / "kvasir.json").write_text(json.dumps({**origin, "made_by": versions}, indent=2))
     _say(stage="try")
-    _try(ctranslate2, target)
+    alike = 0.0
+    if not origin.get("needs_cuda") or ctranslate2.get_cuda_device_count():
+        alike = _alike(ctranslate2, target, made.ids, made.expected)
+    (target / "kvasir.json").write_text(json.dumps({**origin, "alike": round(alike, 4), "made_by": versions}, indent=2))
 
 
-def _try(library: Any, target: Path) -> None:
-    """It loads, and writes a word."""
-    if json.loads((target / "kvasir.json").read_text()).get("needs_cuda") and not library.get_cuda_device_count():
-        return
-    generator = library.Generator(str(target), device="auto", intra_threads=1)
+def _thoughts(model: Any, tokenizer: Any) -> tuple[list[int], Any]:
+    """A text in tokens, and what the published model thinks may come after each."""
+    import torch
+
+    ids = tokenizer(SAMPLE)["input_ids"][:LONGEST]
+    with torch.no_grad():
+        return ids, model(torch.tensor([ids])).logits[0].float().numpy()
+
+
+def _alike(library: Any, target: Path, ids: list[int], expected: Any) -> float:
+    """Mean correlation of what both think. Raises Differs: converters do not know every trick of every model."""
+    import numpy as np
+
+    found = _converted_thoughts(library, target, ids)
+    size = min(found.shape[-1], expected.shape[-1])
+    pairs = zip(found[:, :size], expected[:, :size], strict=True)
+    alike = float(np.mean([np.corrcoef(one, other)[0, 1] for one, other in pairs]))
+    if not alike >= LEAST_ALIKE:
+        raise Differs(f"{alike:.3f}")
+    return alike
+
+
+def _converted_thoughts(library: Any, target: Path, ids: list[int]) -> Any:
+    import numpy as np
+
+    generator = library.Generator(str(target), device="auto", intra_threads=max(1, (os.cpu_count() or 2) // 2))
     words = json.loads((target / "vocabulary.json").read_bytes())
-    generator.generate_batch([[words[-1]]], max_length=1, include_prompt_in_result=False)
+    return np.array(generator.forward_batch([[words[token] for token in ids]])).astype(np.float32)[0]
+
+
+class Differs(Exception):
+    """The converted model does not think as the published one does."""
 
 
 def _missing() -> list[str]:

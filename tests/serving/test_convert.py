@@ -15,7 +15,7 @@ import pytest
 from core.cli.main import app
 from core.errors import Conflict, UserError
 from core.serving.convert import Converted, convert, look_at
-from tests.models.llama_dir import BOS, write_llama
+from tests.models.llama_dir import BOS, write_llama, write_tokenizer
 from tests.serving.driving import a_job, answer, silent
 
 pytestmark = pytest.mark.anyio
@@ -154,6 +154,7 @@ async def test_a_published_model_is_converted_and_says_the_same(published: Path,
     seen: list[tuple[str, int]] = []
     made = await converted(published, tmp_path / "made", seen=seen)
     assert (made.folder, made.quantization, made.needs_cuda) == (tmp_path / "made", "int8", False)
+    assert made.alike > 0.99
     assert {"import", "read", "quantize", "write", "try"} >= {stage for stage, _ in seen} >= {"import", "read"}
     assert left(tmp_path) == ["made"]
     assert json.loads((made.folder / "kvasir.json").read_text())["cell"] == 2 * 2 * 8 * 64
@@ -165,6 +166,25 @@ async def test_a_published_model_is_converted_and_says_the_same(published: Path,
         driver.close()
         assert card.context_size == 2048
     assert texts[0] == texts[1]
+
+
+@pytest.mark.skipif(not HAS_ALL, reason="torch and transformers are not installed: make test-models has them")
+async def test_a_model_that_thinks_otherwise_once_converted_is_not_kept(tmp_path: Path) -> None:
+    """The converter leaves out by which number Gemma scales its attention, where that is not a head's width."""
+    from transformers import AutoModelForCausalLM, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        vocab_size=288, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, query_pre_attn_scalar=1, max_position_embeddings=512,
+    )  # fmt: skip
+    source = tmp_path / "source"
+    AutoModelForCausalLM.from_config(config).save_pretrained(source)
+    write_tokenizer(source)
+    told = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps({**told, "unk_token": "<|pad|>"}))
+    with pytest.raises(UserError, match="does not think as the published one"):
+        await converted(source, tmp_path / "target")
+    assert left(tmp_path) == []
 
 
 @pytest.mark.skipif(not HAS_ALL, reason="torch and transformers are not installed: make test-models has them")
@@ -194,9 +214,11 @@ def test_the_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monke
 
     pytest.importorskip("ctranslate2")
     ready = write_ct2(tmp_path / "ready")
+    (ready / "kvasir.json").write_text('{"alike": 0.987}')
     code, out, err = run(
         str(published), str(tmp_path / "target"), "--python", a_python(tmp_path, f'cp -r "{ready}" "$TARGET"')
     )
     assert code == 0, err
     assert f"kvasir model add target --adapter ctranslate2 --set model_path={tmp_path}/target" in out.replace("\n", "")
+    assert ".987" in out
     assert (tmp_path / "target" / "model.bin").is_file()
