@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from core.ports import VectorStore
 from core.settings import LancedbSettings, MilvusSettings, Settings
@@ -54,7 +56,10 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Milvus Lite as a server of its own, so that several processes can use it; Milvus itself is not to be had here."""
+    """That of KVASIR_TEST_MILVUS_URL, else Milvus Lite as a server of its own, so that several processes can use it."""
+    if url := os.environ.get("KVASIR_TEST_MILVUS_URL"):
+        yield url
+        return
     (port,) = free_ports(1)
     folder = tmp_path_factory.mktemp("milvus")
     command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder / "data"), "--host", "127.0.0.1"]
@@ -85,7 +90,8 @@ def milvus_settings(folder: Path) -> Settings:
     """The address is in the folder, whose name is the beginning of the collections' names."""
     uri = (folder / "milvus").read_text(encoding="utf-8")
     prefix = "T" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return Settings(data_dir=folder, milvus=MilvusSettings(uri=uri, prefix=prefix))
+    token = SecretStr(os.environ.get("KVASIR_TEST_MILVUS_TOKEN", ""))
+    return Settings(data_dir=folder, milvus=MilvusSettings(uri=uri, prefix=prefix, token=token))
 
 
 class TestMilvusStore(VectorStoreContract):

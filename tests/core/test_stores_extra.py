@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
@@ -18,11 +19,13 @@ from core.moving import Moving
 from core.ports import VectorStore
 from core.settings import LancedbSettings, MilvusSettings, Settings
 from core.stores import lancedb as lancedb_module
+from core.stores import weaviate_changes
 from core.stores.lancedb import LanceStore, storage_options
 from core.stores.lancedb import open_store as open_lancedb
 from core.stores.lancedb_table import Table
 from core.stores.local import open_store as open_local
 from core.stores.milvus import open_store as open_milvus
+from core.stores.milvus_writing import Writer
 from core.types import Compare, IndexedDocument, Not
 from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, vector
 from tests.fakes.library import opened_library
@@ -278,6 +281,75 @@ async def test_a_second_process_is_told_that_milvus_lite_is_in_use(tmp_path: Pat
     )
     said = (await asyncio.wait_for(other.communicate(), 60))[1].decode()
     assert other.returncode == 0, said
+
+
+WRITER = """
+import asyncio, itertools, sys
+from pathlib import Path
+from core.settings import Settings
+from core.stores.milvus import open_store
+from tests.contracts.test_vector_store import GENERATION, document
+
+async def main():
+    store = await open_store(Settings(data_dir=Path(sys.argv[1])))
+    await store.ensure_generation(GENERATION)
+    for batch in itertools.count():
+        await store.put(GENERATION, [document(f"{batch}-{n}", *["tea"] * 4) for n in range(5)])
+        print(batch + 1, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@needed
+async def test_a_killed_process_leaves_whole_documents_in_milvus_lite(tmp_path: Path) -> None:
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(tmp_path), stdout=asyncio.subprocess.PIPE,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert writer.stdout is not None
+    async with asyncio.timeout(60):
+        while int(await writer.stdout.readline()) < 5:
+            pass
+    writer.send_signal(signal.SIGKILL)
+    acknowledged = max([5, *map(int, (await writer.stdout.read()).split())])
+    await writer.wait()
+    store = await open_milvus(Settings(data_dir=tmp_path))
+    found = await store.search(GENERATION, vector=vector(1), tokens=["tea"], limit=3)
+    assert found.chunk_count == found.document_frequency["tea"]
+    assert found.chunk_count in (20 * acknowledged, 20 * acknowledged + 20)
+    await store.put(GENERATION, [document("after", "tea")])
+    assert (await store.count(GENERATION)).chunks == found.chunk_count + 1
+    await store.close()
+
+
+@needed
+async def test_what_a_killed_writer_left_in_milvus_is_hidden_and_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_milvus(Settings(data_dir=tmp_path))
+    await store.ensure_generation(GENERATION)
+    await store.put(GENERATION, [document("d1", "tea at four")])
+    finish = Writer._finish
+
+    async def killed(*_given: object) -> None:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(Writer, "_finish", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        await store.put(GENERATION, [document("d1", "tea at five", version="2"), document("d2", "tea")])
+    monkeypatch.setattr(Writer, "_finish", finish)
+    assert [hit.chunk.text for hit in await keyword(store, "tea")] == ["tea at four"]
+    assert [key for key, *_ in await store.documents(GENERATION)] == ["d1"]
+    assert (await store.count(GENERATION)).chunks == 1
+    state = await store._state(GENERATION)
+    assert len(state.hidden) == 2
+    monkeypatch.setattr(weaviate_changes, "ABANDONED", -1.0)  # long ago
+    await store.put(GENERATION, [document("d3", "tea")])
+    assert await store._call(GENERATION, lambda index: index.chunks_in(state.hidden)) == 0
+    assert (await store._state(GENERATION)).hidden == ()
+    assert len(await keyword(store, "tea")) == 2
+    await store.close()
 
 
 @needed
