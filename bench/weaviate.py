@@ -39,6 +39,7 @@ from core.types import Generation, IndexedDocument, Vector
 from tests.weaviate_server import any_server, empty, why_none
 
 PAIRS = 200
+ROUNDS = 5
 
 
 def main() -> None:
