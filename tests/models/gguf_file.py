@@ -15,7 +15,7 @@ from tests.models.llama_dir import BOS, CONFIG, END, EOS, PAD, SPECIALS, TEMPLAT
 
 ALIGNMENT: Final = 32
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
-_U32, _F32, _BOOL, _TEXT, _LIST = 4, 6, 7, 8, 9
+_U16, _U32, _F32, _BOOL, _TEXT, _LIST = 2, 4, 6, 7, 8, 9
 _I32: Final = 5
 F32: Final = 0
 
@@ -26,6 +26,29 @@ def write_gguf(path: Path, *, seed: int = 0, template: str = TEMPLATE, **values:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gguf(found, weights(seed)))
     return path
+
+
+class U16(int):
+    """A number of two bytes, as some values must be."""
+
+
+class I32(int):
+    """A number with a sign, in four bytes."""
+
+
+def write_parts(folder: Path, *, seed: int = 0) -> Path:
+    """The same in two files; the path of the first."""
+    found = weights(seed)
+    names = list(found)
+    halves = (names[:5], names[5:])
+    paths = []
+    for number, half in enumerate(halves):
+        own = metadata() if number == 0 else {"general.architecture": "llama"}
+        split = {"split.no": U16(number), "split.count": U16(len(halves)), "split.tensors.count": I32(len(names))}
+        path = folder / f"tiny-{number + 1:05}-of-{len(halves):05}.gguf"
+        path.write_bytes(gguf({**own, **split}, {name: found[name] for name in half}))
+        paths.append(path)
+    return paths[0]
 
 
 def metadata(template: str = TEMPLATE) -> dict[str, Any]:
@@ -115,6 +138,10 @@ def _value(value: Any) -> bytes:
         return struct.pack("<I?", _BOOL, value)
     if isinstance(value, str):
         return struct.pack("<I", _TEXT) + _text(value)
+    if isinstance(value, U16):
+        return struct.pack("<IH", _U16, value)
+    if isinstance(value, I32):
+        return struct.pack("<Ii", _I32, value)
     return struct.pack("<II", _U32, value) if isinstance(value, int) else struct.pack("<If", _F32, value)
 
 

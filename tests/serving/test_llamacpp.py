@@ -14,7 +14,7 @@ from core.serving.driver import CannotLoad, Done, Event, Piece, Prefilled, Refus
 from core.serving.drivers.llamacpp import BATCH, LlamacppDriver, make
 from core.serving.templates import Message, Templates
 from tests.models.ct2_dir import write_ct2
-from tests.models.gguf_file import metadata, write_gguf
+from tests.models.gguf_file import metadata, write_gguf, write_parts
 from tests.models.llama_dir import ASSISTANT, BOS, END, USER
 from tests.serving.driving import a_job, answer, silent, text_of, to_the_end, until_it_writes
 
@@ -266,6 +266,15 @@ def test_a_model_of_a_kind_the_library_does_not_know_is_refused_with_its_words(t
 def test_more_context_than_the_model_was_made_for_is_refused(file: Path) -> None:
     with pytest.raises(CannotLoad, match="made for 2048 tokens"):
         make({"model_path": str(file), "context_size": 4096}).load(silent)
+
+
+def test_a_model_in_parts_is_one_model(driver: LlamacppDriver, tmp_path: Path) -> None:
+    write_parts(tmp_path)
+    made = make({"model_path": str(tmp_path), "threads": 1})  # the folder that holds them
+    card = made.load(silent)
+    assert card.details["parameters"] == 5_540_352
+    assert answer(made, a_job(PROMPT))[0] == answer(driver, a_job(PROMPT))[0]
+    made.close()
 
 
 def test_a_cache_of_fewer_bits_works(file: Path) -> None:
