@@ -87,17 +87,17 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def milvus_settings(folder: Path) -> Settings:
-    """The address is in the folder, whose name is the beginning of the collections' names."""
-    uri = (folder / "milvus").read_text(encoding="utf-8")
+    """Address and token are in the folder, whose name is the beginning of the collections' names."""
+    uri, token = (folder / "milvus").read_text(encoding="utf-8").split("\n")
     prefix = "T" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    token = SecretStr(os.environ.get("KVASIR_TEST_MILVUS_TOKEN", ""))
-    return Settings(data_dir=folder, milvus=MilvusSettings(uri=uri, prefix=prefix, token=token))
+    return Settings(data_dir=folder, milvus=MilvusSettings(uri=uri, prefix=prefix, token=SecretStr(token)))
 
 
 class TestMilvusStore(VectorStoreContract):
     @pytest.fixture
     def opened(self, milvus_server: str, folder: Path) -> Open:
-        (folder / "milvus").write_text(milvus_server, encoding="utf-8")
+        token = os.environ.get("KVASIR_TEST_MILVUS_TOKEN", "")
+        (folder / "milvus").write_text(f"{milvus_server}\n{token}", encoding="utf-8")
         return lambda: open_milvus(milvus_settings(folder))
 
     @pytest.fixture
