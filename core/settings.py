@@ -668,7 +668,7 @@ class WorkerSettings(Section):
         dict[str, str],
         Field(
             description="Python of another environment, by engine or embedder, where Kvasir is installed with its "
-            'extra, e.g. `exllamav2 = "/opt/exllama/bin/python"`.'
+            'extra, e.g. `{"exllamav2": "/opt/exllama/bin/python"}`.'
         ),
     ] = {}
 
