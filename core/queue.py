@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -79,18 +79,33 @@ async def serve(db: Database, lanes: Sequence[Lane], work: Work) -> None:
     gone = False
     while True:
         try:
-            async with _opened(db, work) as app, asyncio.TaskGroup() as group:
-                for lane in lanes:
-                    group.create_task(_follow(app, lane), name=f"lane-{lane.name}")
-                group.create_task(_keep_mended(db, app.job_manager), name="mend")
+            async with _opened(db, work) as app:
                 if gone:
                     logger.info("jobs go on")
                 gone = False
-        except* (ConnectorException, psycopg.Error, Unavailable) as errors:
+                await _until_one_fails([*(_follow(app, lane) for lane in lanes), _keep_mended(db, app.job_manager)])
+        except (ConnectorException, psycopg.Error, Unavailable) as error:
             if not gone:
-                logger.warning("jobs wait: %s", _first(errors))
+                logger.warning("jobs wait: %s", error.__cause__ or error)
             gone = True
         await asyncio.sleep(_WAIT_SECONDS)
+
+
+async def _until_one_fails(works: Sequence[Coroutine[None, None, None]]) -> None:
+    """Raises its error, when the others have come to rest.
+
+    No TaskGroup: that keeps to itself a cancellation which comes while it is failing (Python 3.11 and 3.12).
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in filter(None, errors):
+        raise error
 
 
 async def mend(db: Database, manager: JobManager) -> int:
@@ -134,8 +149,8 @@ async def _follow(app: App, lane: Lane) -> None:
 async def _opened(db: Database, work: Work) -> AsyncIterator[App]:
     import procrastinate
 
-    for name, level in (("procrastinate", logging.ERROR), ("psycopg.pool", logging.ERROR)):
-        logging.getLogger(name).setLevel(level)  # we say ourselves what becomes of jobs, and that the server is away
+    for name in ("procrastinate", "psycopg.pool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what becomes of jobs and of the server we say ourselves
     connector = procrastinate.PsycopgConnector(
         conninfo=for_psycopg(db.url),
         kwargs={"prepare_threshold": None},
@@ -160,14 +175,6 @@ async def _opened(db: Database, work: Work) -> AsyncIterator[App]:
 
     async with app.open_async():
         yield app
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first, as its own library says it."""
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found.__cause__ or found
 
 
 def lanes_of(

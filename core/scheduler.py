@@ -32,13 +32,17 @@ class Scheduler:
 
     async def run(self) -> None:
         """Until cancelled; whoever waits takes over when the leader has not been heard of for the length of a lease."""
+        gone = False
         while True:
             try:
                 fence = await self._leases.take(LEAD, self.holder)
+                gone = False
                 if fence is not None:
                     await self._lead(fence)
             except Unavailable as error:
-                logger.info("the schedules wait: %s", error)
+                if not gone:
+                    logger.info("the schedules wait: %s", error)
+                gone = True
             await asyncio.sleep(self._beat)
 
     async def _lead(self, fence: int) -> None:

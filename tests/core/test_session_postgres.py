@@ -152,6 +152,11 @@ async def test_jobs_go_on_when_the_server_is_back(url: str, monkeypatch: pytest.
                 await jobs.add("ingest", {"kb": "b"})
         second = await jobs.add("ingest", {"kb": "c"})
         assert await done.get() == second.id
-    service.cancel()
-    await asyncio.wait({service})
+        async with away(url):
+            with pytest.raises(Unavailable):
+                await jobs.add("ingest", {"kb": "d"})
+            await asyncio.sleep(0.05)  # the service is about to notice
+            service.cancel()
+            await asyncio.wait({service})
+    assert service.cancelled()
     await db.close()

@@ -66,6 +66,7 @@ def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     assert unknown_variables() == ["KVASIR_WEB__PROT"]
 
 
+@pytest.mark.sqlite("the file in the data directory")
 def test_an_empty_value_means_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVASIR_EMBEDDER__MODEL_DIR", "")
     monkeypatch.setenv("KVASIR_DATABASE__URL", "")
