@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -304,7 +305,6 @@ def checked(rows: Any) -> None:
 
 
 def _empty_cache() -> None:
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # fastembed does without
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
