@@ -23,6 +23,7 @@ NAMES = (
     "curated",
     "capacity",
     "simulate",
+    "worker",
 )
 
 

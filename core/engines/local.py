@@ -36,6 +36,8 @@ _EXIT_SECONDS: Final = 3.0
 """In which a process whose connection broke is known to have ended."""
 _SILENCE: Final = 30.0
 """Beyond `stall_seconds`: the supervisor is to be the first to notice."""
+_READY_SECONDS: Final = 120.0
+"""For which a question waits while a fresh process loads the model; then another engine may answer."""
 _LONGEST_WAIT: Final = 3600.0
 _RETRIED: Final = frozenset({429})
 """By the client: when a worker goes away, we know better what to do."""
@@ -119,7 +121,7 @@ class LocalEngine:
         """
         clock = asyncio.get_running_loop()
         for attempt in range(1, _ATTEMPTS + 1):
-            trouble = await self._worker.ready(_LONGEST_WAIT)
+            trouble = await self._worker.ready(_READY_SECONDS)
             if trouble is not None:
                 raise EngineUnavailable(trouble.say(prompt.language))
             life, has_begun = self._worker.life, False

@@ -15,8 +15,8 @@ from core.serving.pipes import PipeTransport
 from core.serving.plan import Trouble
 
 _CONNECT_SECONDS: Final = 5.0
-_LOAD_SILENCE: Final = 60.0
-"""While it loads, a worker says something every few seconds."""
+_LOAD_SILENCE: Final = 180.0
+"""While it loads, a worker says something every few seconds, but where a library holds Python's lock."""
 _LONGEST: Final = 300
 
 Report = Callable[[str, float], None]

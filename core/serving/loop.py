@@ -454,7 +454,7 @@ class _Thread:
         if not heard:
             return
         now = self._loop.time()
-        if now - self._heard_at < 2 * _GAP:
+        if now - self._heard_at < 1.5 * _GAP:
             self._is_called = True
             self._loop.call_later(_GAP, self._listen)
         self._heard_at = now

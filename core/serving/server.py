@@ -219,15 +219,12 @@ class Worker:
         return _Events(self._loading())
 
     async def _loading(self) -> AsyncIterator[dict[str, Any]]:
-        told: dict[str, Any] = {}
         while True:
             standing = self.model.standing()
             now = {"state": standing.state, "stage": standing.stage, "done": standing.done, "total": standing.total}
             if standing.state not in ("idle", "loading"):
                 break
-            if now != told:
-                told = now
-                yield now
+            yield now
             await self.model.changed(_LOAD_TICK)
         if self.model.card is not None and self.model.fatal is None:
             yield now | {"card": card_as_json(self.model.card)}

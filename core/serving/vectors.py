@@ -30,7 +30,7 @@ _AT_ONCE: Final = 2
 _SILENCE: Final = 30.0
 _BUSY_SECONDS: Final = 1.0
 _CONNECT_SECONDS: Final = 5.0
-_LONGEST_WAIT: Final = 3600.0
+_READY_SECONDS: Final = 600.0
 
 
 class Vectors:
@@ -107,7 +107,7 @@ class Vectors:
     async def _posted(self, path: str, body: dict[str, Any]) -> Any:
         told = ""
         for _ in range(_ATTEMPTS):
-            trouble = await self._worker.ready(_LONGEST_WAIT)
+            trouble = await self._worker.ready(_READY_SECONDS)
             if trouble is not None:
                 raise Unavailable(trouble.say(spoken()))
             life = self._worker.life
