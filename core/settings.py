@@ -67,7 +67,7 @@ class DatabaseSettings(Section):
     ] = 30.0
     statement_seconds: Annotated[
         float, Field(ge=0, description="PostgreSQL: the server gives up what takes longer, in seconds; 0: no limits.")
-    ] = 120.0
+    ] = 300.0
 
 
 class StoreSettings(Section):
