@@ -78,11 +78,23 @@ def _free_ram() -> int | None:
     found = []
     with contextlib.suppress(OSError, ValueError, KeyError):
         found.append(int(_table(Path("/proc/meminfo"))["MemAvailable:"]) << 10)
-    folder = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        used = int((folder / "memory.current").read_text()) - int(_table(folder / "memory.stat")["inactive_file"])
-        found.append(int((folder / "memory.max").read_text()) - used)
+    for folder in _groups():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            used = int((folder / "memory.current").read_text()) - int(_table(folder / "memory.stat")["inactive_file"])
+            found.append(int((folder / "memory.max").read_text()) - used)
     return min(found) if found else None
+
+
+def _groups() -> list[Path]:
+    """The folders of the control groups that this process is in, whose limits hold for what it starts."""
+    top = Path("/sys/fs/cgroup")
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    inner = next((line.partition("::/")[2] for line in lines if line.startswith("0::")), "")
+    folder = top / inner
+    return [folder, *(one for one in folder.parents if one.is_relative_to(top))]
 
 
 def _table(path: Path) -> dict[str, str]:
