@@ -59,7 +59,7 @@ def _told(row: str) -> list[str]:
     found = []
     for code in re.findall(r"`kvasir ([^`]*)`", row.replace("\\|", "|")):
         words = code.split()
-        subs = words[1].split("|") if len(words) > 1 and re.fullmatch(r"[a-z-]+(\|[a-z-]+)*", words[1]) else []
+        subs = words[1].split("|") if len(words) > 1 and re.fullmatch(r"[a-z][a-z-]*(\|[a-z-]+)*", words[1]) else []
         found += [f"kvasir {words[0]} {sub}" for sub in subs] or [f"kvasir {words[0]}"]
     return found
 
