@@ -45,7 +45,7 @@ def test_other_errors_are_left_as_they_are() -> None:
 
 def test_vectors_are_of_length_one_and_made_of_numbers() -> None:
     rows = normal([[3.0, 4.0], [0.0, 0.0]])
-    np.testing.assert_allclose(rows, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [1.0, 0.0]], rtol=1e-6)
     with pytest.raises(CannotLoad, match="float32 or bfloat16"):
         normal([[float("nan"), 1.0]])
 

@@ -291,12 +291,14 @@ def in_batches(run: Any, size: int) -> Any:
             _empty_cache()
 
 
-def normal(rows: Any) -> Matrix:
+def normal(found: Any) -> Matrix:
     """L2-normalised, in float32. Raises CannotLoad for what are no numbers."""
-    found: Matrix = np.asarray(rows, np.float32)
+    found = np.asarray(found, np.float32)
     checked(found)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return np.asarray(found / np.maximum(lengths, 1e-12), np.float32)
+    rows: Matrix = np.asarray(found / np.maximum(lengths, 1e-12), np.float32)
+    rows[lengths[:, 0] == 0, 0] = 1  # nothing was read: it has no direction of its own
+    return rows
 
 
 def checked(rows: Any) -> None:
