@@ -120,7 +120,7 @@ class LancedbSettings(Section):
     secret_access_key: Annotated[SecretStr | None, Field(description="The key's secret.")] = None
     index_from: Annotated[
         int,
-        Field(ge=1000, description="From so many chunks in one index on, an HNSW index finds vectors; below, exactly."),
+        Field(ge=1000, description="From so many chunks in one index on, an IVF index finds vectors; below, exactly."),
     ] = 50_000
     cache_mb: Annotated[int, Field(ge=16, description="Memory for the words of the knowledge bases in use, in MB.")] = (
         512

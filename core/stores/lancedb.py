@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import importlib.util
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -314,13 +315,16 @@ class LanceStore:
             logger.info("an index was not tidied up: %s", error)
 
     async def _index(self, table: Any) -> None:
-        from lancedb.index import BTree, HnswSq
+        from lancedb.index import BTree, IvfFlat
 
         there = {column for one in await table.list_indices() for column in one.columns}
         if "id" not in there:
             await table.create_index("id", config=BTree())
         if "vector" not in there:
-            await table.create_index("vector", config=HnswSq(distance_type="dot"))
+            # One of graphs (HNSW) finds no more, and while it is made, all else waits for minutes.
+            parts = math.isqrt(await table.count_rows())
+            config = IvfFlat(distance_type="dot", num_partitions=parts, sample_rate=32, max_iterations=8)
+            await table.create_index("vector", config=config)
 
 
 async def _off_loop(work: Callable[..., T], *given: Any) -> T:

@@ -21,8 +21,8 @@ from core.types import Chunk, Generation, IndexedDocument, Vector
 
 _CHUNK: Final = ("id", "text", "tokens", "headings", "locator", "content_hash")
 _LISTED: Final = 256
-_REFINED: Final = 5
-_WIDTH: Final = 250
+_PARTS: Final = 20
+"""Of an index of vectors, at least: where a filter leaves too few in them, all are looked at."""
 LAST_CHUNK: Final = (1 << CHUNK_BITS) - 1
 
 
@@ -113,8 +113,7 @@ class Table:
             where += f" AND number {'NOT IN' if within.is_excluded else 'IN'} ({_listed(within.numbers)})"
         query = self._table.query().nearest_to(vector).distance_type("dot").where(where)
         if self.has_index:
-            # Rounded vectors find some more than are wanted, which are then compared as they are.
-            query = query.nprobes(20).refine_factor(_REFINED).ef(max(_WIDTH, _REFINED * limit))
+            query = query.minimum_nprobes(_PARTS).maximum_nprobes(0)
         found = await query.select(["id", "_distance"]).limit(limit).to_arrow()
         ids: list[int] = found["id"].to_pylist()
         return ids

@@ -185,6 +185,10 @@ async def test_an_index_of_vectors_is_made_and_finds_what_is_near(
     assert {column for index in await table.list_indices() for column in index.columns} == {"id", "vector"}
     await same_as_local(store, local, vectors=0.9)
     assert len((await store.search(GENERATION, vector=vector(1), tokens=[], limit=300)).hits) == 300
+    for number in range(0, 300, 30):  # wherever in the index its vectors are
+        one_of_them = Compare("document", "eq", f"{number % 3}/{number}.md")
+        found = await store.search(GENERATION, vector=vector(1), tokens=[], limit=50, filter=one_of_them)
+        assert [hit.document_id for hit in found.hits] == [f"d{number}"] * 4
     for one in (store, local):
         await one.put(GENERATION, [document("new", "tea boat", seed=5000)])
     await same_as_local(store, local, vectors=0.9)
