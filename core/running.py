@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from core.errors import ConfigError, EngineUnavailable
+from core import sections
+from core.errors import ConfigError, EngineUnavailable, KvasirError
 from core.models import Models
 from core.pool import Open, Pool, Running
 from core.ports import Engine, EngineInfo, Reranker
@@ -29,8 +30,16 @@ class Engines:
         return _Queued(self.pool, running)
 
     async def open_added(self) -> bool:
-        """As `Pool.open_added`."""
-        return await self.pool.open_added()
+        """As `Pool.open_added`, and the house's where it is a model of this machine, which takes long to load."""
+        found = await self.pool.open_added()
+        try:
+            house = self._models.usable("engine", self._models.default("engine"))
+            values = self._models.settings_for(house)
+            if sections.value_of(values, "engine", house.adapter, "start_timeout_seconds") is not None:
+                await self.pool.get(house.name)
+        except KvasirError:  # its state tells, and it is tried again
+            return found
+        return found
 
     async def close(self) -> None:
         await self.pool.close()
