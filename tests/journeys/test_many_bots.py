@@ -19,7 +19,9 @@ import psutil
 import pytest
 
 from core.db.session import Database
+from core.db.tables import now
 from core.outbox import Outbox
+from core.presence import Presence
 from core.types import Place
 from tests.databases import Postgres
 from tests.fakes.chats import PLATFORMS, Asked, Chats, Process, chats
@@ -134,9 +136,11 @@ async def test_two_processes_share_what_there_is_and_either_may_die(house: House
             assert health == dict.fromkeys((*PLATFORMS, "Role bots"), True)
             identified = len(discord.gateway.identified)
 
+            flying = await asked("How long is leave in between?")
+            await asyncio.sleep(0.05)
             one.kill()
             late = await asked("How long is leave after a death?")
-            await answered(world, late)
+            await answered(world, [*flying, *late])
             await until(lambda: shared(SHARDS), "the shards of a dead process are taken over")
             assert len(discord.gateway.identified) == identified, "sessions are gone on with"
             assert discord.gateway.resumed >= 2
@@ -154,7 +158,7 @@ async def test_two_processes_share_what_there_is_and_either_may_die(house: House
                     await asyncio.sleep(0.1)
             await database.close()
             assert await asyncio.to_thread(three.end) == 0
-        await answered(world, [*late, *last])
+        await answered(world, [*flying, *late, *last])
 
 
 async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -> None:
@@ -169,12 +173,12 @@ async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -
             "KVASIR_CHANNELS__QUESTIONS_PER_MINUTE": "6",
         }
         with ExitStack() as stack:
-            for port in ports:
-                process = stack.enter_context(house.process(**given, KVASIR_SLACK__EVENTS_PORT=str(port)))
-                process.start()
+            processes = [house.process(**given, KVASIR_SLACK__EVENTS_PORT=str(port)) for port in ports]
+            for process in processes:
+                stack.enter_context(process).start()
             urls = [f"http://127.0.0.1:{port}/hooks/slack" for port in ports]
             await until(lambda: all(map(_is_open, ports)), "both serve")
-            await asyncio.sleep(2.5)  # until each has heard of the other
+            await known(house, {process.id for process in processes})
             questions = []
             for number in range(10):
                 slack.delivery.request_url = urls[number % 2]
@@ -186,6 +190,24 @@ async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -
             await asyncio.sleep(1.0)  # what would be let in besides is
             assert [len(finals(world, one)) for one in questions].count(1) == 6
             assert not any(len(finals(world, one)) > 1 for one in questions)
+
+
+async def known(house: House, numbers: set[int]) -> None:
+    """Until each of these processes has heard that all others are connected to Slack."""
+    database = Database(house.url)
+    observer = Presence(database)
+    since = None
+    async with asyncio.timeout(60):
+        while True:
+            await observer.beat()
+            found = [one for one in observer.others("bots", "slack") if one.number in numbers]
+            if since is None and len(found) == len(numbers):
+                since = now()
+            if since is not None and all(one.seen_at > since for one in found):  # with the next beat of each
+                break
+            await asyncio.sleep(0.1)
+    await observer.leave()
+    await database.close()
 
 
 def _free_port() -> int:
