@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.serving.kinds import make_driver
-from core.serving.loop import STATUS, Fatal, ModelLoop
+from core.serving.loop import ModelLoop
 from core.serving.server import Worker, serve
+from core.serving.thread import STATUS, Fatal
 
 _PR_SET_PDEATHSIG: Final = 1
 _LAST_WORDS: Final = 0.3

@@ -12,8 +12,8 @@ import sys
 from collections import deque
 from typing import Final
 
-from core.serving.loop import STATUS
 from core.serving.plan import Plan, Trouble
+from core.serving.thread import STATUS
 from core.texts import tell
 
 logger = logging.getLogger(__name__)

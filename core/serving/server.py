@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import secrets
-import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import uvicorn
@@ -22,17 +20,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.serving import requests
-from core.serving.driver import Broke, Card, Done, Job, Piece, Prefilled, Refused
-from core.serving.loop import Begun, Computed, Fatal, Full, ModelLoop, Ticket, Told, VectorJob, Waits
-from core.serving.requests import DEFAULT_TOKENS, Asked, AskedVectors, BadRequest
+from core.serving.dialect import (
+    CHAT,
+    TEXT,
+    Said,
+    Shape,
+    card_as_json,
+    error_object,
+    failed,
+    job_of,
+    new_id,
+    packed,
+    refused,
+)
+from core.serving.driver import Broke, Card, Done, Job, Piece, Refused
+from core.serving.loop import Full, ModelLoop, Ticket, Told
+from core.serving.requests import Asked, AskedVectors, BadRequest
 from core.serving.templates import Templates
+from core.serving.thread import Computed, Fatal, VectorJob
 
 logger = logging.getLogger(__name__)
 
 LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "worker"})
 """Names by which a worker without a key is asked: a page of the web that names it otherwise is sent away."""
-ENDED: Final = "worker_ended"
-"""The code of what goes wrong when the whole process ends by it."""
 _LARGEST: Final = 32 << 20
 _QUIET: Final = 10.0
 """Seconds after which a waiting client gets a sign of life."""
@@ -42,7 +52,6 @@ _LOAD_TICK: Final = 5.0
 _ABOUT_TO_LOAD: Final = 5.0
 """Seconds in which a fresh process is told to load, as a rule."""
 _LONG_TEXT: Final = 8000
-_SERVER_ERROR: Final = 500
 _RETRY_SECONDS: Final = 2
 _STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -90,13 +99,13 @@ class Worker:
         asked = requests.chat(await _body(request))
         card = await self._ready("chat", asked.model)
         prompt = await self._prompt(asked)
-        return await self._generate(asked, prompt, card, _CHAT)
+        return await self._generate(asked, prompt, card, CHAT)
 
     async def _completion(self, request: Request) -> Response:
         asked = requests.completion(await _body(request))
         card = await self._ready("completion", asked.model)
         prompt = await self._prompt(asked)
-        return await self._generate(asked, prompt, card, _TEXT)
+        return await self._generate(asked, prompt, card, TEXT)
 
     async def _prompt(self, asked: Asked) -> list[int]:
         """Its token ids; long texts take a while, and leave the loop meanwhile."""
@@ -114,9 +123,9 @@ class Worker:
             return self._templates.tokens(asked.messages, asked.options)
         return self._templates.completion(str(asked.prompt), special=asked.special)
 
-    async def _generate(self, asked: Asked, prompt: list[int], card: Card, shape: _Shape) -> Response:
-        ticket = self._submit(_job(asked, prompt, card), asked.user)
-        said = _Said(card.model, int(time.time()), ticket.work.id, shape, asked.counts)
+    async def _generate(self, asked: Asked, prompt: list[int], card: Card, shape: Shape) -> Response:
+        ticket = self._submit(job_of(asked, prompt, card), asked.user)
+        said = Said(card.model, int(time.time()), ticket.work.id, shape, asked.counts)
         try:
             first = await _settled(ticket, asked.is_stream)
         except BaseException:
@@ -138,9 +147,9 @@ class Worker:
     async def _embeddings(self, request: Request) -> Response:
         asked = requests.embedding(await _body(request))
         card = await self._ready("embed", asked.model)
-        rows = await self._computed(request, VectorJob(_id("embd"), asked.texts, is_query=asked.is_query), asked)
+        rows = await self._computed(request, VectorJob(new_id("embd"), asked.texts, is_query=asked.is_query), asked)
         data = [
-            {"object": "embedding", "index": place, "embedding": _packed(row) if asked.is_base64 else row}
+            {"object": "embedding", "index": place, "embedding": packed(row) if asked.is_base64 else row}
             for place, row in enumerate(rows)
         ]
         usage = {"prompt_tokens": 0, "total_tokens": 0}
@@ -149,10 +158,10 @@ class Worker:
     async def _rerank(self, request: Request) -> Response:
         asked = requests.reranking(await _body(request))
         card = await self._ready("rerank", asked.model)
-        rows = await self._computed(request, VectorJob(_id("rank"), asked.texts, asked.query), asked)
+        rows = await self._computed(request, VectorJob(new_id("rank"), asked.texts, asked.query), asked)
         scores = sorted(((row[0], place) for place, row in enumerate(rows)), key=lambda one: (-one[0], one[1]))
         found = [{"index": place, "relevance_score": score} for score, place in scores[: asked.top_n]]
-        return JSONResponse({"id": _id("rerank"), "model": card.model, "results": found})
+        return JSONResponse({"id": new_id("rerank"), "model": card.model, "results": found})
 
     async def _computed(self, request: Request, job: VectorJob, asked: AskedVectors) -> Any:
         ticket = self._submit(job, asked.user)
@@ -163,7 +172,7 @@ class Worker:
                         case Computed():
                             return told.rows
                         case Broke() | Fatal():
-                            raise _failed(told)
+                            raise failed(told)
         raise ClientDisconnect
 
     # ------------------------------------------------------------ what it is, and how
@@ -256,7 +265,7 @@ class Worker:
             raise BadRequest("No model is loaded.", code="not_loaded", status=503)
         card = self.model.card
         if self.model.fatal or card is None:
-            raise _failed(self.model.fatal or Fatal("failed", "The model is not there any more."))
+            raise failed(self.model.fatal or Fatal("failed", "The model is not there any more."))
         if model and model != card.model:
             raise BadRequest(
                 f"There is no model «{model}» here, but «{card.model}».", code="model_not_found", status=404
@@ -286,20 +295,6 @@ async def serve(worker: Worker, socket: Any) -> None:
         await server.serve([socket])
     finally:
         server.should_exit = True
-
-
-def card_as_json(card: Card) -> dict[str, Any]:
-    return {
-        "id": card.model,
-        "object": "model",
-        "context_size": card.context_size,
-        "parallel": card.parallel,
-        "features": sorted(card.features),
-        "details": dict(card.details),
-        "dimension": card.dimension,
-        "max_tokens": card.max_tokens,
-        "fingerprint": card.fingerprint,
-    }
 
 
 class _Server(uvicorn.Server):
@@ -342,7 +337,7 @@ def _guarded(handle: Handle) -> Handle:
         except BadRequest as error:
             return _error(error)
         except Refused as error:
-            return _error(_refused(error))
+            return _error(refused(error))
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception:  # the outermost of a request
@@ -367,133 +362,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _error(error: BadRequest) -> Response:
     headers = {"retry-after": str(_RETRY_SECONDS)} if error.status in (429, 503) else {}
-    return JSONResponse({"error": _error_object(error)}, error.status, headers)
-
-
-def _error_object(error: BadRequest) -> dict[str, Any]:
-    kind = "server_error" if error.status >= _SERVER_ERROR else "invalid_request_error"
-    return {"message": str(error), "type": kind, "param": error.param or None, "code": error.code}
-
-
-def _refused(error: Refused) -> BadRequest:
-    code = "context_length_exceeded" if error.code == "context_length" else error.code
-    return BadRequest(str(error), code=code)
-
-
-def _failed(told: Broke | Fatal) -> BadRequest:
-    """What became of a job, as an error."""
-    if isinstance(told, Fatal):
-        return BadRequest(told.sentence, code=ENDED, status=503)
-    codes = {"context_length": ("context_length_exceeded", 400), "bad_request": ("bad_request", 400)}
-    code, status = codes.get(told.code, (told.code, 500))
-    return BadRequest(told.sentence, code=code, status=status)
-
-
-# ---------------------------------------------------------------- a job and what it says
-def _job(asked: Asked, prompt: list[int], card: Card) -> Job:
-    """Raises BadRequest where it does not fit the context, or asks for what the driver cannot."""
-    drawing = asked.drawing
-    room = card.context_size - len(prompt)
-    if room < 1 or (drawing.max_tokens or 1) > room:
-        raise BadRequest(
-            f"This model's maximum context length is {card.context_size} tokens; the prompt has {len(prompt)}"
-            + (f", and {drawing.max_tokens} were asked for." if drawing.max_tokens else "."),
-            "messages" if asked.messages else "prompt",
-            code="context_length_exceeded",
-        )
-    for what, feature in ((drawing.json_schema, "json_schema"), (drawing.regex, "regex")):
-        if what and feature not in card.features:
-            raise BadRequest(
-                f"This model does not follow a grammar ({feature}).", "response_format", code="unsupported"
-            )
-    return Job(
-        id=_id("chatcmpl" if asked.messages else "cmpl"),
-        prompt=tuple(prompt),
-        max_tokens=drawing.max_tokens or min(DEFAULT_TOKENS, room),
-        temperature=drawing.temperature,
-        top_p=drawing.top_p,
-        top_k=drawing.top_k,
-        min_p=drawing.min_p,
-        repetition_penalty=drawing.repetition_penalty,
-        frequency_penalty=drawing.frequency_penalty,
-        presence_penalty=drawing.presence_penalty,
-        seed=drawing.seed,
-        stop=drawing.stop,
-        json_schema=drawing.json_schema,
-        regex=drawing.regex,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """How one of OpenAI's two ways of generating says things."""
-
-    chunk: str
-    whole: str
-    is_chat: bool
-
-    def piece(self, text: str) -> str:
-        return f'"delta":{{"content":{json.dumps(text)}}}' if self.is_chat else f'"text":{json.dumps(text)}'
-
-    def message(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text}} if self.is_chat else {"text": text}
-
-
-_CHAT: Final = _Shape("chat.completion.chunk", "chat.completion", is_chat=True)
-_TEXT: Final = _Shape("text_completion", "text_completion", is_chat=False)
-
-
-@dataclass(slots=True)
-class _Said:
-    """Turns what a job says into OpenAI's JSON."""
-
-    model: str
-    created: int
-    id: str
-    shape: _Shape
-    counts: bool
-
-    def head(self) -> str:
-        return (
-            f'"id":"{self.id}","object":"{self.shape.chunk}","created":{self.created},"model":{json.dumps(self.model)}'
-        )
-
-    def text(self, text: str) -> bytes:
-        part = self.shape.piece(text)
-        return f'data: {{{self.head()},"choices":[{{"index":0,{part},"finish_reason":null}}]}}\n\n'.encode()
-
-    def role(self) -> bytes:
-        if not self.shape.is_chat:
-            return b""
-        part = '"delta":{"role":"assistant","content":""}'
-        return f'data: {{{self.head()},"choices":[{{"index":0,{part},"finish_reason":null}}]}}\n\n'.encode()
-
-    def end(self, done: Done) -> bytes:
-        part = '"delta":{}' if self.shape.is_chat else '"text":""'
-        found = f'data: {{{self.head()},"choices":[{{"index":0,{part},"finish_reason":"{done.reason}"}}]}}\n\n'
-        if self.counts:
-            found += f'data: {{{self.head()},"choices":[],"usage":{json.dumps(_usage(done))}}}\n\n'
-        return (found + "data: [DONE]\n\n").encode()
-
-    def whole(self, text: str, done: Done) -> dict[str, Any]:
-        choice = {"index": 0, **self.shape.message(text), "finish_reason": done.reason}
-        return {
-            "id": self.id,
-            "object": self.shape.whole,
-            "created": self.created,
-            "model": self.model,
-            "choices": [choice],
-            "usage": _usage(done),
-        }
-
-
-def _usage(done: Done) -> dict[str, Any]:
-    return {
-        "prompt_tokens": done.prompt_tokens,
-        "completion_tokens": done.new_tokens,
-        "total_tokens": done.prompt_tokens + done.new_tokens,
-        "prompt_tokens_details": {"cached_tokens": done.cached_tokens},
-    }
+    return JSONResponse({"error": error_object(error)}, error.status, headers)
 
 
 async def _settled(ticket: Ticket, is_stream: bool) -> list[Told]:
@@ -501,14 +370,14 @@ async def _settled(ticket: Ticket, is_stream: bool) -> list[Told]:
     told = await ticket.take(_LOOK)
     for one in told:
         if isinstance(one, Broke) or (isinstance(one, Fatal) and not is_stream):
-            raise _failed(one)
+            raise failed(one)
     return told
 
 
 class _Whole(Response):
     """An answer in one piece; whoever asked for it can leave while it is written."""
 
-    def __init__(self, ticket: Ticket, said: _Said, first: list[Told]) -> None:
+    def __init__(self, ticket: Ticket, said: Said, first: list[Told]) -> None:
         self._ticket = ticket
         self._said = said
         self._first = first
@@ -525,7 +394,7 @@ class _Whole(Response):
                             await JSONResponse(self._said.whole("".join(parts), one))(scope, receive, send)
                             return
                         case Broke() | Fatal():
-                            await _error(_failed(one))(scope, receive, send)
+                            await _error(failed(one))(scope, receive, send)
                             return
                 told = await ticket.take(_QUIET)
 
@@ -533,7 +402,7 @@ class _Whole(Response):
 class _Stream(Response):
     """An answer as it is written. What fails ends it by an error, and never by `[DONE]`."""
 
-    def __init__(self, ticket: Ticket, said: _Said, first: list[Told]) -> None:
+    def __init__(self, ticket: Ticket, said: Said, first: list[Told]) -> None:
         self._ticket = ticket
         self._said = said
         self._first = first
@@ -544,7 +413,7 @@ class _Stream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
             await send(_part(self._said.role() or b": begun\n\n"))
             while not ticket.is_closed:
-                found, is_end = self._written(told)
+                found, is_end = self._said.written(told)
                 if found or is_end:
                     await send(_part(found, more=not is_end))
                 if is_end:
@@ -552,33 +421,6 @@ class _Stream(Response):
                 told = await ticket.take(_QUIET)
                 if not told and not ticket.is_closed:
                     await send(_part(b": still here\n\n"))
-
-    def _written(self, told: list[Told]) -> tuple[bytes, bool]:
-        """All that was told, as one write; tokens that came together are one chunk."""
-        parts: list[bytes] = []
-        text: list[str] = []
-        for one in told:
-            if isinstance(one, Piece):
-                text.append(one.text)
-                continue
-            if text:
-                parts.append(self._said.text("".join(text)))
-                text = []
-            match one:
-                case Done():
-                    return b"".join([*parts, self._said.end(one)]), True
-                case Broke() | Fatal():
-                    parts.append(f"data: {json.dumps({'error': _error_object(_failed(one))})}\n\n".encode())
-                    return b"".join(parts), True
-                case Waits():
-                    parts.append(f": queue {one.position}\n\n".encode())
-                case Prefilled():
-                    parts.append(f": prefill {one.done}/{one.total}\n\n".encode())
-                case Begun() | Computed():
-                    pass
-        if text:
-            parts.append(self._said.text("".join(text)))
-        return b"".join(parts), False
 
 
 class _Events(Response):
@@ -620,11 +462,3 @@ def _watched(receive: Receive, ticket: Ticket) -> Iterator[None]:
         yield
     finally:
         watching.cancel()
-
-
-def _packed(row: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode()
-
-
-def _id(kind: str) -> str:
-    return f"{kind}-{secrets.token_hex(12)}"
