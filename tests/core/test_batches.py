@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text
 
 from bots.inbox import Inbox
 from core.access import OPERATOR
@@ -13,6 +14,7 @@ from core.audit import Audit
 from core.db import batches
 from core.db.session import Database
 from core.db.tables import AuditRow, InboxRow, PostRow, now
+from tests.databases import put_sqlite
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,19 @@ async def test_the_log_of_changes_is_kept_as_long_as_the_settings_say(
     assert await audit.delete_older(32) == 0
     assert await audit.delete_older(30) == 6
     assert [change.object for change in (await audit.list())[0]] == ["6"]
+
+
+async def test_sqlite_learns_what_its_tables_hold(tmp_path: Path) -> None:
+    db = Database(await put_sqlite(tmp_path / "kvasir.db"))
+    if not db.is_sqlite:
+        pytest.skip("PostgreSQL does so by itself")
+    async with db.session() as session:
+        rows = [{"person": "p", "name": "n", "action": "a", "object": str(number)} for number in range(300)]
+        await session.execute(insert(AuditRow), rows)
+    await db.optimize()
+    async with db.read() as session:
+        assert await session.scalar(text("SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'audit'"))
+    await db.close()
 
 
 async def test_old_questions_go_with_their_messages(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
