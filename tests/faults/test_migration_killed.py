@@ -70,7 +70,7 @@ print(json.dumps(told))
 def test_an_upgrade_killed_at_any_step_is_made_up_for(tmp_path: Path) -> None:
     """Protection: the upgrade is one transaction (`core/db/migrate.py: upgrade`, `core/db/session.py: _begin`)."""
     done = subprocess.run(
-        [sys.executable, "-c", DRILL, str(tmp_path), "4"],
+        [sys.executable, "-c", DRILL, str(tmp_path), "11"],
         env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
