@@ -38,6 +38,8 @@ _KEEP: Final = timedelta(minutes=15)
 _COMMITS: Final = 20
 """Commits of this process after which small files are looked for."""
 _SMALL_FILES: Final = 30
+_UNINDEXED: Final = 10
+"""An index that misses more than one row in so many is brought up to date."""
 _FIRST_PAUSE: Final = 0.05
 _CLOSE_SECONDS: Final = 10.0
 
@@ -307,9 +309,11 @@ class LanceStore:
                 if table is None:
                     return
                 stats = await table.stats()
-                if stats["fragment_stats"]["num_small_fragments"] >= _SMALL_FILES:
+                rows, small = stats["num_rows"], stats["fragment_stats"]["num_small_fragments"]
+                late = max((one.num_unindexed_rows or 0 for one in await table.list_indices()), default=0)
+                if small >= _SMALL_FILES or late > rows // _UNINDEXED:
                     await table.optimize(cleanup_older_than=_KEEP)
-                if generation.dimension and stats["num_rows"] >= self._settings.index_from:
+                if generation.dimension and rows >= self._settings.index_from:
                     await self._index(table)
         except KvasirError as error:  # somebody else does the same, or the next one will
             logger.info("an index was not tidied up: %s", error)

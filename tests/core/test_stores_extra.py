@@ -194,6 +194,12 @@ async def test_an_index_of_vectors_is_made_and_finds_what_is_near(
     await same_as_local(store, local, vectors=0.9)
     found = await store.search(GENERATION, vector=vector(5000), tokens=[], limit=1)
     assert [hit.document_id for hit in found.hits] == ["new"]
+    await store.put(GENERATION, [document("more", *["tea"] * 1500, seed=9000)])  # much that the index does not know
+    await store.close()
+    store = await open_lancedb(settings)
+    assert isinstance(store, LanceStore)
+    indices = await (await store._opened(GENERATION)).list_indices()
+    assert max(one.num_unindexed_rows or 0 for one in indices) < 100
     await store.close()
 
 
