@@ -18,9 +18,9 @@ from core.db.session import Database
 from core.db.tables import ModelRow
 from core.errors import ConfigError, Conflict, NotFound, Unavailable, UserError
 from core.models import Models
-from core.opening import weight_bytes
 from core.ports import Engine
 from core.sections import BadField
+from core.serving.memory import weight_bytes
 from core.settings import load
 from core.types import Finished, Locator, Passage, Prompt, Question, Sampling, Turn
 from core.vault import Vault
