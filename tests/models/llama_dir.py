@@ -43,17 +43,18 @@ CONFIG: Final[Mapping[str, Any]] = {
 }
 
 
-def write_llama(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+def write_llama(folder: Path, *, seed: int = 0, strength: float = 0.02, **config: Any) -> Path:
     """The folder with the model in it; `config` goes over what CONFIG says, None leaves a key out.
 
-    The likeliest token is always an ASCII character, so that greedy text can be read.
+    The likeliest token is always an ASCII character, so that greedy text can be read. With a `strength` of 0.02, as
+    real models begin, attention counts for little; with ten times that it decides.
     """
     folder.mkdir(parents=True, exist_ok=True)
     told = {key: value for key, value in {**CONFIG, **config}.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(told))
     (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": BOS, "eos_token_id": [EOS, END]}))
     write_tokenizer(folder)
-    write_safetensors(folder / "model.safetensors", tensors({**CONFIG, **config}, seed), "F16")
+    write_safetensors(folder / "model.safetensors", tensors({**CONFIG, **config}, seed, strength), "F16")
     return folder
 
 
@@ -74,7 +75,7 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(told))
 
 
-def tensors(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[np.float32]]:
+def tensors(config: Mapping[str, Any], seed: int, strength: float = 0.02) -> dict[str, NDArray[np.float32]]:
     """The weights in Hugging Face's names and shapes ([out, in])."""
     random = np.random.default_rng(seed)
     hidden, inner, words = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
@@ -82,7 +83,7 @@ def tensors(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[np.float3
     keys = config["num_key_value_heads"] * config["head_dim"]
 
     def some(rows: int, columns: int) -> NDArray[np.float32]:
-        return (random.standard_normal((rows, columns)) * 0.02).astype(np.float32)
+        return (random.standard_normal((rows, columns)) * strength).astype(np.float32)
 
     head = some(words, hidden)
     head[:32] = head[127:] = 0
