@@ -24,10 +24,10 @@ _BREATH: Final = 32
 """Tokens after which an engine that never waits lets others work."""
 
 
-async def open_engine(settings: Settings, *, progress: Progress, **_: object) -> Engine:
+async def open_engine(settings: Settings, *, progress: Progress | None = None, **_: object) -> Engine:
     """It, in this process or in a worker. Raises EngineUnavailable where that does not start."""
     if settings.scripted.process:
-        return await open_local("scripted", settings, progress)
+        return await open_local("scripted", settings, progress or (lambda _stage, _done: None))
     return ScriptedEngine(settings.scripted)
 
 
