@@ -258,3 +258,17 @@ def test_a_package_without_its_sources_is_said(library: Path) -> None:
     (library / "exllamav2_ext" / "ext_bindings.cpp").unlink()
     with pytest.raises(CannotLoad, match=r"without its sources \(ext_bindings.cpp\)"):
         sources_of("exllamav2")
+
+
+def test_the_command_says_in_one_line_why_not(tmp_path: Path) -> None:
+    """Here it lacks torch, or in the environment of models what there is to build for."""
+    kvasir = str(Path(sys.executable).parent / "kvasir")
+    command = [kvasir, "model", "build", "--kind", "exllamav2", "--into", str(tmp_path)]
+    environment = {**os.environ, "KVASIR_DATA_DIR": str(tmp_path / "data"), "CUDA_VISIBLE_DEVICES": ""}
+    told = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert json.loads(told.stdout)["error"]
+    told = subprocess.run([*command, "--arch", "x"], env=environment, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("kvasir: ")
+    assert told.stderr.count("\n") == 1
