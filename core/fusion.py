@@ -162,7 +162,7 @@ class _Question:
 
     def __init__(self, terms: Mapping[str, float]) -> None:
         self._terms = terms
-        self._numbers = {token: number for number, token in enumerate(terms)}
+        self._sought = [f" {token} " for token in terms]
         self._weights = list(terms.values())
         self._total = sum(self._weights)
         self._pairs = [min(both) for both in pairwise(self._weights)]
@@ -175,16 +175,29 @@ class _Question:
             return 0.0
         title = title_tokens(hit.title, hit.chunk.headings)
         in_title = sum([weight for token, weight in self._terms.items() if token in title]) if title else 0
-        together, neighbours = self._closeness(hit.chunk.tokens.split())
+        together, neighbours = self._closeness(self._places(hit.chunk.tokens))
         adjacent = neighbours / self._possible if self._possible else 0.0
         return _TOGETHER * together / self._total + _ADJACENT * adjacent + _TITLE * in_title / self._total
 
-    def _closeness(self, tokens: Sequence[str]) -> tuple[float, float]:
+    def _places(self, tokens: str) -> list[tuple[int, int]]:
+        """Where in a passage each of the words stands, in order: the how many-th token, and the word's number.
+
+        Looking for the words in the text takes a third of the time of looking at every token.
+        """
+        text = f" {tokens} "
+        found = []
+        for number, sought in enumerate(self._sought):
+            at = text.find(sought)
+            while at >= 0:
+                found.append((text.count(" ", 0, at), number))
+                at = text.find(sought, at + len(sought) - 1)
+        found.sort()
+        return found
+
+    def _closeness(self, hits: Sequence[tuple[int, int]]) -> tuple[float, float]:
         """The most weight of distinct words within `_WINDOW` places; and the weight of the question's neighbours that
         are neighbours here too, less the farther apart they stand.
         """
-        numbers = enumerate(map(self._numbers.get, tokens))
-        hits = [(place, number) for place, number in numbers if number is not None]
         weights = self._weights
         counts = [0] * len(weights)
         last = [-_FAR] * (len(weights) + 1)  # where each word stood last; nothing stands beside the first and the last
