@@ -44,7 +44,7 @@ _TYPES: Final = {
 _MOST_LAYERS: Final = 512
 _WORDS: Final = "tokenizer.ggml.tokens"
 _BESIDE_WORDS: Final = frozenset({"tokenizer.ggml.scores", "tokenizer.ggml.token_type"})
-_PART: Final = re.compile(r"(.*-)(\d{5})(-of-)(\d{5})(\.gguf)")
+_NUMBERED: Final = re.compile(r"(.*-)(\d{5})(-of-)(\d{5})(\.gguf)")
 _NO_WRITERS: Final = frozenset({"bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2",
                                 "jina-bert-v3", "eurobert", "t5encoder", "gemma-embedding", "llama-embed"})  # fmt: skip
 
@@ -131,12 +131,12 @@ def memory_bytes(header: Header, context: int, cells: int, cache: str) -> int:
 
 
 def _is_later_part(file: Path) -> bool:
-    found = _PART.fullmatch(file.name)
+    found = _NUMBERED.fullmatch(file.name)
     return found is not None and int(found[2]) > 1
 
 
 def _parts(file: Path) -> list[Path]:
-    found = _PART.fullmatch(file.name)
+    found = _NUMBERED.fullmatch(file.name)
     if found is None:
         return [file]
     if int(found[2]) != 1:
