@@ -44,7 +44,7 @@ _TYPES: Final = {
 _MOST_LAYERS: Final = 512
 _WORDS: Final = "tokenizer.ggml.tokens"
 _BESIDE_WORDS: Final = frozenset({"tokenizer.ggml.scores", "tokenizer.ggml.token_type"})
-_NUMBERED: Final = re.compile(r"(.*-)(\d{5})(-of-)(\d{5})(\.gguf)")
+_NUMBERED: Final = re.compile(r"(.{0,240}-)(\d{5})(-of-)(\d{5})(\.gguf)")
 _NO_WRITERS: Final = frozenset({"bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2",
                                 "jina-bert-v3", "eurobert", "t5encoder", "gemma-embedding", "llama-embed"})  # fmt: skip
 
