@@ -200,6 +200,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "kvasir.db"
 
 
+@pytest.mark.sqlite("its threads")
 async def test_at_its_end_what_was_asked_for_is_done_and_it_can_be_used_again(path: Path) -> None:
     db = Database(await put_sqlite(path))
     late = asyncio.create_task(db.run(PUT(id="1", kind="a")))
