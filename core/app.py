@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import core.db.migrate
 from core import archive, modellog, registry, reindex, scheduled
@@ -375,18 +375,41 @@ async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbed
 
 async def _keep_open(kvasir: Kvasir) -> None:
     """Hear of changes of models, and have those that were added open; one that fails is tried again."""
+    opening: dict[str, asyncio.Task[None]] = {}
 
-    async def open_added() -> None:
+    async def engines() -> None:
         await kvasir.engines.open_added()
+
+    async def embedders() -> None:
         if await kvasir.embedder.open_added():
             await kvasir.add_vectors()
 
-    while True:
-        try:
-            await kvasir.models.watch(open_added)
-        except Exception:  # the outermost loop of what keeps models open
-            logger.exception("changes of models were not heard of")
-        await asyncio.sleep(_MODELS_PAUSE)
+    async def begin() -> None:
+        """In the background: a model may load for minutes, and changes are to be heard meanwhile."""
+        for work in (engines, embedders):
+            former = opening.get(work.__name__)
+            if former is None or former.done():
+                opening[work.__name__] = asyncio.create_task(_opened(work()), name=f"open-{work.__name__}")
+
+    try:
+        while True:
+            try:
+                await kvasir.models.watch(begin)
+            except Exception:  # the outermost loop of what keeps models open
+                logger.exception("changes of models were not heard of")
+            await asyncio.sleep(_MODELS_PAUSE)
+    finally:
+        for task in opening.values():
+            await _end(task)
+
+
+async def _opened(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except KvasirError as error:
+        logger.info("models could not be opened: %s", error)
+    except Exception:  # the outermost of what opens models
+        logger.exception("models could not be opened")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

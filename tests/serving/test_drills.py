@@ -312,6 +312,26 @@ async def test_of_two_that_are_to_be_alone_the_former_ends_first(tmp_path: Path)
         assert await ask() == "four five"
 
 
+async def test_changes_are_heard_while_a_model_loads(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data", embedder={"kind": "none"})
+    async with Kvasir.open(settings, embedder="background") as kvasir, Kvasir.open(settings) as other:
+        await other.models.add("engine", "slow", "scripted", {"process": True, "drill": "slow:60"})
+
+        def state(name: str) -> str:
+            return next(
+                (kvasir.engines.pool.standing(one).state for one in kvasir.models.all() if one.name == name), ""
+            )
+
+        async with asyncio.timeout(20):
+            while state("slow") != "loading":
+                await asyncio.sleep(0.05)
+            await other.models.add("engine", "quick", "scripted")
+            while not state("quick"):
+                await asyncio.sleep(0.05)
+        assert state("slow") == "loading"
+    assert not list((tmp_path / "data" / "workers").glob("*.json"))
+
+
 async def test_the_console_sees_that_a_model_was_given_up_and_can_load_it_again(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path / "data", embedder={"kind": "none"})
     async with Kvasir.open(settings) as kvasir:
