@@ -196,6 +196,9 @@ class _Own:
             self._note.unlink(missing_ok=True)
             self._listener.close()
             self._path.unlink(missing_ok=True)
+            if self._path.parent != self._folder:
+                with contextlib.suppress(OSError):  # another model of this house is there
+                    self._path.parent.rmdir()
             for lock in (self._alone, self._lock):
                 if lock is not None:
                     lock.close()
