@@ -48,6 +48,27 @@ class Refused(StoreUnavailable):
     """Another try would end the same."""
 
 
+class _Heard(logging.Handler):
+    """Hears what the client logs, and lets nothing of it out: of objects that were refused it has the texts in it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += "Retrying" in record.getMessage()
+
+
+_heard: Final = _Heard()
+
+
+def _listen() -> None:
+    log = logging.getLogger("weaviate-client")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [_heard]
+
+
 class Breaker:
     """Closed: calls go through. Open: they are refused with what was wrong. Half open: one may try."""
 
@@ -110,6 +131,11 @@ class Server:
     @property
     def grpc_address(self) -> str:
         return f"{self._grpc[0]}:{self._grpc[1]}"
+
+    @property
+    def retried(self) -> int:
+        """How often the client, here or for another server, has tried a call again without saying so."""
+        return _heard.count
 
     async def call(self, work: Work[T], seconds: float) -> T:
         """What `work` gives within `seconds`. Raises Absent, StoreUnavailable or ConfigError, in a sentence."""
@@ -213,8 +239,7 @@ class Server:
             from weaviate.config import AdditionalConfig, Timeout
         except ModuleNotFoundError as error:
             raise MissingExtra("The store «weaviate»", "weaviate") from error
-        # What it logs itself of objects that were refused has their texts in it.
-        logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
+        _listen()
         settings = self._settings
         http, grpc = self._http, self._grpc
         client = use_async_with_custom(

@@ -179,7 +179,7 @@ class Writer:
     async def _sweep(self, change: Change, *, is_late: bool = False) -> None:
         """`is_late`: somebody else has tried before, and nobody knows how far that came."""
         await self._do(lambda index: index.remove(change.dead))
-        if is_late:
+        if is_late or self._is_shaken:
             await self._remove_unseen(change.dead)
         swept = change.now(SWEPT)
         await self._do(lambda index: index.note(swept))
@@ -231,10 +231,12 @@ class Writer:
                 if is_again:
                     ids = [str(one.uuid) for one in objects]
                     await self._do(partial(forget, ids=ids))
-                is_again = True
+                is_again, before = True, self._server.retried
                 errors = await self._do(once)
-                if not errors:
+                if not errors and self._server.retried == before:
                     return
+                if not errors:  # the client has sent it twice, and what came of the first time nobody knows
+                    continue
                 self._is_shaken = True
                 reason = next(iter(errors.values()))
                 self._check_hope(reason)
@@ -258,17 +260,16 @@ class Writer:
 
     async def _persist(self, change: Change) -> None:
         """Leave the note, again and again while there is time; it is left when others see it."""
-        pause, is_sure = _FIRST_PAUSE, True
+        pause = _FIRST_PAUSE
         while True:
             try:
                 await self._do(lambda index: index.note(change))
-                if is_sure or change in (await self._do(Index.state)).changes:
+                if not self._is_shaken or change in (await self._do(Index.state)).changes:
                     return
                 await self._do(partial(Index.forget_documents, ids=[change.id]))
             except Refused:
                 raise
             except StoreUnavailable:
-                is_sure = False
                 if time.monotonic() + pause > self._until:
                     raise
             await asyncio.sleep(pause)
@@ -278,12 +279,14 @@ class Writer:
         await self._do(lambda index: index.remove_unseen(editions), _WALK_SECONDS)
 
     async def _do(self, work: Callable[[Index], Awaitable[T]], seconds: float = 0) -> T:
-        left = seconds or max(1.0, min(_CALL_SECONDS, self._until - time.monotonic()))
+        left, before = seconds or max(1.0, min(_CALL_SECONDS, self._until - time.monotonic())), self._server.retried
         try:
-            return await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
+            found = await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
         except StoreUnavailable:
             self._is_shaken = True
             raise
+        self._is_shaken |= self._server.retried != before
+        return found
 
     def _late(self, reason: str) -> str:
         seconds = f"{self._settings.write_seconds:g}"

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 from joserfc import jwk, jwt
 from pydantic import SecretStr
@@ -421,6 +422,33 @@ async def test_what_was_cut_off_is_taken_out_before_it_comes_again(
     monkeypatch.setattr(Index, "forget_chunks", forget)
     await store.put(GENERATION, [document("d1", "Tea at four.")])
     assert steps == ["insert", "forget", "insert"]
+    assert texts(await keyword(store, "tea")) == ["Tea at four."]
+
+
+async def test_what_the_client_has_sent_twice_is_written_anew(
+    store: WeaviateStore, own: WeaviateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: as above, where the client tried again by itself and says nothing of it."""
+    steps: list[str] = []
+    forget_chunks = Index.forget_chunks
+    call = store._server._client._connection.grpc_stub.BatchObjects  # type: ignore[union-attr]  # opened by the fixture
+
+    async def cut_off(*, request: Any, **named: Any) -> Any:
+        done = await call(request=request, **named)
+        if request.objects[0].collection != documents_name(own):
+            steps.append("send")
+            if len(steps) == 1:
+                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+        return done
+
+    async def forget(index: Index, ids: Sequence[str]) -> None:
+        steps.append("forget")
+        await forget_chunks(index, ids)
+
+    monkeypatch.setattr(store._server._client._connection.grpc_stub, "BatchObjects", cut_off)  # type: ignore[union-attr]
+    monkeypatch.setattr(Index, "forget_chunks", forget)
+    await store.put(GENERATION, [document("d1", "Tea at four.")])
+    assert steps == ["send", "send", "forget", "send"]
     assert texts(await keyword(store, "tea")) == ["Tea at four."]
 
 
