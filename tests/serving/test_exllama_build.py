@@ -169,7 +169,10 @@ def test_a_second_process_waits_and_takes_what_the_first_has_built(
 
 
 def test_compilers_end_with_who_wanted_them(wanted: Build, toolkit: Path, tmp_path: Path) -> None:
-    """Also where that is killed: the process that compiles hears its input close."""
+    """Also where that is killed: the process that compiles hears its input close.
+
+    Ninja gives each compiler a process group of its own.
+    """
     pids = tmp_path / "pids"
     child = tmp_path / "slow.py"
     child.write_text(
@@ -177,7 +180,7 @@ def test_compilers_end_with_who_wanted_them(wanted: Build, toolkit: Path, tmp_pa
         "from core.serving.drivers import exllama_compile\n"
         "sys.stdin.buffer.readline()\n"
         "threading.Thread(target=exllama_compile._watch, daemon=True).start()\n"
-        "own = subprocess.Popen(['/bin/sleep', '600'])\n"
+        "own = subprocess.Popen(['/bin/sleep', '600'], process_group=0)\n"
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{own.pid}}\\n')\n"
         "own.wait()\n"
     )

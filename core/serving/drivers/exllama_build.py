@@ -15,7 +15,6 @@ import logging
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.serving.driver import CannotLoad, Report
+from core.serving.drivers.exllama_compile import end_session
 from core.serving.drivers.exllama_folder import Library
 from core.serving.drivers.exllama_toolkit import Toolkit, find_toolkit, reason, search_path
 
@@ -204,7 +204,7 @@ def _compile(wanted: Build, toolkit: Toolkit, sources: Sequence[Path], report: R
         _follow(child, wanted, len(sources), report)
     finally:
         if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
+            end_session(child.pid)
             child.wait()
         if child.stdin is not None:
             child.stdin.close()

@@ -5,6 +5,7 @@ What to compile comes as a line of JSON on standard input. When that is closed, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ import sys
 import threading
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_ROUNDS: Final = 5
 
 
 def main() -> None:
@@ -45,7 +48,31 @@ def _compile(wanted: dict[str, Any]) -> None:
 def _watch() -> None:
     while os.read(0, 4096):
         pass
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    end_session(os.getsid(0))
+
+
+def end_session(session: int) -> None:
+    """Kill all processes of the session, this one last where it is among them.
+
+    The session and not the process group: ninja gives each compiler a group of its own.
+    """
+    for _ in range(_ROUNDS):  # what was being started while we looked
+        for pid in (others := [pid for pid in _members(session) if pid != os.getpid()]):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not others:
+            break
+    if os.getsid(0) == session:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _members(session: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(place.name)) == session:
+                found.append(int(place.name))
+    return found
 
 
 if __name__ == "__main__":
