@@ -37,6 +37,7 @@ _REPORT_AGAIN: Final = timedelta(seconds=15)
 _LAST_WORDS: Final = 3.0
 _CLEAN_EVERY: Final = 3600.0
 _NAME_LETTERS: Final = 16
+_SHARE_SECONDS: Final = 0.05
 
 
 async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
@@ -62,7 +63,7 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
                 group.create_task(reports.keep(), name="reports")
                 for one in runnings:
                     await one.taken_over.wait()
-                lock.share()
+                await lock.share()
                 await _reconcile(kvasir, runnings)
         finally:
             await reports.close()
@@ -179,8 +180,15 @@ class _Lock:
                 file.write(self.house)
                 file.flush()
 
-    def share(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+    async def share(self) -> None:
+        """Let others begin; whoever is alone has done so, once this returns."""
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(_SHARE_SECONDS)
+            else:
+                return
 
 
 @contextmanager
