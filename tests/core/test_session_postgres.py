@@ -135,6 +135,7 @@ async def test_how_large_tables_are(url: str) -> None:
 
 async def test_jobs_go_on_when_the_server_is_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "_CONNECT_SECONDS", 0.5)
     db = Database(url)
     jobs, done = Jobs(db), asyncio.Queue[str]()
 
