@@ -6,6 +6,7 @@ import asyncio
 import gc
 import ipaddress
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -92,6 +93,8 @@ def pytest_configure() -> None:
 def pytest_unconfigure() -> None:
     while _lent:
         _lent.pop().leave()
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            shutil.rmtree(os.environ["TESTS_SHARED"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
