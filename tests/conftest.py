@@ -6,9 +6,9 @@ import asyncio
 import gc
 import ipaddress
 import os
-import shutil
 import socket
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,17 +84,16 @@ _lent: list[Postgres] = []
 def pytest_configure() -> None:
     """Before anything is imported that looks at the environment."""
     if everything_on_postgres():
-        shared = os.environ.get("TESTS_SHARED") or tempfile.mkdtemp(prefix="kvtests")
-        os.environ["TESTS_SHARED"] = shared  # for the other processes of this run
-        _lent.append(Postgres(Path(shared)))
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # all processes of a run have one server
+        shared = Path(tempfile.gettempdir(), f"kvtests-{run}")
+        shared.mkdir(mode=0o700, exist_ok=True)
+        _lent.append(Postgres(shared))
         _lent[0].lend()
 
 
 def pytest_unconfigure() -> None:
     while _lent:
-        _lent.pop().leave()
-        if "PYTEST_XDIST_WORKER" not in os.environ:
-            shutil.rmtree(os.environ["TESTS_SHARED"], ignore_errors=True)
+        _lent.pop().leave(remove=True)
 
 
 @pytest.fixture(scope="session")

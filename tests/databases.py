@@ -128,13 +128,15 @@ class Postgres:
             "postgresql+asyncpg", username=address.username, database=address.database, query=address.query
         )
 
-    def leave(self) -> None:
-        """The last one to leave stops the server."""
+    def leave(self, *, remove: bool = False) -> None:
+        """The last one to leave stops the server; `remove` what the processes shared."""
         with self._alone():
             self._server.cleanup()
             if not Path(self._folder, "postmaster.pid").exists():
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._note.write_text("")
+                if remove:
+                    shutil.rmtree(self._note.parent, ignore_errors=True)
 
     def lend(self) -> None:
         """Let every data directory have a database here, in this process and in those that it starts."""
