@@ -93,6 +93,7 @@ class Record:
     standalone: str = ""
     passages: Sequence[Passage] = ()
     prompt: Prompt | None = None
+    sampling: Sampling | None = None
     evidence: float | None = None
     engine: str = ""
     model: str = ""
@@ -187,6 +188,7 @@ class Answers:
         record = self._begin(question)
         try:
             plan, history = await self._looked_up(record)
+            record.sampling = plan.sampling
             given = None if history else await self._curated_for(record)
             if given is None or question.trial:
                 turn = Turns(plan.engine, [plan.engine, *plan.fallbacks])
@@ -404,15 +406,16 @@ class Answers:
         )
         if not engine.info.is_language_model:
             return quoting(asked, passages)
-        room = Room(engine.info.context_size, self._sampling(engine).max_tokens, engine.count_tokens)
+        room = Room(engine.info.context_size, self._sampling(record, engine).max_tokens, engine.count_tokens)
         prompt = build(asked, passages, self.instructions(plan, record.language), room)
         if not prompt.passages:
             raise EngineUnavailable(say("engine_context", record.language, model=record.model))
         return prompt
 
-    def _sampling(self, engine: Engine) -> Sampling:
-        longest = min(self._settings.answer.max_tokens, engine.info.context_size // 2)
-        return Sampling(max_tokens=longest, temperature=self._settings.answer.temperature)
+    def _sampling(self, record: Record, engine: Engine) -> Sampling:
+        """An answer takes half of the context at most."""
+        wanted = record.sampling or options.sampling(self._settings, (), {})
+        return replace(wanted, max_tokens=min(wanted.max_tokens, engine.info.context_size // 2))
 
     # ------------------------------------------------------------ what is said
     async def _said_in_turn(
@@ -442,7 +445,7 @@ class Answers:
         )
         opening, record.answered = Opening(), True
         tokens, uncounted = 0, ""
-        sampling, info, wait = self._sampling(engine), engine.info, record.deadline.wait
+        sampling, info, wait = self._sampling(record, engine), engine.info, record.deadline.wait
         prompt = replace(prompt, on_end=record.hear, asker=record.question.person)
         async with _closing(engine.stream(prompt, sampling)) as stream:
             while not opening.refuses and (piece := await wait(anext(stream, None))) is not None:

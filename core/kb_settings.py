@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from core import sampling
 from core.errors import UserError
 from core.texts import tell
 from core.types import SearchMode
@@ -25,7 +26,7 @@ _SWITCHES: Final = ("private", "title_enhance")
 SIZES: Final = ("chunk_size", "chunk_overlap")
 PARTS: Final = {"engine": "engine", "embedder": "embedder", "reranker": "reranker"}
 """Field → the kind of part that it names."""
-FIELDS: Final = (*_TEXTS, *_SWITCHES, *SIZES, "mode", *_NUMBERS, *PARTS, "fallbacks")
+FIELDS: Final = (*_TEXTS, *_SWITCHES, *SIZES, "mode", *_NUMBERS, *PARTS, "fallbacks", "sampling")
 MOST_FALLBACKS: Final = 5
 OF_INDEX: Final = frozenset({*SIZES, "title_enhance", "embedder"})
 """Those that hold for an index from its next re-index on."""
@@ -57,6 +58,8 @@ def _checked(field: str, value: Any) -> Any:
         fits = isinstance(value, int) and not isinstance(value, bool)
     elif field == "fallbacks":
         return _names(field, value)
+    elif field == "sampling":
+        return _rules(value)
     elif field == "mode":
         fits = value is None or value in get_args(SearchMode)
     else:
@@ -74,6 +77,13 @@ def _names(field: str, value: Any) -> list[str] | None:
     if not fits or len(value) > MOST_FALLBACKS:
         raise UserError(tell("bad_kb_setting", name=field))
     return list(dict.fromkeys(value))
+
+
+def _rules(value: Any) -> list[str] | None:
+    """An answer preset; an empty one is none."""
+    if value is not None and not (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)):
+        raise UserError(tell("bad_kb_setting", name="sampling"))
+    return sampling.normal(value) or None if value else None
 
 
 def _number(field: str, value: Any) -> float | None:

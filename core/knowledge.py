@@ -64,6 +64,8 @@ class KnowledgeBase:
     engine: str | None
     fallbacks: Sequence[str] | None
     """Engines to be tried in turn where that one is not to be had."""
+    sampling: Sequence[str] | None
+    """The answer preset (`core/sampling.py`); None: none."""
     instructions: str | None
     wanted_embedder: str | None
     """Of its next index; empty: none, keywords alone."""

@@ -4,15 +4,16 @@ these before the settings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select
 
 from core.db.direct import AnyRow, Statement, Step
 from core.db.tables import CuratedRow, KnowledgeBaseRow
+from core.sampling import resolved
 from core.settings import Settings
-from core.types import AnswerOptions, AnswerPlan, Question
+from core.types import AnswerOptions, AnswerPlan, Question, Sampling
 
 _CURATED: Final = CuratedRow.kb_id == KnowledgeBaseRow.id
 _WANTED: Final = Statement(
@@ -25,13 +26,14 @@ _WANTED: Final = Statement(
         KnowledgeBaseRow.engine,
         KnowledgeBaseRow.instructions,
         KnowledgeBaseRow.fallbacks,
+        KnowledgeBaseRow.sampling,
         KnowledgeBaseRow.expires_at,
         select(func.count()).where(_CURATED).scalar_subquery().label("curated"),
         select(func.max(CuratedRow.updated_at)).where(_CURATED).scalar_subquery().label("curated_at"),
     ).where(KnowledgeBaseRow.name == bindparam("kb"))
 )
 _NOTHING: Final = AnswerOptions()
-_AGREED: Final = ("mode", "dense_weight", "reranker", "engine", "instructions", "fallbacks")
+_AGREED: Final = ("mode", "dense_weight", "reranker", "engine", "instructions", "fallbacks", "sampling")
 
 
 def wanted(kb: str) -> Step:
@@ -65,14 +67,22 @@ def plan(question: Question, bases: Sequence[AnyRow], settings: Settings) -> Ans
         instructions=_said(asked.instructions) or _said(given) or _said(base.instructions),
         generation=asked.generation,
         fallbacks=tuple(name for name in dict.fromkeys(fallbacks) if name != engine),
+        sampling=sampling(settings, _first(asked.sampling, base.sampling) or (), asked.samplers),
     )
 
 
+def sampling(settings: Settings, rules: Sequence[str], asked: Mapping[str, Any]) -> Sampling:
+    """How a language model is to draw its words, by an answer preset and by what is asked for."""
+    usual = Sampling(settings.answer.max_tokens, settings.answer.temperature)
+    return resolved(rules, usual, asked) if rules or asked else usual
+
+
 def _own(row: AnyRow) -> AnswerOptions:
-    top_k, mode, dense_weight, reranker, min_evidence, engine, instructions, fallbacks, *_ = row
+    top_k, mode, dense_weight, reranker, min_evidence, engine, instructions, fallbacks, sampling, *_ = row
     return AnswerOptions(
         top_k, mode, dense_weight, reranker, min_evidence, engine, instructions,
         fallbacks=None if fallbacks is None else tuple(fallbacks),
+        sampling=None if sampling is None else tuple(sampling),
     )  # fmt: skip
 
 

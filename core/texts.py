@@ -397,6 +397,18 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "no_kb_setting": ("A knowledge base has no setting {names}.", "知识库没有此设置：{names}。"),
     "bad_kb_setting": ("This is no value for {name}.", "{name} 的取值无效。"),
+    "preset_no_rule": (
+        "«{rule}» is no rule of an answer preset: write `name=value`, `name=value!` or `stop+=text`, with {names}.",
+        "“{rule}”不是回答预设的规则：请写成 `名称=值`、`名称=值!` 或 `stop+=文本`，名称可为 {names}。",
+    ),
+    "preset_long": (
+        "An answer preset has {most} rules at most, {stops} of them for `stop`.",
+        "回答预设最多 {most} 条规则，其中 `stop` 最多 {stops} 条。",
+    ),
+    "preset_bad_stop": (
+        "What an answer stops at is a printable text of {most} characters at most.",
+        "停止文本须可打印，最多 {most} 个字符。",
+    ),
     "bad_kb_number": ("{name} is a number from {lowest} to {highest}.", "{name} 须为 {lowest} 到 {highest} 之间的数。"),
     "kb_text_too_long": ("{name} has {most} characters at most.", "{name} 最多 {most} 个字符。"),
     "no_such_part": (

@@ -231,6 +231,10 @@ class AnswerOptions:
     """Index to search in the place of the live one of the only knowledge base that is asked."""
     fallbacks: tuple[str, ...] | None = None
     """Engines to be tried in turn where `engine` is not to be had."""
+    sampling: tuple[str, ...] | None = None
+    """The answer preset: rules as `core/sampling.py` reads them."""
+    samplers: Mapping[str, Any] = field(default_factory=dict)
+    """What whoever asks wants of the drawing of words: fields of `Sampling`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,8 @@ class AnswerPlan:
     generation: Generation | None = None
     fallbacks: tuple[str, ...] = ()
     """Engines to be tried in turn where `engine` is not to be had; one that is tried out has none."""
+    sampling: Sampling | None = None
+    """None: as the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +298,11 @@ class Sampling:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

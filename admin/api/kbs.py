@@ -24,6 +24,7 @@ from core.contents import contents
 from core.errors import StorageFull, UserError
 from core.kb_settings import FIELDS, LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS, MOST_FALLBACKS, PARTS
 from core.knowledge import KnowledgeBase
+from core.sampling import MOST_RULES
 from core.texts import tell
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
@@ -78,6 +79,9 @@ class KbValues(Given):
     engine: PartName | None = None
     fallbacks: Annotated[list[PartName], Field(max_length=MOST_FALLBACKS)] | None = None
     """Engines to be tried in turn where `engine` is down before its first word; empty: none."""
+    sampling: Annotated[list[Annotated[Text, Field(max_length=200)]], Field(max_length=MOST_RULES)] | None = None
+    """The answer preset: `temperature=0.2` holds unless a program asks otherwise, `temperature=0.2!` always, and
+    `stop+=END` is added to what it asks."""
     instructions: Annotated[Text, Field(max_length=LONGEST_INSTRUCTIONS)] | None = None
     max_documents: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_mb: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

@@ -148,6 +148,8 @@ def _value(field: str, given: str) -> object:
     """As the setting wants it; what cannot be read is left to be refused with its reason. Empty: None."""
     if field in ("embedder", "reranker") and given == "none":
         return ""
+    if field == "sampling":
+        return [rule.strip() for rule in given.split(",") if rule.strip()]
     if field == "fallbacks" and given:
         return [] if given == "none" else [name.strip() for name in given.split(",") if name.strip()]
     if given == "":

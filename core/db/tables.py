@@ -97,6 +97,8 @@ class KnowledgeBaseRow(Table):
     """What writes answers from it; NULL: the settings' engine."""
     fallbacks: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     """Engines to be tried in turn where that one is not to be had; NULL: those of the settings."""
+    sampling: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The answer preset: rules as `core/sampling.py` reads them; NULL: none."""
     instructions: Mapped[str | None]
     """For the language model, in the place of those of the settings."""
     max_documents: Mapped[int | None]

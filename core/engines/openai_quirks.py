@@ -38,18 +38,26 @@ class Quirks:
     top_p: tuple[float, float] | None = (0.0, 1.0)
     stop_words: int = 4
     seed: bool = True
+    penalties: bool = True
+    """It takes `frequency_penalty` and `presence_penalty`."""
+    more: tuple[str, ...] = ()
+    """Further samplers that it takes, by name."""
     system_role: bool = True
     """False: instructions go in front of the first user message."""
     asks_usage: bool = False
     """It takes `stream_options`, and counts the tokens then."""
 
 
+_PENALTIES: Final = ("frequency_penalty", "presence_penalty")
+_OPEN: Final = ("top_k", "min_p", "repetition_penalty")
+"""What servers of open models take beside OpenAI's samplers."""
+
 PROVIDERS: Final[dict[str, Quirks]] = {
-    "generic": Quirks(),
+    "generic": Quirks(more=_OPEN),
     "openai": Quirks(limit_key="max_completion_tokens", asks_usage=True),
     "azure": Quirks(limit_key="max_completion_tokens", key_header="api-key", asks_usage=True),
     "dashscope": Quirks(temperature=(0.0, 1.99), asks_usage=True),
-    "zhipu": Quirks(temperature=(0.01, 0.99), top_p=(0.01, 0.99), stop_words=1, seed=False),
+    "zhipu": Quirks(temperature=(0.01, 0.99), top_p=(0.01, 0.99), stop_words=1, seed=False, penalties=False),
     "deepseek": Quirks(asks_usage=True),
     "moonshot": Quirks(temperature=(0.0, 1.0)),
     "volcano": Quirks(seed=False, asks_usage=True),
@@ -58,9 +66,9 @@ PROVIDERS: Final[dict[str, Quirks]] = {
     "baichuan": Quirks(temperature=(0.0, 1.0), stop_words=0, seed=False),
     "gemini": Quirks(seed=False, asks_usage=True),
     "ollama": Quirks(asks_usage=True),
-    "vllm": Quirks(asks_usage=True),
-    "tabbyapi": Quirks(asks_usage=True),
-    "llama-server": Quirks(asks_usage=True),
+    "vllm": Quirks(asks_usage=True, more=_OPEN),
+    "tabbyapi": Quirks(asks_usage=True, more=_OPEN),
+    "llama-server": Quirks(asks_usage=True, more=("top_k", "min_p")),
 }
 
 
@@ -148,6 +156,9 @@ def request_body(model: str, turns: tuple[Turn, ...], sampling: Sampling, quirks
         body["stop"] = list(sampling.stop[: quirks.stop_words])
     if sampling.seed is not None and quirks.seed:
         body["seed"] = sampling.seed
+    for name in (*(_PENALTIES if quirks.penalties else ()), *quirks.more):
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
     return body
 
 
@@ -166,6 +177,10 @@ def adapted(quirks: Quirks, refusal: str) -> Quirks | None:
         return replace(quirks, top_p=None)
     if "seed" in text and quirks.seed:
         return replace(quirks, seed=False)
+    if any(name in text for name in _PENALTIES) and quirks.penalties:
+        return replace(quirks, penalties=False)
+    if refused := [name for name in quirks.more if name in text]:
+        return replace(quirks, more=tuple(name for name in quirks.more if name not in refused))
     if "system" in text and "role" in text and quirks.system_role:
         return replace(quirks, system_role=False)
     return None

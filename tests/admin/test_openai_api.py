@@ -142,7 +142,10 @@ async def test_a_knowledge_base_answers_with_its_sources_and_the_history(open_ap
             {"role": "user", "content": "May I park here?"},
             {"role": "assistant", "content": "Yes, in the yard."},
         ]
-        said = await api.client.chat.completions.create(model="kb:handbook,canteen", messages=[*before, USER])
+        said = await api.client.chat.completions.create(
+            model="kb:handbook,canteen", messages=[*before, USER], temperature=0.3, max_tokens=70
+        )
+        assert (api.engine.asked[-1][1].temperature, api.engine.asked[-1][1].max_tokens) == (0.3, 70)
         told = cast("Any", said).kvasir
         assert said.choices[0].message.content == "Annual leave is 28 days a year [1]."
         assert told["answered"] is True

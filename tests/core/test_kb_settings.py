@@ -20,9 +20,10 @@ ALL: dict[str, Any] = {
     "chunk_size": 100, "chunk_overlap": 10, "mode": "keyword", "top_k": 3, "dense_weight": 0.25, "min_evidence": 0,
     "max_documents": 7, "max_mb": 2, "engine": "openai", "embedder": "", "reranker": "sentences",
     "fallbacks": ["openai", "extractive"],
+    "sampling": ["temperature=0.2!", "top_k=40", "stop+=END"],
 }  # fmt: skip
 DEFAULTS = dict.fromkeys(("mode", "top_k", "dense_weight", "min_evidence", "max_documents", "max_mb", "engine",
-                          "embedder", "reranker", "instructions", "fallbacks"))  # fmt: skip
+                          "embedder", "reranker", "instructions", "fallbacks", "sampling"))  # fmt: skip
 
 
 @pytest.fixture
@@ -58,6 +59,8 @@ async def test_every_setting_comes_back_and_none_is_the_default_again(library: L
         {"private": None}, {"description": 1}, {"description": "a" * 2001}, {"instructions": "a" * 20_001},
         {"chunk_size": 31}, {"chunk_size": None}, {"chunk_overlap": 60}, {"engine": 5}, {"id": "x"},
         {"min_evidence": float("nan")}, {"expires_at": None}, {"fallbacks": "openai"}, {"fallbacks": [5]},
+        {"sampling": "temperature=1"}, {"sampling": ["warmth=1"]}, {"sampling": ["top_p+=1"]}, {"sampling": ["seed=x"]},
+        {"sampling": ["temperature=nan"]}, {"sampling": ["stop="]}, {"sampling": [f"stop+={n}" for n in range(5)]},
         {"fallbacks": [""]}, {"fallbacks": [f"engine {number}" for number in range(6)]},
     ],
 )  # fmt: skip

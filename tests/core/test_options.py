@@ -56,6 +56,16 @@ async def test_a_knowledge_base_goes_before_the_settings(house: House) -> None:
     assert await system(house) == "Rhyme."
 
 
+async def test_its_answer_preset_goes_to_the_engine_with_what_a_program_asks_for(house: House) -> None:
+    await put(house, sampling=["temperature=0.2", "top_p=0.9!", "stop+=END"])
+    await house.finished()
+    drawn = house.engine.asked[-1][1]
+    assert (drawn.temperature, drawn.top_p, drawn.stop) == (0.2, 0.9, ("END",))
+    await house.finished(options=AnswerOptions(samplers={"temperature": 1.0, "top_p": 0.1, "max_tokens": 50}))
+    drawn = house.engine.asked[-1][1]
+    assert (drawn.temperature, drawn.top_p, drawn.max_tokens) == (1.0, 0.9, 50)
+
+
 async def test_its_engine_is_asked(house: House) -> None:
     await put(house, engine="gone")
     with pytest.raises(Exception, match="gone"):

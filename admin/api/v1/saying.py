@@ -11,12 +11,13 @@ from admin.api.v1.models import KB, asked_kbs
 from admin.api.v1.schemas import Asked, Message
 from admin.chat.platform import source_out
 from admin.deps import Caller
+from core import options
 from core.app import Kvasir
 from core.completion import Completed
 from core.errors import TooLarge
 from core.ports import Engine
 from core.texts import spoken, tell
-from core.types import Delta, Finished, Language, PastTurn, Question, Sampling, Turn
+from core.types import AnswerOptions, Delta, Finished, Language, PastTurn, Question, Sampling, Turn
 
 PLATFORM: Final = "api"
 _SOURCE: Final = {"n", "document", "title", "locator", "score", "text"}
@@ -46,12 +47,12 @@ async def saying(given: Asked, messages: Sequence[Message], caller: Caller, kvas
         if len(messages[-1].content) > most:
             raise TooLarge(tell("question_long", most=most))
         question = Question(
-            messages[-1].content, kbs, caller.person.key, platform=PLATFORM, history=past(messages[:-1])
-        )
+            messages[-1].content, kbs, caller.person.key, platform=PLATFORM, history=past(messages[:-1]),
+            options=AnswerOptions(samplers=given.samplers),
+        )  # fmt: skip
         return _answered(question, kvasir, sum(tokens_of(message.content) for message in messages))
     engine = await kvasir.completions.model(given.model)
-    answer = kvasir.settings.answer
-    sampling = given.sampling(Sampling(answer.max_tokens, answer.temperature))
+    sampling = options.sampling(kvasir.settings, (), given.samplers)
     return _said(kvasir, engine, [Turn(message.role, message.content) for message in messages], sampling)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from core.sampling import NUMBERS
 from core.texts import tell
-from core.types import Sampling
 
 MOST_INPUTS: Final = 2048
 LONGEST_INPUT: Final = 32_768
@@ -96,6 +96,11 @@ class Asked(BaseModel):
         BeforeValidator(_words),
     ] = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     n: One = None
     logprobs: Refused = None
 
@@ -107,14 +112,12 @@ class Asked(BaseModel):
     def with_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def sampling(self, otherwise: Sampling) -> Sampling:
-        return Sampling(
-            max_tokens=self.longest or otherwise.max_tokens,
-            temperature=otherwise.temperature if self.temperature is None else self.temperature,
-            top_p=self.top_p,
-            stop=tuple(self.stop or ()),
-            seed=self.seed,
-        )
+    @property
+    def samplers(self) -> dict[str, Any]:
+        """What is asked for of the drawing of words: fields of `Sampling`."""
+        asked = {name: getattr(self, name) for name in NUMBERS} | {"max_tokens": self.longest}
+        asked["stop"] = tuple(self.stop) if self.stop else None
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 class Chat(Asked):

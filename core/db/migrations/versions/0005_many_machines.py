@@ -1,4 +1,4 @@
-"""Several processes as one: which there are, limits that they share, what one wants of another."""
+"""Several processes as one: which there are, limits that they share, what one wants of another; answer presets."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ FOR EACH ROW WHEN (NEW.state = 'queued' AND OLD.state != 'queued') EXECUTE FUNCT
 def upgrade() -> None:
     _share()
     _deliver()
+    op.add_column("knowledge_bases", sa.Column("sampling", sa.JSON(none_as_null=True), nullable=True))
     op.create_index(op.f("ix_inbox_answer_id"), "inbox", ["answer_id"])  # answers are deleted by the hundred thousand
 
 
@@ -73,6 +74,7 @@ def _share() -> None:
 
 def downgrade() -> None:
     op.drop_index(op.f("ix_inbox_answer_id"), table_name="inbox")
+    op.drop_column("knowledge_bases", "sampling")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP TRIGGER kvasir_deliver_job_again ON jobs")
         op.execute("DROP TRIGGER kvasir_deliver_new_job ON jobs")

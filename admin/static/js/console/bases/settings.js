@@ -68,6 +68,7 @@ function fieldsOf({ defaults, choices, can_change: free }) {
       { name: "engine", label: t("bases_engine"), kind: "select", options: parts("engine"), hint: t("bases_engine_hint") },
       { name: "fallbacks", label: t("bases_fallbacks"), kind: "tags", placeholder: usual(defaults.fallbacks.join(", ")), hint: t("bases_fallbacks_hint", { there: choices.engine.join(", ") }) },
       { name: "instructions", label: t("bases_instructions"), kind: "textarea", rows: 6, maxlength: 20000, hint: t("bases_instructions_hint") },
+      { name: "sampling", label: t("bases_sampling"), kind: "tags", placeholder: "temperature=0.2", hint: t("bases_sampling_hint") },
       count("top_k", 1, 50),
       count("min_evidence", 0, 1, 0.05),
     ]) },

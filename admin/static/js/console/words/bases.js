@@ -63,6 +63,8 @@ export const WORDS = {
   bases_engine: ["Answered by", "回答引擎"],
   bases_fallbacks: ["If it is unavailable", "不可用时改用"],
   bases_fallbacks_hint: ["Tried in this order, with commas between them, before anything is answered; «-» for none. There are: {there}", "引擎在开始回答之前不可用时，按此顺序改用，以逗号分隔；填“-”表示不改用。可选：{there}"],
+  bases_sampling: ["Answer preset", "回答预设"],
+  bases_sampling_hint: ["How a language model draws its words, with commas between: temperature=0.2 holds unless a program asks otherwise, temperature=0.2! always, stop+=END is added. Also top_p, top_k, min_p, repetition_penalty, frequency_penalty, presence_penalty, max_tokens, seed.", "语言模型的采样方式，以逗号分隔：temperature=0.2 在程序未另行指定时生效，temperature=0.2! 总是生效，stop+=END 为追加。还可用 top_p、top_k、min_p、repetition_penalty、frequency_penalty、presence_penalty、max_tokens、seed。"],
   bases_engine_hint: ["What writes the answers: a language model, or the engine that quotes.", "由谁撰写回答：语言模型，或摘录原文的引擎。"],
   bases_instructions: ["Instructions for the language model", "给语言模型的指示"],
   bases_instructions_hint: ["Tone, form, what to leave out. An engine that only quotes does not read them.", "语气、格式、应避免的内容等。只摘录原文的引擎不读取。"],
