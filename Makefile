@@ -51,7 +51,7 @@ test: $(VENV)/.installed-test model ## Run the whole test suite
 
 # torch and what is compiled take 7 GB, so they have an environment of their own; uv fills it sooner than pip (`UV=`).
 UV = $(shell command -v uv || ls $(BIN)/uv $(MODELS_VENV)/bin/uv 2>/dev/null | head -n 1)
-INTO_MODELS = $(if $(UV),$(UV) pip install --no-config -q --python $(MODELS_VENV)/bin/python,$(MODELS_VENV)/bin/python -m pip install -q)
+MODELS_PIP = $(if $(UV),UV_NO_CONFIG=1 UV_PYTHON=$(MODELS_VENV)/bin/python $(UV) pip,$(MODELS_VENV)/bin/python -m pip)
 
 $(MODELS_VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "Kvasir needs Python 3.11, 3.12 or 3.13"; exit 1; }
@@ -61,13 +61,13 @@ $(MODELS_VENV)/.made:
 
 $(MODELS_VENV)/.installed: $(MODELS_VENV)/.made $(MODELS_LOCK)
 	@echo "Installing torch and what else local models need into $(MODELS_VENV) (7 GB)…"
-	@$(INTO_MODELS) --require-hashes -r $(MODELS_LOCK)
+	@$(MODELS_PIP) install -q --require-hashes -r $(MODELS_LOCK)
 	@touch $@
 
 # llama-cpp-python is published as sources alone, ten minutes of two cores: a wheel of it that is there, or on request.
 .PHONY: models-env
 models-env: $(MODELS_VENV)/.installed
-	@$(INTO_MODELS) --no-deps -e .
+	@$(MODELS_PIP) install -q --no-deps -e .
 	@$(MODELS_VENV)/bin/python -c "import llama_cpp" 2>/dev/null && exit; \
 	  wheel="$(KVASIR_LLAMACPP_WHEEL)"; \
 	  test -n "$$wheel" || wheel=$$($(MODELS_VENV)/bin/python -m pip cache list --format abspath llama_cpp_python-$(LLAMACPP_VERSION) 2>/dev/null | tail -n 1); \
@@ -92,7 +92,7 @@ $(STORES_VENV)/.installed: $(STORES_LOCK)
 # CUDA's compiler out of packages: 2 GB more, and no card is needed for it.
 .PHONY: test-extension gpu-drill
 test-extension: models-env ## Compile ExLlama's extensions from their sources, without a card (half an hour)
-	@$(INTO_MODELS) --require-hashes -r $(CUDA_LOCK)
+	@$(MODELS_PIP) install -q --require-hashes -r $(CUDA_LOCK)
 	@for library in exllamav2 exllamav3; do \
 	  $(MODELS_VENV)/bin/kvasir model build --kind $$library --arch $(or $(ARCH),9.0) --into $(abspath $(MODELS_VENV))/extensions || exit 1; \
 	done

@@ -1,6 +1,6 @@
 """A store against `local` on the same documents: same answers, and how fast.
 
-`.venv-stores/bin/python -P -m bench.stores KIND FOLDER…` (that environment is made by `make test-stores`) with `lancedb`,
+`.venv-stores/bin/python -P -m bench.stores KIND FOLDER…` (`make test-stores` makes that environment) with `lancedb`,
 `milvus`, or any other kind whose packages are there; each folder with `docs/` and `questions.jsonl`, as `kvasir eval`
 reads them. Needs the embedder of the settings.
 """

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +73,29 @@ async def _nothing(*_: object) -> None:
     return None
 
 
+_opening: ContextVar[list[DiscordWebSocket]] = ContextVar("_opening")
+
+
+class _Socket(DiscordWebSocket):
+    """Closes itself where its opening comes to nothing: the library would leave it, and the thread that minds it."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if (made := _opening.get(None)) is not None:
+            made.append(self)
+
+    @classmethod
+    async def from_client(cls, client: discord.Client, **more: Any) -> DiscordWebSocket:  # type: ignore[override]
+        made: list[DiscordWebSocket] = []
+        _opening.set(made)
+        try:
+            return await super().from_client(client, **more)
+        except BaseException:
+            for one in made:
+                await one.close(_GOES_ON)
+            raise
+
+
 class Bot(discord.AutoShardedClient):
     """Tells the desk what happens; keeps no messages and no members of its own."""
 
@@ -103,6 +127,7 @@ class Bot(discord.AutoShardedClient):
         self.shards_wanted, url, limit = await self.http.get_bot_gateway()
         self._lanes = max(1, limit["max_concurrency"])
         DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url)  # where the library goes after an invalid session
+        discord.shard.DiscordWebSocket = _Socket  # type: ignore[misc]  # and by what
         self.add_dynamic_items(ControlButton)
         await self.desk.add_commands(self.tree)
         await self._sync()
@@ -162,7 +187,7 @@ class Bot(discord.AutoShardedClient):
         more: dict[str, Any] = {"gateway": DiscordWebSocket.DEFAULT_GATEWAY}
         if session is not None:
             more = {"gateway": yarl.URL(session.url), "session": session.id, "sequence": session.sequence}
-        opened = DiscordWebSocket.from_client(self, shard_id=number, resume=session is not None, **more)
+        opened = _Socket.from_client(self, shard_id=number, resume=session is not None, **more)
         socket = await asyncio.wait_for(opened, _OPEN_SECONDS)
         shard = self._parts[number] = Shard(socket, self, self._events.put_nowait)
         shard.launch()

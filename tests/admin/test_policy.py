@@ -136,13 +136,13 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "sources.create_source": {"kb": "{kb}", "name": "x", "kind": "url", "settings": {"urls": ["https://example.org/"]}},
     "sources.preview_source": {"kb": "{kb}", "kind": "url", "settings": {"urls": ["https://example.org/"]}},
     "records.delete_many": {"ids": ["{record_id}"]},
+    "generations.move_index": {"store": "local"},
     "reviews.change_states": {"answers": ["{record_id}"], "state": "working"},
 }  # fmt: skip
 """Where the document alone does not tell what fits together."""
 
 QUERIES: Final[Mapping[str, Mapping[str, str]]] = {
     "schedules.upcoming": {"cron": "0 3 * * *"},
-    "generations.move_index": {"store": "local"},
 }
 
 NOT_CALLED: Final[Mapping[str, str]] = {

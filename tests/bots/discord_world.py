@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
+import pytest
 from pydantic import SecretStr
 
 from bots.discord.platform import DiscordPlatform
@@ -91,6 +92,14 @@ def kvasir_of(front: Front, server: DiscordServer, **discord: Any) -> Kvasir:
 @asynccontextmanager
 async def world(front: Front, server: DiscordServer, **discord: Any) -> AsyncIterator[World]:
     """A world whose bot listens; it stops at the end, as by SIGTERM."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bots.discord.client._BETWEEN_IDENTIFIES", 0.0)  # Discord wants five seconds
+        async with _listening(front, server, **discord) as town:
+            yield town
+
+
+@asynccontextmanager
+async def _listening(front: Front, server: DiscordServer, **discord: Any) -> AsyncIterator[World]:
     kvasir = kvasir_of(front, server, **discord)
     platform = DiscordPlatform(kvasir)
     intake = Intake(kvasir, ChatHandler(kvasir), platform, Inbox(kvasir.db))

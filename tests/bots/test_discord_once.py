@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 ANSWER = "Annual leave is 28 days [1]."
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bots.discord.client._BETWEEN_IDENTIFIES", 0.0)  # Discord wants five seconds
-
-
 @pytest.fixture
 async def server() -> AsyncIterator[DiscordServer]:
     async with DiscordServer() as server:

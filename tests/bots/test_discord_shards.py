@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -21,7 +22,6 @@ ANSWER = "Annual leave is 28 days [1]."
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bots.discord.client._BETWEEN_IDENTIFIES", 0.0)  # Discord wants five seconds
     monkeypatch.setattr("bots.discord.shards._OPEN_PAUSE", 0.05)
     monkeypatch.setattr("bots.discord.shards.TRY_SECONDS", 0.05)
     monkeypatch.setattr("bots.discord.shards._KEEP_SECONDS", 0.05)
@@ -140,3 +140,30 @@ async def test_the_setting_says_how_many_shards_there_are(front: Front, server: 
     async with world(front, server, shards=3) as town:
         await town.until(lambda: town.platform.connected)
         assert sorted(server.gateway.identified) == [(0, 3), (1, 3), (2, 3)]
+
+
+# ---------------------------------------------------------------- given up
+async def test_a_connection_that_is_given_up_leaves_nothing_behind(
+    front: Front, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: `client._Socket`; the library leaves the socket open then, and the thread that keeps it alive."""
+    async with world(front, server) as town:
+        shards = town.platform._shards
+        assert shards is not None
+        bot = shards._bot
+        await bot.leave_shard(0)
+        waits = asyncio.Event()
+
+        async def in_turn(*_: object, **__: object) -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(bot, "before_identify_hook", in_turn)
+        before = {one.name for one in threading.enumerate()}
+        opening = asyncio.create_task(bot.open_shard(0, None))
+        await waits.wait()
+        (minding,) = (one for one in threading.enumerate() if one.name not in before)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await asyncio.to_thread(minding.join, 5)
+        assert not minding.is_alive()
