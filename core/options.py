@@ -67,7 +67,7 @@ def plan(question: Question, bases: Sequence[AnyRow], settings: Settings) -> Ans
         instructions=_said(asked.instructions) or _said(given) or _said(base.instructions),
         generation=asked.generation,
         fallbacks=tuple(name for name in dict.fromkeys(fallbacks) if name != engine),
-        sampling=sampling(settings, _first(asked.sampling, base.sampling) or (), asked.samplers),
+        sampling=sampling(settings, _first(asked.sampling, base.sampling) or (), asked.samplers or {}),
     )
 
 

@@ -13,7 +13,7 @@ from core.blobs import Blobs
 from core.db import documents, overrides
 from core.db.session import Database
 from core.db.tables import DocumentRow, DocumentVersionRow, GenerationRow
-from core.errors import StoreUnavailable
+from core.errors import NotFound, StoreUnavailable
 from core.indexes import Indexes
 from core.jobs import Jobs
 from core.knowledge import Knowledge, generation_of, kb_row
@@ -48,6 +48,8 @@ class Recovery:
                 ):
                     raise
                 logger.warning("%s: what is in another store is not looked after: %s", base.name, error)
+            except NotFound:
+                logger.info("%s was deleted meanwhile", base.name)
         async with self._db.read() as session:
             wanted = set(await session.scalars(select(DocumentRow.content_hash)))
             wanted |= {item for item in await session.scalars(select(DocumentRow.live_hash)) if item}

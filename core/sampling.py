@@ -6,7 +6,6 @@ and `stop+=END` is added to what they want.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,7 +31,6 @@ NAMES: Final = (*NUMBERS, "stop")
 MOST_RULES: Final = 16
 _MOST_STOPS: Final = 4
 _LONGEST_STOP: Final = 100
-_RULE: Final = re.compile(r"\s*([a-z_]+)\s*(\+?=)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +56,12 @@ def normal(rules: Sequence[str]) -> list[str]:
 
 def parsed(text: str) -> Rule:
     """Raises UserError."""
-    match = _RULE.fullmatch(text)
-    name, sign, given = match.groups() if match else ("", "", "")
-    if name not in NAMES or (sign == "+=" and name != "stop"):
+    before, sign, given = text.partition("=")
+    is_added = before.endswith("+")
+    name = before.removesuffix("+").strip()
+    if not sign or name not in NAMES or (is_added and name != "stop"):
         raise UserError(tell("preset_no_rule", rule=text[:80], names=", ".join(NAMES)))
-    if sign == "+=":
+    if is_added:
         return Rule(name, _stop(given), is_added=True)
     is_forced = given.endswith("!")
     given = given[:-1] if is_forced else given

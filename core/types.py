@@ -233,7 +233,7 @@ class AnswerOptions:
     """Engines to be tried in turn where `engine` is not to be had."""
     sampling: tuple[str, ...] | None = None
     """The answer preset: rules as `core/sampling.py` reads them."""
-    samplers: Mapping[str, Any] = field(default_factory=dict)
+    samplers: Mapping[str, Any] | None = None
     """What whoever asks wants of the drawing of words: fields of `Sampling`."""
 
 

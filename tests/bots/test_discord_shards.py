@@ -159,10 +159,10 @@ async def test_a_connection_that_is_given_up_leaves_nothing_behind(
             await asyncio.Event().wait()
 
         monkeypatch.setattr(bot, "before_identify_hook", in_turn)
-        before = {one.name for one in threading.enumerate()}
+        before = set(threading.enumerate())
         opening = asyncio.create_task(bot.open_shard(0, None))
         await waits.wait()
-        (minding,) = (one for one in threading.enumerate() if one.name not in before)
+        (minding,) = set(threading.enumerate()) - before
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         await asyncio.to_thread(minding.join, 5)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
-
-import bots.inbox
-import core.leases
 
 
 def main() -> None:
-    leases: Any = core.leases
-    inbox: Any = bots.inbox
-    leases.LEASE = timedelta(seconds=6)  # before anything is imported that counts with it
+    leases: Any = import_module("core.leases")
+    leases.LEASE = timedelta(seconds=9)  # before anything is imported that counts with it
+    inbox: Any = import_module("bots.inbox")
     inbox.LEASE, inbox._SURE_SECONDS, inbox.BEAT_SECONDS = timedelta(seconds=4), 3.0, 1.0
-    from core.cli.main import app
-
-    app()
+    shards: Any = import_module("bots.discord.shards")
+    shards._KEEP_SECONDS = 0.5
+    import_module("core.cli.main").app()
 
 
 if __name__ == "__main__":
