@@ -10,7 +10,6 @@ MODELS_VENV := .venv-models
 STORES_VENV := .venv-stores
 STORES_LOCK := .ci/requirements-stores.lock
 MODELS_LOCK := .ci/requirements-models.lock
-UV_LOCK := .ci/requirements-uv.lock
 CUDA_LOCK := .ci/requirements-cuda.lock
 LLAMACPP_VERSION := 0.3.36
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -49,14 +48,13 @@ model: install
 test: $(VENV)/.installed-test model ## Run the whole test suite
 	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# torch and what is compiled take 7 GB, so they have an environment of their own; uv fills it sooner than pip (`UV=`).
-UV = $(shell command -v uv || ls $(BIN)/uv $(MODELS_VENV)/bin/uv 2>/dev/null | head -n 1)
+# torch and what is compiled take 7 GB, so they have an environment of their own; uv fills it sooner than pip (`UV=uv`).
+UV ?=
 MODELS_PIP = $(if $(UV),UV_NO_CONFIG=1 UV_PYTHON=$(MODELS_VENV)/bin/python $(UV) pip,$(MODELS_VENV)/bin/python -m pip)
 
 $(MODELS_VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "Kvasir needs Python 3.11, 3.12 or 3.13"; exit 1; }
 	@$(MODELS_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(MODELS_VENV)
-	@test -n "$(UV)" || $(MODELS_VENV)/bin/python -m pip install -q --require-hashes -r $(UV_LOCK)
 	@touch $@
 
 $(MODELS_VENV)/.installed: $(MODELS_VENV)/.made $(MODELS_LOCK)
@@ -130,7 +128,6 @@ lock: ## Write the lists of pinned packages anew (needs uv)
 	  pyproject.toml --extra lancedb --extra milvus --group test -o $(STORES_LOCK)
 	@echo "$$(grep -o '^cuda-toolkit==[0-9.]*' $(MODELS_LOCK) | sed 's/==/[nvcc,crt,nvvm,cccl,cudart,cublas,cusparse,cusolver,curand]==/'); sys_platform == 'linux'" \
 	  | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o $(CUDA_LOCK)
-	@echo 'uv>=0.9' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o $(UV_LOCK)
 	@echo 'hatchling>=1.25' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate - -o .ci/requirements-build.lock
 
