@@ -146,9 +146,11 @@ async def examine_role(settings: Settings, role: str) -> AsyncIterator[Finding]:
     """
     database = Database(settings.database_url, settings.database)
     try:
-        processes = [one for one in await on_this_machine(database, role) if _is_running(one.number)]
+        found = await on_this_machine(database, role)
     finally:
         await database.close()
+    last = {one.number: one for one in reversed(found)}  # a process that took another name may have left its first row
+    processes = [one for one in last.values() if _is_running(one.number)]
     if not processes:
         yield Finding(tell("doctor_role", role=role), False, tell("doctor_role_nobody"))
     for one in processes:
