@@ -189,10 +189,10 @@ class VectorDriver(Protocol):
         """Raises CannotLoad or OutOfMemory."""
 
     def embed(self, texts: Sequence[str], *, query: bool) -> Matrix:
-        """A row per text, L2-normalised. Raises OutOfMemory or Poisoned."""
+        """A row per text, L2-normalised. Raises OutOfMemory or Poisoned; Refused where its card says nothing of it."""
 
     def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
-        """A score per text, 0..1. Raises OutOfMemory or Poisoned."""
+        """A score per text, 0..1. Raises as `embed`."""
 
     def close(self) -> None: ...
 

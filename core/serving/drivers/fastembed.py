@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.known import known_model
-from core.serving.driver import CannotLoad, Card, OutOfMemory, Report, Scalar
+from core.serving.driver import CannotLoad, Card, OutOfMemory, Refused, Report, Scalar
 from core.serving.drivers.model_folder import digest_of, fingerprint_of, object_in, telling_files
 from core.serving.drivers.sentence_transformers import in_batches, normal, pooling_of, usage_in
 from core.serving.drivers.torch_device import threads_of
@@ -95,8 +95,8 @@ class Embeds:
         rows[order] = np.asarray(found, np.float32)
         return normal(rows)
 
-    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
-        raise NotImplementedError
+    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:  # noqa: ARG002  it takes none
+        raise Refused("This model embeds and does not rerank.", code="unsupported")
 
     def close(self) -> None:
         self._model = None
@@ -160,8 +160,8 @@ class Reranks:
             details=_details(library, model, folder),
         )
 
-    def embed(self, texts: Sequence[str], *, query: bool) -> Matrix:
-        raise NotImplementedError
+    def embed(self, texts: Sequence[str], *, query: bool) -> Matrix:  # noqa: ARG002  it takes none
+        raise Refused("This model reranks and does not embed.", code="unsupported")
 
     def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         question, given = query[: self._longest], [text[: self._longest] for text in texts]

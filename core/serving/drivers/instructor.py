@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.known import DOCUMENT_INSTRUCTION, QUERY_INSTRUCTION
-from core.serving.driver import CannotLoad, Card, DriverError, Report
+from core.serving.driver import CannotLoad, Card, DriverError, Refused, Report
 from core.serving.drivers.model_folder import (
     digest_of,
     fingerprint_of,
@@ -130,8 +130,8 @@ class Instructs:
             rows[places] = found
         return normal(rows)
 
-    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
-        raise NotImplementedError
+    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:  # noqa: ARG002  it takes none
+        raise Refused("This model embeds and does not rerank.", code="unsupported")
 
     def close(self) -> None:
         self._model = None

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.errors import ConfigError
-from core.serving.driver import CannotLoad, Card, DriverError, OutOfMemory, Report, Scalar
+from core.serving.driver import CannotLoad, Card, DriverError, OutOfMemory, Refused, Report, Scalar
 from core.serving.drivers.model_folder import (
     digest_of,
     fingerprint_of,
@@ -98,8 +98,8 @@ class Embeds:
             )
         )
 
-    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
-        raise NotImplementedError
+    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:  # noqa: ARG002  it takes none
+        raise Refused("This model embeds and does not rerank.", code="unsupported")
 
     def close(self) -> None:
         self._model = None
@@ -153,8 +153,8 @@ class Reranks:
             details=details_of(model, library, device, precision),
         )
 
-    def embed(self, texts: Sequence[str], *, query: bool) -> Matrix:
-        raise NotImplementedError
+    def embed(self, texts: Sequence[str], *, query: bool) -> Matrix:  # noqa: ARG002  it takes none
+        raise Refused("This model reranks and does not embed.", code="unsupported")
 
     def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         question = query[: self._longest]
