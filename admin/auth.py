@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from admin.guard import is_https
 from admin.problem import OPENAI_FOLDER, problem, problem_of
 from core.access import Identity
-from core.accounts import Accounts
 from core.errors import KvasirError
+from core.identity.accounts import Accounts
 from core.settings import WebSettings
 from core.texts import tell
 from core.types import Person, Role

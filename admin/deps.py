@@ -13,11 +13,11 @@ from sqlalchemy import select
 from admin.auth import is_guest
 from admin.rate import Rate
 from core.access import Action, Identity
+from core.answering.conversation import Conversation
 from core.app import Kvasir
-from core.conversation import Conversation
 from core.db.tables import AnswerRow
 from core.errors import LoginNeeded, NotAllowed, NotFound, TooMany
-from core.knowledge import DocumentInfo, KbName, KnowledgeBase
+from core.kb.knowledge import DocumentInfo, KbName, KnowledgeBase
 from core.texts import tell
 from core.types import Person
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.curated_match import CuratedMatch, Version
+from core.answering.curated_match import CuratedMatch, Version
 from core.db import migrate
 from core.db.session import Database
 from core.db.tables import CuratedRow, KnowledgeBaseRow, now

@@ -5,7 +5,7 @@
 Each folder holds `docs/`, `questions.jsonl` and `out_of_scope.jsonl`, or the questions alone with `--docs DIR`. For
 every size (0: all documents) random knowledge bases are drawn; their own questions ought to be answered, those of other
 folders of documents and those out of scope refused. `--more` adds documents that nobody asks about. `--fit` fits the
-coefficients of `core/evidence.py` on half of the questions, tries them on the other half, and prints them.
+coefficients of `core/answering/evidence.py` on half of the questions, tries them on the other half, and prints them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.answering.evidence import Signals, judge
+from core.answering.retrieve import LiveKb, Retriever
 from core.embedders.builtin import open_embedder
 from core.embedders.cache import CachedEmbedder
-from core.evidence import Signals, judge
 from core.loaders import load
 from core.ports import Embedder, SplitterSpec, VectorStore
-from core.retrieve import LiveKb, Retriever
 from core.settings import EmbedderSettings, RetrievalSettings, Settings
 from core.splitters.counting import token_counter
 from core.splitters.structural import StructuralSplitter

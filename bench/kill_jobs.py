@@ -27,9 +27,9 @@ from bench.common import write_corpus
 from core import settings as settings_module
 from core.app import Kvasir
 from core.db.tables import JobRow
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
 from core.settings import Settings
+from core.work.jobs import run_job
 from tests.databases import Postgres
 
 KILLS = 12

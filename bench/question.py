@@ -20,17 +20,17 @@ from bench.common import ratio
 from bots.handler import ChatHandler
 from bots.inbox import Inbox
 from bots.intake import Intake
-from core.accounts import Accounts
-from core.channels import Channels
+from core.chats.channels import Channels
 from core.db import migrate
 from core.db.session import Database
-from core.feedback import Feedback
-from core.grants import Grants
-from core.knowledge import Knowledge
-from core.limits import Limits
-from core.presence import Presence
-from core.temporary import TemporaryBases
+from core.identity.accounts import Accounts
+from core.kb.grants import Grants
+from core.kb.knowledge import Knowledge
+from core.kb.temporary import TemporaryBases
+from core.quality.feedback import Feedback
 from core.types import Capabilities, Mention, Place, Prompt, Sampling
+from core.work.limits import Limits
+from core.work.presence import Presence
 from tests.fakes.engine import FakeEngine
 from tests.fakes.house import House, furnished
 from tests.fakes.messenger import ANN, PLACE, FakeMessenger

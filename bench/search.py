@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from bench.common import quantile, ratio
 from core import settings as settings_module
 from core.analyzer import query_tokens, tokens
+from core.answering.retrieve import LiveKb, Retriever
 from core.embedders.builtin import open_embedder
 from core.errors import EmbedderUnavailable
 from core.ports import Embedder, EmbedderInfo, VectorStore
-from core.retrieve import LiveKb, Retriever
 from core.settings import EmbedderSettings, RetrievalSettings
 from core.stores.local import open_store
 from core.types import Chunk, Generation, IndexedDocument, Matrix, Vector

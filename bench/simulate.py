@@ -35,15 +35,12 @@ from bots.inbox import BEAT_SECONDS, Inbox
 from bots.intake import Intake
 from bots.platform import Controls, Stream
 from bots.rendering.parts import Part
+from core.answering.conversation import Conversation
 from core.app import Kvasir
-from core.channels import Channels
-from core.conversation import Conversation
+from core.chats.channels import Channels
 from core.db import migrate
 from core.db.session import Database
 from core.db.tables import now
-from core.limits import Limits
-from core.presence import BEAT_SECONDS as PRESENCE_SECONDS
-from core.presence import Presence
 from core.settings import ChannelsSettings, Settings
 from core.types import (
     AnswerEvent,
@@ -56,6 +53,9 @@ from core.types import (
     Question,
     Sources,
 )
+from core.work.limits import Limits
+from core.work.presence import BEAT_SECONDS as PRESENCE_SECONDS
+from core.work.presence import Presence
 
 Platform = Literal["slack", "discord", "telegram"]
 

@@ -23,10 +23,10 @@ from bench.common import quantile
 from core import registry
 from core import settings as settings_module
 from core.analyzer import query_tokens
+from core.answering.retrieve import LiveKb, Retriever
 from core.app import Kvasir
 from core.embedders.builtin import open_embedder
 from core.ports import Embedder, VectorStore
-from core.retrieve import LiveKb, Retriever
 from core.settings import RetrievalSettings
 from core.stores.local import open_store as open_local
 from core.types import Generation, IndexedDocument, SearchMode

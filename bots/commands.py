@@ -14,7 +14,7 @@ from core.types import Command, Place
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.channels import ChannelSettings
+    from core.chats.channels import ChannelSettings
 
 NAMES: Final = ("help", "status", "kb", "model", "prompt", "mode", "language", "feedback", "followups", "managers",
                 "helpers", "askers", "digest", "reset")  # fmt: skip

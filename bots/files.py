@@ -13,11 +13,11 @@ from bots.errors import DeliveryError
 from bots.platform import Messenger
 from core.db.tables import now
 from core.errors import KvasirError, UserError
-from core.ingest import Incoming
-from core.jobs import run_job
-from core.temporary import base_of
+from core.indexing.ingest import Incoming
+from core.kb.temporary import base_of
 from core.texts import tell
 from core.types import Mention
+from core.work.jobs import run_job
 
 if TYPE_CHECKING:
     from core.app import Kvasir

@@ -19,10 +19,10 @@ from core.texts import speaking, tell, text_language
 from core.types import Delta, Finished, Language, Mention, PastTurn, Question, Said, Sources, Thumb
 
 if TYPE_CHECKING:
+    from core.answering.conversation import Conversation
     from core.app import Kvasir
-    from core.channels import ChannelSettings
-    from core.conversation import Conversation
-    from core.knowledge import KbName
+    from core.chats.channels import ChannelSettings
+    from core.kb.knowledge import KbName
 
 logger = logging.getLogger(__name__)
 

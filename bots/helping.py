@@ -10,15 +10,15 @@ from sqlalchemy.exc import IntegrityError
 from bots.errors import DeliveryError
 from bots.inbox import Posted
 from bots.platform import Messenger
-from core import curated
 from core.db.tables import EscalationRow, now
 from core.errors import NotAllowed, NotFound
+from core.quality import curated
 from core.texts import tell
 from core.types import Press
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.channels import ChannelSettings
+    from core.chats.channels import ChannelSettings
 
 
 class Helping:

@@ -28,7 +28,7 @@ from core.types import ChatEvent, Command, Deleted, Mention, Person, Place, Pres
 if TYPE_CHECKING:
     from bots.handler import ChatHandler
     from core.app import Kvasir
-    from core.channels import ChannelSettings
+    from core.chats.channels import ChannelSettings
 
 logger = logging.getLogger(__name__)
 

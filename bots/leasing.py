@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from core.errors import KvasirError
-from core.leases import LEASE, Leases
+from core.work.leases import LEASE, Leases
 
 logger = logging.getLogger(__name__)
 

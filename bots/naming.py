@@ -10,9 +10,9 @@ from typing import Final
 from bots.errors import DeliveryError, Limited
 from bots.intake import Intake
 from bots.platform import Messenger
+from core.chats.places import Places
 from core.db.tables import now
 from core.errors import KvasirError
-from core.places import Places
 
 logger = logging.getLogger(__name__)
 

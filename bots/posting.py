@@ -8,8 +8,8 @@ from typing import Final
 
 from bots.errors import DeliveryError, Gone, Limited, Refused
 from bots.platform import Messenger
+from core.chats.outbox import SEND_SECONDS, Outbox, Posting
 from core.errors import KvasirError
-from core.outbox import SEND_SECONDS, Outbox, Posting
 from core.texts import speaking, tell, text_language
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from collections import deque
 from typing import Final, Literal
 
 from core.errors import KvasirError
-from core.limits import Limits
 from core.types import Mention
+from core.work.limits import Limits
 
 logger = logging.getLogger(__name__)
 

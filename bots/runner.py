@@ -17,10 +17,10 @@ from typing import IO, TYPE_CHECKING, Final
 
 from bots.inbox import BEAT_SECONDS, Inbox
 from bots.running import Running
-from core import digests
+from core.chats import digests
+from core.chats.reports import Report
 from core.db.tables import now
 from core.errors import KvasirError
-from core.reports import Report
 
 if TYPE_CHECKING:
     from bots.handler import ChatHandler

@@ -14,9 +14,9 @@ from bots.naming import learn_names
 from bots.platform import Messenger
 from bots.posting import deliver
 from core import registry
+from core.chats.reports import Report
 from core.db.tables import now
 from core.errors import KvasirError, Unavailable
-from core.reports import Report
 
 if TYPE_CHECKING:
     from bots.handler import ChatHandler

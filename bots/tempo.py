@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from core.limits import Limits
+    from core.work.limits import Limits
 
 _LONGEST_INTERVAL: Final = 30.0
 _IDLE: Final = 600.0

@@ -14,20 +14,20 @@ from typing import Any, Final
 
 from sqlalchemy import Insert, bindparam, select, update
 
-from core import options
-from core.conversation import finished_from, note_question, passage_json, past_turns, turns_from
-from core.curated_match import CuratedMatch, Given, Version
+from core.answering import options
+from core.answering.conversation import finished_from, note_question, passage_json, past_turns, turns_from
+from core.answering.curated_match import CuratedMatch, Given, Version
+from core.answering.prompt import REFUSAL_MARK, Asked, Room, before_repetition, build, cited, named, quoting
+from core.answering.retrieve import Retrieved, Retriever
+from core.answering.rewrite import standalone, standalone_by_engine
 from core.db.direct import InsertInto, Statement
 from core.db.session import Database
 from core.db.tables import AnswerRow, CuratedRow, new_id
 from core.deadline import Deadline
 from core.errors import ConfigError, EngineUnavailable, KvasirError, MissingExtra, TooLarge, Unavailable, UserError
-from core.knowledge import no_such_kb
+from core.kb.knowledge import no_such_kb
 from core.outbound import Outlet, visible
 from core.ports import Engine
-from core.prompt import REFUSAL_MARK, Asked, Room, before_repetition, build, cited, named, quoting
-from core.retrieve import Retrieved, Retriever
-from core.rewrite import standalone, standalone_by_engine
 from core.settings import Settings
 from core.texts import say, speaking, text_language
 from core.types import (

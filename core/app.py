@@ -12,67 +12,70 @@ from pathlib import Path
 from typing import Any, Literal
 
 import core.db.migrate
-from core import archive, modellog, registry, reindex, scheduled
-from core.accounts import Accounts
+from core import registry, scheduled
 from core.answer import Answers
-from core.archive import Restored
-from core.archive_index import OnDocuments
-from core.audit import Audit
+from core.answering.completion import Completions
+from core.answering.conversation import Conversations
+from core.answering.curated_match import CuratedMatch
+from core.answering.retrieve import Retriever
 from core.blobs import Blobs, open_blobs
-from core.bulk import Bulk
-from core.channels import Channels
-from core.chunks import Chunks
-from core.completion import Completions
-from core.connections import Connections
-from core.conversation import Conversations
-from core.curated import Curated
-from core.curated_match import CuratedMatch
+from core.chats.channels import Channels
+from core.chats.connections import Connections
+from core.chats.outbox import Outbox
+from core.chats.places import Places
 from core.db.session import Database
-from core.documents import Documents
-from core.embedding import Embedders, EmbedderSlot, EmbedderState
 from core.errors import ConfigError, KvasirError
-from core.evaluations import Evaluations
-from core.feedback import Feedback
-from core.gaps import Gaps
-from core.generations import Generations
-from core.grants import Grants
-from core.indexes import Indexes
-from core.ingest import Ingest
-from core.jobs import Job, Jobs, run_job
-from core.knowledge import Knowledge
-from core.leases import Leases
-from core.limits import Limits
+from core.identity.accounts import Accounts
+from core.identity.audit import Audit
+from core.identity.oidc import Oidc
+from core.identity.people import People
+from core.indexing import reindex
+from core.indexing.bulk import Bulk
+from core.indexing.chunks import Chunks
+from core.indexing.generations import Generations
+from core.indexing.indexes import Indexes
+from core.indexing.ingest import Ingest
+from core.indexing.moving import Moving, settle
+from core.indexing.storage import Stores, is_set_up
+from core.indexing.versions import Versions
+from core.inference import modellog
+from core.inference.embedding import Embedders, EmbedderSlot, EmbedderState
+from core.inference.models import Models
+from core.inference.running import Engines, Rerankers
+from core.inference.sections import KINDS
+from core.kb.documents import Documents
+from core.kb.grants import Grants
+from core.kb.knowledge import Knowledge
+from core.kb.temporary import TemporaryBases
 from core.loaders import media_type
 from core.loaders.kinds import SUFFIXES
-from core.models import Models
-from core.moving import Moving, settle
-from core.oidc import Oidc
 from core.opening import Adapters, Opener, open_added_embedder, open_embedder
-from core.outbox import Outbox
 from core.parse.pool import ParserPool
-from core.people import People
-from core.persons import Persons
-from core.places import Places
 from core.ports import Embedder, VectorStore
-from core.presence import Presence
-from core.records import Records
-from core.removal import Removal
-from core.retrieve import Retriever
-from core.reviews import Reviews
-from core.running import Engines, Rerankers
-from core.scheduler import Scheduler
-from core.schedules import Schedules
-from core.sections import KINDS
+from core.quality.curated import Curated
+from core.quality.evaluations import Evaluations
+from core.quality.feedback import Feedback
+from core.quality.gaps import Gaps
+from core.quality.records import Records
+from core.quality.reviews import Reviews
+from core.quality.statistics import Statistics
 from core.settings import Settings
 from core.sources.register import Sources
 from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION as SPLITTER_VERSION
-from core.statistics import Statistics
-from core.storage import Stores, is_set_up
-from core.temporary import TemporaryBases
 from core.texts import system_language, tell
+from core.upkeep import archive
+from core.upkeep.archive import Restored
+from core.upkeep.archive_index import OnDocuments
+from core.upkeep.persons import Persons
+from core.upkeep.removal import Removal
 from core.vault import Vault
-from core.versions import Versions
+from core.work.jobs import Job, Jobs, run_job
+from core.work.leases import Leases
+from core.work.limits import Limits
+from core.work.presence import Presence
+from core.work.scheduler import Scheduler
+from core.work.schedules import Schedules
 
 logger = logging.getLogger(__name__)
 

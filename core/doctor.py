@@ -14,19 +14,20 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import select
 
-from core import queue, registry
+from core import registry
 from core.app import Kvasir
 from core.blobs_s3 import S3Blobs
-from core.connections import Check
+from core.chats.connections import Check
 from core.db.sizes import connections
 from core.db.tables import ProcessRow, now
 from core.errors import KvasirError
-from core.jobs import LANES
 from core.ports import Finding
-from core.presence import ALIVE
 from core.serving.look import look
 from core.settings import Settings, unknown_variables
 from core.texts import tell
+from core.work import queue
+from core.work.jobs import LANES
+from core.work.presence import ALIVE
 
 _ENOUGH_FREE = 500 << 20
 _TIMEOUT = 30.0

@@ -11,10 +11,10 @@ from typing import Final, Literal
 from sqlalchemy import func, select
 
 from core.app import Kvasir
-from core.connections import Connection
+from core.chats.connections import Connection
 from core.db.tables import GenerationRow, JobRow, KnowledgeBaseRow, now
 from core.errors import KvasirError
-from core.knowledge import generation_of
+from core.kb.knowledge import generation_of
 from core.texts import tell
 
 Kind = Literal["database", "store", "engine", "embedder", "platform", "queue", "schedules"]

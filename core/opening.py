@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from core import registry, sections
+from core import registry
 from core.embedders.cache import CachedEmbedder
 from core.errors import KvasirError
-from core.models import Model
-from core.pool import Progress
+from core.inference import sections
+from core.inference.models import Model
+from core.inference.pool import Progress
+from core.inference.sections import KINDS, FormField, Kind, Preset
 from core.ports import Embedder, Engine, Reranker
-from core.sections import KINDS, FormField, Kind, Preset
 from core.serving.memory import weight_bytes
 from core.settings import Settings
 

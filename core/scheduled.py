@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from sqlalchemy import select
 
-from core import backups, curated, digests, evaluations, retention
+from core.chats import digests
 from core.db.tables import ConversationRow
 from core.errors import UserError
-from core.jobs import Job
+from core.quality import curated, evaluations
 from core.sources import sync
 from core.texts import CATALOGUE, tell
+from core.upkeep import backups, retention
+from core.work.jobs import Job
 
 if TYPE_CHECKING:
     from core.app import Kvasir

@@ -232,14 +232,14 @@ class AnswerOptions:
     fallbacks: tuple[str, ...] | None = None
     """Engines to be tried in turn where `engine` is not to be had."""
     sampling: tuple[str, ...] | None = None
-    """The answer preset: rules as `core/sampling.py` reads them."""
+    """The answer preset: rules as `core/answering/sampling.py` reads them."""
     samplers: Mapping[str, Any] | None = None
     """What whoever asks wants of the drawing of words: fields of `Sampling`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPlan:
-    """How a question is searched for and answered, with nothing left open (`core/options.py`)."""
+    """How a question is searched for and answered, with nothing left open (`core/answering/options.py`)."""
 
     top_k: int
     mode: SearchMode

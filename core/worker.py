@@ -8,10 +8,11 @@ import logging
 from collections import Counter
 from functools import partial
 
-from core import queue, scheduled
+from core import scheduled
 from core.app import Kvasir
 from core.errors import Unavailable
-from core.jobs import LANES, OTHER_LANE, WIDTHS, Job, lane_of, run_job
+from core.work import queue
+from core.work.jobs import LANES, OTHER_LANE, WIDTHS, Job, lane_of, run_job
 
 logger = logging.getLogger(__name__)
 

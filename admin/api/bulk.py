@@ -12,8 +12,8 @@ from admin.api.documents import printable
 from admin.deps import CallerDep, KvasirDep
 from admin.schemas import Given, Out
 from core.access import Action
-from core.bulk import Change
-from core.documents import Wanted
+from core.indexing.bulk import Change
+from core.kb.documents import Wanted
 
 router = APIRouter(tags=["documents"])
 

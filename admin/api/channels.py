@@ -13,7 +13,7 @@ from admin.deps import CallerDep, KvasirDep
 from admin.schemas import Given, Out
 from core.access import Action
 from core.app import Kvasir
-from core.channels import FIELDS, LONGEST_INSTRUCTIONS, Digest, Mode, Origin
+from core.chats.channels import FIELDS, LONGEST_INSTRUCTIONS, Digest, Mode, Origin
 from core.errors import NotFound, UserError
 from core.texts import tell
 from core.types import Language, Place

@@ -14,10 +14,10 @@ from admin.deps import CallerDep, KvasirDep
 from admin.schemas import Given, ListedOut, Out, Text
 from core.access import Action
 from core.app import Kvasir
-from core.chunks import LONGEST, Override, ShownChunk
-from core.jobs import Job
+from core.indexing.chunks import LONGEST, Override, ShownChunk
 from core.texts import place_of, spoken
 from core.types import Language
+from core.work.jobs import Job
 
 router = APIRouter(prefix="/documents/{document_id}", tags=["documents"])
 

@@ -15,12 +15,12 @@ from admin.schemas import Given, Out, Text
 from core import registry
 from core.access import Action
 from core.app import Kvasir
-from core.connections import Connection
+from core.chats.connections import Connection
+from core.chats.outbox import Posting
+from core.chats.platform_options import Kind, Origin
+from core.chats.reports import State
 from core.errors import NotFound
-from core.outbox import Posting
-from core.platform_options import Kind, Origin
 from core.ports import Finding
-from core.reports import State
 from core.texts import tell
 from core.types import Place
 

@@ -24,8 +24,8 @@ from admin.schemas import (
 )
 from admin.stream import EventStream
 from core.access import Action
-from core.conversation import Conversation
-from core.conversation import Exchange as Record
+from core.answering.conversation import Conversation
+from core.answering.conversation import Exchange as Record
 from core.db.tables import new_id
 from core.errors import UserError
 from core.texts import spoken, tell

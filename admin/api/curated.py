@@ -15,8 +15,8 @@ from admin.deps import CallerDep, KvasirDep, is_id
 from admin.html import to_html
 from admin.schemas import Given, Out, ShortText, Text
 from core.access import Action
-from core.curated import LONGEST, LONGEST_QUESTION, MOST_PARAPHRASES, CuratedAnswer, Rewritten, Written
 from core.errors import NotFound
+from core.quality.curated import LONGEST, LONGEST_QUESTION, MOST_PARAPHRASES, CuratedAnswer, Rewritten, Written
 from core.texts import tell
 
 router = APIRouter(prefix="/curated", tags=["curated answers"], dependencies=[Depends(reviewer)])

@@ -18,9 +18,9 @@ from admin.schemas import ChunkOut, Chunks, DocumentOut, Documents, Given, Liste
 from core import egress
 from core.access import Action
 from core.blobs import Original
-from core.documents import Listed, Sort, Wanted
 from core.errors import UserError
-from core.ingest import Incoming, Ticket
+from core.indexing.ingest import Incoming, Ticket
+from core.kb.documents import Listed, Sort, Wanted
 from core.texts import place_of, spoken, tell
 from core.types import Chunk, Language
 

@@ -14,12 +14,12 @@ from admin.api.documents import attachment
 from admin.api.playground import Options
 from admin.deps import CallerDep, KvasirDep, is_id
 from admin.schemas import Given, Out, Text
-from core import evaluation_sets
 from core.access import Action
 from core.app import Kvasir
 from core.errors import NotFound, UserError
-from core.evaluate import Line, parsed, written
-from core.evaluation_sets import EvaluationSet
+from core.quality import evaluation_sets
+from core.quality.evaluate import Line, parsed, written
+from core.quality.evaluation_sets import EvaluationSet
 from core.texts import tell
 
 router = APIRouter(tags=["evaluations"])

@@ -11,14 +11,14 @@ from pydantic import Field
 
 from admin.deps import Caller, CallerDep, KvasirDep, is_id
 from admin.schemas import Given, Out
-from core import reindex
 from core.access import Action
 from core.app import Kvasir
 from core.errors import Conflict, NotFound, UserError
-from core.generations import Index
-from core.jobs import Job
-from core.knowledge import KnowledgeBase
+from core.indexing import reindex
+from core.indexing.generations import Index
+from core.kb.knowledge import KnowledgeBase
 from core.texts import tell
+from core.work.jobs import Job
 
 router = APIRouter(prefix="/kbs/{name}", tags=["knowledge bases"])
 

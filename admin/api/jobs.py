@@ -15,9 +15,9 @@ from admin.stream import EventStream, event
 from core.access import Action
 from core.app import Kvasir
 from core.errors import KvasirError, NotAllowed, NotFound
-from core.jobs import Job
 from core.scheduled import about, title
 from core.texts import tell
+from core.work.jobs import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

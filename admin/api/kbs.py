@@ -17,15 +17,15 @@ from admin.api.documents import attachment
 from admin.deps import Caller, CallerDep, KvasirDep
 from admin.multipart import MultipartFiles
 from admin.schemas import Given, NotTaken, Out, ShortText, Text
-from core import exports
 from core.access import Action
+from core.answering.sampling import MOST_RULES
 from core.app import Kvasir
-from core.contents import contents
 from core.errors import StorageFull, UserError
-from core.kb_settings import FIELDS, LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS, MOST_FALLBACKS, PARTS
-from core.knowledge import KnowledgeBase
-from core.sampling import MOST_RULES
+from core.kb.contents import contents
+from core.kb.kb_settings import FIELDS, LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS, MOST_FALLBACKS, PARTS
+from core.kb.knowledge import KnowledgeBase
 from core.texts import tell
+from core.upkeep import exports
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
 

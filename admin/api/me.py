@@ -10,9 +10,9 @@ from admin.auth import clear_session, is_guest, local_path, session_token, set_s
 from admin.deps import CallerDep, KvasirDep
 from admin.schemas import EmbedderOut, EngineOut, Login, Me, Next, SetUp, Ways
 from core.access import Action
-from core.accounts import NewLogin
 from core.app import Kvasir
 from core.errors import KvasirError
+from core.identity.accounts import NewLogin
 from core.texts import tell
 
 router = APIRouter()

@@ -14,11 +14,11 @@ from pydantic import Field, SecretStr
 
 from admin.deps import CallerDep, KvasirDep
 from admin.schemas import Given, Out
-from core import tending
 from core.access import Action
 from core.app import Kvasir
-from core.sections import KINDS, BadField, Kind
-from core.tending import Tended
+from core.inference import tending
+from core.inference.sections import KINDS, BadField, Kind
+from core.inference.tending import Tended
 
 router = APIRouter(prefix="/models", tags=["models"])
 

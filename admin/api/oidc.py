@@ -14,7 +14,7 @@ from admin.deps import KvasirDep
 from admin.guard import is_https
 from core.app import Kvasir
 from core.errors import KvasirError, LoginNeeded
-from core.oidc import NoAccount
+from core.identity.oidc import NoAccount
 
 logger = logging.getLogger(__name__)
 

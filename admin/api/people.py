@@ -13,7 +13,7 @@ from admin.auth import set_session
 from admin.deps import CallerDep, KvasirDep
 from admin.schemas import Given, Next, Out, ShortText
 from core.access import Action, Scope
-from core.people import Invitation, Login, Member
+from core.identity.people import Invitation, Login, Member
 from core.types import Role
 
 Right = Literal["ask", "edit"]

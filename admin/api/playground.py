@@ -16,11 +16,11 @@ from admin.html import to_html
 from admin.schemas import Given, Out, Text
 from admin.stream import EventStream, event
 from core.access import Action
+from core.answering.fusion import keyword_shares
 from core.app import Kvasir
 from core.db.tables import new_id
 from core.errors import KvasirError, NotFound, UserError
-from core.fusion import keyword_shares
-from core.kb_settings import LONGEST_INSTRUCTIONS
+from core.kb.kb_settings import LONGEST_INSTRUCTIONS
 from core.texts import place_of, spoken, tell
 from core.types import AnswerOptions, Considered, Delta, Finished, Generation, Language, Passage, Question, SearchMode
 

@@ -17,7 +17,7 @@ from admin.html import to_html
 from admin.schemas import Given, Out, ShortText, SourceOut
 from core.access import Action
 from core.errors import NotFound
-from core.records import Entry, Wanted, Whole
+from core.quality.records import Entry, Wanted, Whole
 from core.texts import spoken, tell
 from core.types import Language
 

@@ -20,12 +20,12 @@ from admin.deps import Caller, CallerDep, KvasirDep, is_id
 from admin.schemas import Given, Out, ShortText, Text
 from core.access import Action
 from core.app import Kvasir
-from core.curated import Written
+from core.chats.outbox import LONGEST as LONGEST_POSTING
 from core.db.tables import now
 from core.errors import NotFound, UserError
-from core.outbox import LONGEST as LONGEST_POSTING
-from core.records import Entry
-from core.reviews import LONGEST_NOTE, Changed, Review, Sought
+from core.quality.curated import Written
+from core.quality.records import Entry
+from core.quality.reviews import LONGEST_NOTE, Changed, Review, Sought
 from core.texts import spoken, tell
 from core.types import Finished, Question
 

@@ -16,8 +16,8 @@ from core.access import Action
 from core.app import Kvasir
 from core.db.tables import now
 from core.errors import NotFound
-from core.schedules import NewSchedule, Run, Schedule
 from core.texts import tell
+from core.work.schedules import NewSchedule, Run, Schedule
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 

@@ -16,10 +16,10 @@ from admin.schemas import Given, Out, ShortText
 from core.access import Action
 from core.app import Kvasir
 from core.errors import KvasirError, NotFound
-from core.schedules import NewSchedule, Schedule
 from core.sources.git_command import executable
 from core.sources.register import KIND, NewSource, Preview, SourceInfo
 from core.texts import tell
+from core.work.schedules import NewSchedule, Schedule
 
 router = APIRouter(prefix="/sources", tags=["sources"])
 

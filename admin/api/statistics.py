@@ -14,8 +14,8 @@ from admin.schemas import Out, ShortText
 from core import health
 from core.access import Action
 from core.db.tables import now
-from core.figures import Item
-from core.selection import Selection
+from core.quality.figures import Item
+from core.quality.selection import Selection
 
 Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 _USUAL = timedelta(days=30)

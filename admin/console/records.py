@@ -29,7 +29,7 @@ from core.db.tables import (
     SessionRow,
     UserRow,
 )
-from core.feedback import cell
+from core.quality.feedback import cell
 
 _LONGEST: Final = 160
 """Characters of a value in a list."""

@@ -23,12 +23,12 @@ from bots.discord.buttons import ControlButton
 from bots.discord.events import is_of_people
 from bots.discord.listener import shard_of
 from bots.memory import Memory
-from core.connections import WORKSPACE_KEY
+from core.chats.connections import WORKSPACE_KEY
 
 if TYPE_CHECKING:
     from bots.discord.desk import Desk
-    from core.limits import Limits
     from core.settings import DiscordSettings
+    from core.work.limits import Limits
 
 logger = logging.getLogger(__name__)
 

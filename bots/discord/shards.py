@@ -19,8 +19,8 @@ from bots.discord.heard import Heard
 from bots.leasing import TRY_SECONDS, Held, taken
 from bots.memory import Memory
 from core.errors import KvasirError
-from core.leases import Holder, Leases
-from core.presence import Presence
+from core.work.leases import Holder, Leases
+from core.work.presence import Presence
 
 if TYPE_CHECKING:
     from core.settings import DiscordSettings

@@ -10,8 +10,8 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bots.errors import DeliveryError, Gone, Limited, Refused, Unreachable
-from core.limits import Limits
 from core.types import JSON
+from core.work.limits import Limits
 
 TIMEOUT: Final = 15
 """Seconds for one call."""

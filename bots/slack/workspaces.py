@@ -17,10 +17,10 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bots.errors import Refused, Unreachable
 from bots.memory import Memory
 from bots.slack.client import DEAD, TIMEOUT, Web
-from core.connections import WORKSPACE_KEY
+from core.chats.connections import WORKSPACE_KEY
 from core.errors import KvasirError
-from core.limits import Limits
 from core.settings import SlackSettings
+from core.work.limits import Limits
 
 _KEPT_UNDER: Final = "installation"
 _OWN_URL: Final = "https://slack.com/api/"

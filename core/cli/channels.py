@@ -15,7 +15,7 @@ from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.channels import SetPlace
+    from core.chats.channels import SetPlace
     from core.settings import Settings
     from core.types import Place
 

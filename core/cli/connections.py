@@ -15,8 +15,8 @@ from core.errors import Unavailable, UserError
 from core.texts import tell
 
 if TYPE_CHECKING:
-    from core.connections import Connection
-    from core.platform_options import Field
+    from core.chats.connections import Connection
+    from core.chats.platform_options import Field
     from core.ports import Finding
     from core.settings import Settings
 

@@ -13,7 +13,7 @@ from core.errors import UserError
 from core.texts import tell
 
 if TYPE_CHECKING:
-    from core.curated import CuratedAnswer
+    from core.quality.curated import CuratedAnswer
     from core.settings import Settings
 
 curated = typer.Typer(no_args_is_help=True, help="Answers that a person wrote, given whenever their question is asked.")
@@ -66,7 +66,7 @@ def curated_add(
 
     async def work(settings: Settings) -> None:
         from core.access import OPERATOR
-        from core.curated import Written
+        from core.quality.curated import Written
 
         given = Written(question, _read(file) if file else text or "", tuple(also or ()))
         async with opened(settings) as kvasir:

@@ -95,7 +95,7 @@ def backup(
     """Write everything (database, originals, the store «local») into one file; may run while Kvasir is up."""
 
     async def work(settings: Settings) -> None:
-        from core import archive
+        from core.upkeep import archive
 
         async with opened(settings) as kvasir:
             count = await archive.backup(kvasir, file, with_index=with_index)
@@ -140,7 +140,7 @@ def doctor(
 
     async def work(settings: Settings) -> list[Finding]:
         if role:
-            from core.presence import examine_role  # a health check, again and again: it imports nothing else
+            from core.work.presence import examine_role  # a health check, again and again: it imports nothing else
 
             return [finding async for finding in examine_role(settings, role)]
         from core.doctor import examine, examine_platform

@@ -36,7 +36,7 @@ from core.texts import place_of, tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.ingest import Incoming, Outcome, Ticket
+    from core.indexing.ingest import Incoming, Outcome, Ticket
     from core.settings import Settings
 
 doc = typer.Typer(no_args_is_help=True, help="Documents of a knowledge base.")
@@ -55,7 +55,7 @@ def ingest(
     """Bring files, folders or web pages into a knowledge base (made when absent), and wait for the end."""
 
     async def work(settings: Settings) -> None:
-        from core.knowledge import checked_kb_name
+        from core.kb.knowledge import checked_kb_name
 
         name = checked_kb_name(kb)
         started = time.monotonic()
@@ -71,7 +71,7 @@ def ingest(
 
 async def bring_in(kvasir: Kvasir, kb: str, sources: list[str], *, show: bool) -> list[Outcome]:
     """Ingest in this process and give the outcome of every file, by name; failures come with their reason."""
-    from core.jobs import run_job
+    from core.work.jobs import run_job
 
     files = list(_files(sources))
     _refuse_twins(files)
@@ -127,7 +127,7 @@ async def _incoming(
     settings: Settings, files: list[_File], urls: list[str], outcomes: list[Outcome]
 ) -> AsyncIterator[Incoming]:
     from core import egress
-    from core.ingest import Incoming, Outcome
+    from core.indexing.ingest import Incoming, Outcome
 
     for name, path, leads_out in files:
         if leads_out:

@@ -41,8 +41,8 @@ def evaluate(
 
     async def work(settings: Settings) -> None:
         from core.access import OPERATOR
-        from core.evaluate import evaluate as evaluate_file
-        from core.evaluate import read_lines
+        from core.quality.evaluate import evaluate as evaluate_file
+        from core.quality.evaluate import read_lines
         from core.types import AnswerOptions
 
         lines = read_lines(file) if file else ()  # what cannot be used is told before anything is opened

@@ -27,8 +27,8 @@ from core.errors import NotFound
 from core.texts import tell
 
 if TYPE_CHECKING:
-    from core.generations import Index
-    from core.knowledge import KnowledgeBase
+    from core.indexing.generations import Index
+    from core.kb.knowledge import KnowledgeBase
     from core.settings import Settings
 
 kb = typer.Typer(no_args_is_help=True, help="Knowledge bases.")
@@ -124,7 +124,7 @@ def kb_set(
     as_json: AsJson = False,
 ) -> None:
     """Change settings of a knowledge base; what shapes its index counts from the next re-index on."""
-    from core.kb_settings import FIELDS
+    from core.kb.kb_settings import FIELDS
 
     changes: dict[str, Any] = {}
     for value in values:
@@ -210,7 +210,7 @@ def kb_delete(name: Name, yes: Yes = False) -> None:
     """Delete a knowledge base with its documents."""
 
     async def look(settings: Settings) -> str:
-        from core.contents import contents
+        from core.kb.contents import contents
 
         async with opened(settings) as kvasir:
             lost = await contents(kvasir.db, name)
@@ -333,7 +333,7 @@ def kb_move(
         raise typer.BadParameter(tell("move_usage"))
 
     async def work(settings: Settings) -> None:
-        from core import reindex
+        from core.indexing import reindex
 
         moved = []
         async with opened(settings) as kvasir:
@@ -361,7 +361,7 @@ def kb_export(name: Name, file: Annotated[Path, typer.Argument(metavar="FILE", h
     """Write a knowledge base (settings and originals) into one file."""
 
     async def work(settings: Settings) -> None:
-        from core import exports
+        from core.upkeep import exports
 
         async with opened(settings) as kvasir:
             count = await exports.export_kb(kvasir, name, file)
@@ -378,7 +378,7 @@ def kb_import(
     """Bring in a knowledge base that «kvasir kb export» wrote."""
 
     async def work(settings: Settings) -> None:
-        from core import exports
+        from core.upkeep import exports
 
         async with opened(settings, "wait", bar=True) as kvasir:
             made, outcomes = await exports.import_kb(kvasir, file, name)
@@ -397,7 +397,7 @@ def _search_of(found: KnowledgeBase) -> str:
 
 
 def _settings_json(found: KnowledgeBase) -> dict[str, Any]:
-    from core.kb_settings import FIELDS
+    from core.kb.kb_settings import FIELDS
 
     values = {field: getattr(found, "wanted_embedder" if field == "embedder" else field) for field in FIELDS}
     return {("wanted_embedder" if field == "embedder" else field): value for field, value in values.items()}

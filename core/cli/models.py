@@ -28,9 +28,9 @@ from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.sections import FormField, Kind
+    from core.inference.sections import FormField, Kind
+    from core.inference.tending import Tended
     from core.settings import Settings
-    from core.tending import Tended
 
 model = typer.Typer(no_args_is_help=True, help="Engines that write answers, embedders, and rerankers.")
 
@@ -50,7 +50,7 @@ def model_list(as_json: AsJson = False) -> None:
     """All models, those that are used where none is named first."""
 
     async def work(settings: Settings) -> None:
-        from core import tending
+        from core.inference import tending
 
         async with opened(settings) as kvasir:
             found = await tending.look(kvasir)
@@ -126,7 +126,7 @@ def model_add(
     secrets = {"api_key": sys.stdin.readline().strip()} if key_stdin else {}
 
     async def work(settings: Settings) -> None:
-        from core import tending
+        from core.inference import tending
 
         async with opened(settings) as kvasir:
             values = _preset(kvasir, kind, adapter, preset) | _values(
@@ -198,7 +198,7 @@ def model_test(name: Name, kind: OfKind = "engine", as_json: AsJson = False) -> 
     """Put a real question to a model, or real texts; status 1 where it fails."""
 
     async def work(settings: Settings) -> None:
-        from core import tending
+        from core.inference import tending
 
         async with opened(settings) as kvasir:
             tried = await tending.test(kvasir, kind, name)
@@ -230,7 +230,7 @@ def model_remove(name: Name, yes: Yes = False) -> None:
     confirm(tell("model_remove_question", name=name), yes)
 
     async def work(settings: Settings) -> None:
-        from core import tending
+        from core.inference import tending
 
         async with opened(settings) as kvasir:
             await tending.remove(kvasir, _added(kvasir, name).kind, name)

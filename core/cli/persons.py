@@ -16,8 +16,8 @@ from core.cli.common import AsJson, Yes, confirm, opened, print_json, print_tabl
 from core.texts import tell
 
 if TYPE_CHECKING:
-    from core.persons import Kept
     from core.settings import Settings
+    from core.upkeep.persons import Kept
 
 person = typer.Typer(no_args_is_help=True, help="What is kept about a person: found, given out, erased.")
 

@@ -13,8 +13,8 @@ from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.schedules import Schedule
     from core.settings import Settings
+    from core.work.schedules import Schedule
 
 schedule = typer.Typer(no_args_is_help=True, help="What is done again and again.")
 
@@ -64,7 +64,7 @@ def schedule_add(
 
     async def work(settings: Settings) -> None:
         from core import scheduled
-        from core.schedules import NewSchedule
+        from core.work.schedules import NewSchedule
 
         async with opened(settings) as kvasir:
             if kind not in scheduled.KINDS:

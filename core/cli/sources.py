@@ -85,8 +85,8 @@ def source_add(
 
     async def work(settings: Settings) -> None:
         from core import cron
-        from core.schedules import NewSchedule
         from core.sources.register import KIND, NewSource
+        from core.work.schedules import NewSchedule
 
         if when:
             cron.parse(when, timezone)
@@ -108,7 +108,7 @@ def source_sync(name: Name, kb: KbName, as_json: AsJson = False) -> None:
     """Bring in what is new or changed there, and wait; what is gone there is removed."""
 
     async def work(settings: Settings) -> None:
-        from core.jobs import LANES, OTHER_LANE, run_job
+        from core.work.jobs import LANES, OTHER_LANE, run_job
 
         async with opened(settings, "wait", bar=not as_json) as kvasir:
             found = await kvasir.sources.find(kb, name)

@@ -13,8 +13,8 @@ from core.texts import tell
 
 if TYPE_CHECKING:
     from core.app import Kvasir
-    from core.jobs import Job
     from core.settings import Settings
+    from core.work.jobs import Job
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As «kvasir doc list» shows it.")]
 
@@ -68,7 +68,7 @@ def doc_retry(
     """Read documents that failed once more, and wait for the end."""
 
     async def work(settings: Settings) -> None:
-        from core.documents import Wanted
+        from core.kb.documents import Wanted
 
         async with opened(settings, "wait", bar=not as_json) as kvasir:
             ids = [(await kvasir.knowledge.find_document(kb, name)).id for name in dict.fromkeys(names or [])]
@@ -95,7 +95,7 @@ def doc_retry(
 
 
 async def _do(kvasir: Kvasir, job: Job) -> None:
-    from core.jobs import run_job
+    from core.work.jobs import run_job
 
     await run_job(kvasir.jobs, job, kvasir.run_job)
     ended = await kvasir.jobs.get(job.id)

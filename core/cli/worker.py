@@ -12,7 +12,7 @@ from core.errors import ConfigError, EngineUnavailable
 from core.texts import spoken, tell
 
 if TYPE_CHECKING:
-    from core.sections import Kind
+    from core.inference.sections import Kind
     from core.serving.driver import Card
     from core.settings import Settings
 

@@ -10,7 +10,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.tables import ChunkOverrideRow, DocumentRow
-from core.overrides import Action, Override
+from core.kb.overrides import Action, Override
 
 _OVERRIDES = cast(SqlTable, ChunkOverrideRow.__table__)
 _OF_ONE = update(_OVERRIDES).where(_OVERRIDES.c.id == bindparam("of_id"))

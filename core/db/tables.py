@@ -98,7 +98,7 @@ class KnowledgeBaseRow(Table):
     fallbacks: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     """Engines to be tried in turn where that one is not to be had; NULL: those of the settings."""
     sampling: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
-    """The answer preset: rules as `core/sampling.py` reads them; NULL: none."""
+    """The answer preset: rules as `core/answering/sampling.py` reads them; NULL: none."""
     instructions: Mapped[str | None]
     """For the language model, in the place of those of the settings."""
     max_documents: Mapped[int | None]

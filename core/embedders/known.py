@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from core.inference.sections import Preset
 from core.known import KNOWN, RERANKERS, KnownModel, KnownReranker
-from core.sections import Preset
 
 _NOTHING: Final = Preset("default", "", {}, needs_key=False)
 _BY_NAME: Final = "fastembed"

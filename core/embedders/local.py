@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from core import sections
 from core.embedders.lanes import halved
 from core.errors import ConfigError, EmbedderUnavailable, Unavailable
+from core.inference import sections
 from core.ports import EmbedderInfo, ProcessState
 from core.serving.driver import Card
 from core.serving.memory import weight_bytes

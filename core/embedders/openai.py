@@ -15,9 +15,9 @@ import numpy as np
 
 from core.embedders.lanes import halved
 from core.errors import ConfigError, EmbedderUnavailable
+from core.inference.sections import Preset
 from core.ports import Embedder, EmbedderInfo
 from core.retrying import pause, retry_after
-from core.sections import Preset
 from core.settings import EmbedderSettings, Settings
 from core.texts import tell
 from core.types import Matrix, Vector

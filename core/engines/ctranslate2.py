@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from core.engines.local import LocalEngine, Progress, open_local
-from core.sections import Preset
+from core.inference.sections import Preset
 from core.serving.drivers.ctranslate2_folder import memory_bytes
 from core.settings import Settings
 

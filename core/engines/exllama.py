@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.sections import Preset
+from core.inference.sections import Preset
 
 
 def presets_for(name: str, title: str) -> tuple[Preset, ...]:

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
+from core.answering.fusion import known_share
+from core.answering.quoting import Sentence, choose, scored_sentences
 from core.errors import EmbedderUnavailable
-from core.fusion import known_share
 from core.ports import Embedder, EngineInfo
-from core.quoting import Sentence, choose, scored_sentences
 from core.settings import Settings
 from core.types import Prompt, Sampling
 

@@ -7,7 +7,7 @@ import shutil
 from typing import Final
 
 from core.engines.local import LocalEngine, Progress, open_local
-from core.sections import Preset
+from core.inference.sections import Preset
 from core.serving.driver import CannotLoad
 from core.serving.drivers.llamacpp_file import find_file, memory_bytes, read_header
 from core.settings import Settings

@@ -12,9 +12,9 @@ from typing import Final
 from pydantic import SecretStr
 from tokenizers import Tokenizer
 
-from core import sections
 from core.engines.openai import OpenAIEngine
 from core.errors import ConfigError, EngineBroke, EngineUnavailable
+from core.inference import sections
 from core.ports import EngineInfo, ProcessState
 from core.serving.client import Address
 from core.serving.memory import cache_bytes, weight_bytes

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from core.sections import Preset
+from core.inference.sections import Preset
 from core.types import Sampling, Turn
 
 

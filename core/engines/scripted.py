@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Iterator
 from itertools import islice
 from typing import Final
 
+from core.answering.prompt import filled
 from core.engines.local import Progress, open_local
 from core.errors import EngineUnavailable
 from core.ports import Engine, EngineInfo
-from core.prompt import filled
 from core.settings import ScriptedSettings, Settings
 from core.texts import say
 from core.types import Prompt, Sampling

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import KvasirError
 from core.imports.chatchat import Found, LeftOut
-from core.ingest import Incoming, Outcome, Ticket
-from core.jobs import run_job
-from core.kb_settings import LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS
-from core.knowledge import checked_kb_name
+from core.indexing.ingest import Incoming, Outcome, Ticket
+from core.kb.kb_settings import LONGEST_DESCRIPTION, LONGEST_INSTRUCTIONS
+from core.kb.knowledge import checked_kb_name
 from core.texts import tell
+from core.work.jobs import run_job
 
 if TYPE_CHECKING:
     from core.app import Kvasir

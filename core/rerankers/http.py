@@ -16,8 +16,8 @@ import httpx2
 from core.embedders.openai import cut, readable
 from core.engines.openai_stream import clipped
 from core.errors import ConfigError, Unavailable
+from core.inference.sections import Preset
 from core.retrying import pause, retry_after
-from core.sections import Preset
 from core.settings import RerankerSettings, Settings
 from core.texts import tell
 from core.types import Passage

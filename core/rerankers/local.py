@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from core import sections
 from core.errors import ConfigError, Unavailable
+from core.inference import sections
 from core.ports import ProcessState
 from core.serving.memory import weight_bytes
 from core.serving.plan import plan_of

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from core.answering.fusion import known_share
+from core.answering.quoting import scored_sentences
 from core.errors import EmbedderUnavailable
-from core.fusion import known_share
 from core.ports import Embedder
-from core.quoting import scored_sentences
 from core.settings import Settings
 from core.types import Passage
 

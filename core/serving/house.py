@@ -36,7 +36,7 @@ _LONGEST_PATH: Final = 100
 """Bytes; the kernel takes 107."""
 _LOOK_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 6.0
-"""Within what a model may take to close (`core/pool.py`)."""
+"""Within what a model may take to close (`core/inference/pool.py`)."""
 
 
 class SharedWorker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from core import sections
+from core.inference import sections
 from core.ports import Finding
 from core.serving.client import Lost, health
 from core.serving.memory import lacking, weight_bytes

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from core import sections
-from core.sections import Kind
+from core.inference import sections
+from core.inference.sections import Kind
 from core.settings import LocalModelSettings, Settings
 from core.texts import say
 from core.types import Language

@@ -17,15 +17,15 @@ from sqlalchemy.orm import defer
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, SourceRow, new_id
 from core.errors import Conflict, KvasirError, NotFound, Unavailable, UserError
-from core.jobs import Job, Jobs
-from core.knowledge import Knowledge, generation_of, kb_row
-from core.schedules import Schedules
+from core.kb.knowledge import Knowledge, generation_of, kb_row
 from core.settings import Settings
 from core.sources.kinds import kind_named
 from core.sources.port import SourceKind, Spec, Tools, spec_of
 from core.sources.visit import Manners, Visit
 from core.texts import tell
 from core.vault import Vault
+from core.work.jobs import Job, Jobs
+from core.work.schedules import Schedules
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from sqlalchemy import func, select, update
 
 from core.db.tables import DocumentRow, KnowledgeBaseRow, SourceRow, now
 from core.errors import Gone, KvasirError, NotFound, TooLarge, Unavailable, UserError
-from core.ingest import SOURCE_PREFIX, Incoming, clean_name
-from core.jobs import Job
+from core.indexing.ingest import SOURCE_PREFIX, Incoming, clean_name
 from core.sources.kinds import kind_named
 from core.sources.port import Content, Item, Listing, Source, SourceKind, Spec, Tools, spec_of
 from core.sources.register import KIND
 from core.texts import tell
+from core.work.jobs import Job
 
 if TYPE_CHECKING:
     from core.app import Kvasir

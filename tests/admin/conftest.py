@@ -15,9 +15,9 @@ from fastapi import FastAPI
 
 from admin import server
 from admin.app import create_app
-from core import accounts as accounts_module
 from core.app import Kvasir
-from core.passwords import Passwords
+from core.identity import accounts as accounts_module
+from core.identity.passwords import Passwords
 from core.settings import load
 from core.types import Role
 from tests.admin.handler import EchoHandler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import admin
-from core.channels import FIELDS
+from core.chats.channels import FIELDS
 from core.settings import DiscordSettings, Section, SlackSettings, TelegramSettings
 
 WORDS = Path(admin.__file__).parent / "static" / "js" / "console" / "words" / "channels.js"

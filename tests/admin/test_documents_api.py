@@ -12,8 +12,8 @@ from sqlalchemy import update
 
 from core import egress
 from core.db.tables import UserRow
-from core.jobs import run_job
 from core.types import Role
+from core.work.jobs import run_job
 from tests.admin.conftest import Site
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from core.conversation import Conversations
+from core.answering.conversation import Conversations
 from core.db.tables import JobRow, KbGrantRow, UserRow, now
-from core.feedback import Feedback
+from core.quality.feedback import Feedback
 from core.types import Place, Role
 from tests.admin.conftest import OpenSite, Site
 from tests.core.test_conversation import answered

@@ -13,10 +13,10 @@ import pytest
 
 from core.access import OPERATOR
 from core.db.tables import CuratedRow, now
-from core.evaluate import Line
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
+from core.quality.evaluate import Line
 from core.types import Role
+from core.work.jobs import run_job
 from tests.admin.conftest import OpenSite, Site
 from tests.admin.test_security import END, MULTIPART, part
 

@@ -12,16 +12,16 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
-from core import moving as moving_module
-from core import reindex
 from core.app import Kvasir
 from core.db.tables import GenerationRow, JobRow, now
 from core.errors import Conflict, KvasirError
-from core.ingest import Incoming
-from core.jobs import Job, run_job
+from core.indexing import moving as moving_module
+from core.indexing import reindex
+from core.indexing.ingest import Incoming
+from core.indexing.storage import is_set_up
 from core.settings import WeaviateSettings, load
-from core.storage import is_set_up
 from core.types import Generation, IndexedDocument, Role
+from core.work.jobs import Job, run_job
 from tests.admin.conftest import OpenSite, Site
 from tests.databases import Postgres
 from tests.weaviate_server import empty

@@ -15,10 +15,10 @@ import pytest
 
 from core.access import Scope
 from core.answer import Answers
-from core.completion import Completions
-from core.curated_match import CuratedMatch
+from core.answering.completion import Completions
+from core.answering.curated_match import CuratedMatch
+from core.answering.retrieve import Retriever
 from core.ports import Engine
-from core.retrieve import Retriever
 from core.types import Ended, Role, Turn
 from tests.admin.conftest import PASSWORD, OpenSite, Site, serving
 from tests.fakes.embedder import HashEmbedder

@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from core.access import OPERATOR
 from core.db.tables import AnswerRow, AuditRow, ConversationRow
-from core.jobs import run_job
 from core.types import Role
+from core.work.jobs import run_job
 from tests.admin.conftest import Site, serving
 from tests.admin.test_api import events
 from tests.fakes.library import incoming

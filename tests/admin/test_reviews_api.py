@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from core.access import Scope
-from core.conversation import Conversations
-from core.curated import Written
+from core.answering.conversation import Conversations
 from core.db.tables import AnswerRow, OutboxRow, now
-from core.feedback import Feedback
+from core.quality.curated import Written
+from core.quality.feedback import Feedback
 from core.types import Place, Role
 from tests.admin.conftest import Site
 from tests.admin.test_insight_api import restricted

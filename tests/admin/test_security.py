@@ -25,7 +25,7 @@ from sqlalchemy import text as sql
 from admin.api.documents import attachment
 from admin.connections import config_of
 from admin.html import to_html
-from core.passwords import Passwords
+from core.identity.passwords import Passwords
 from core.types import Role
 from tests.admin.conftest import PASSWORD, OpenSite, Site
 
@@ -189,7 +189,9 @@ async def test_ids_and_tokens_cannot_be_guessed(site: Site, anna: httpx2.AsyncCl
     assert len(set(ids)) == 50
     for column in set(range(32)) - {12, 16}:  # all but the version and variant of a random UUID
         assert len({item[column] for item in ids}) > 1
-    for path in [*Path("admin").rglob("*.py"), *Path("core").glob("*.py"), *Path("core/db").rglob("*.py")]:
+    for path in [*Path("admin").rglob("*.py"), *Path("core").rglob("*.py")]:
+        if path.name == "scripted.py":  # what it takes by chance is faults
+            continue
         assert not re.search(r"\buuid1\b|^import random|^from random", path.read_text("utf-8"), re.MULTILINE), path
 
 

@@ -10,8 +10,8 @@ from pytest_httpserver import HTTPServer
 from sqlalchemy import update
 
 from core.db.tables import KbGrantRow, UserRow
-from core.jobs import run_job
 from core.types import Role
+from core.work.jobs import run_job
 from tests.admin.conftest import OpenSite, Site
 
 pytestmark = pytest.mark.anyio

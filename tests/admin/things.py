@@ -28,10 +28,10 @@ from core.db.tables import (
     new_id,
     now,
 )
-from core.ingest import Incoming
-from core.jobs import run_job
-from core.people import People
+from core.identity.people import People
+from core.indexing.ingest import Incoming
 from core.types import Person, Role
+from core.work.jobs import run_job
 from tests.admin.conftest import PASSWORD, Site
 
 

@@ -14,20 +14,20 @@ import pytest
 from core import registry
 from core.access import Action, may
 from core.app import Kvasir
-from core.audit import Audit
-from core.channels import Channels
-from core.connections import Connections
+from core.chats.channels import Channels
+from core.chats.connections import Connections
+from core.chats.outbox import Outbox
+from core.chats.places import Places
 from core.db.session import Database
-from core.embedding import EmbedderState
-from core.feedback import Feedback
-from core.leases import Leases
-from core.limits import Limits
-from core.outbox import Outbox
-from core.places import Places
-from core.presence import Presence
+from core.identity.audit import Audit
+from core.inference.embedding import EmbedderState
+from core.quality.feedback import Feedback
 from core.settings import Settings
 from core.types import Person
 from core.vault import Vault
+from core.work.leases import Leases
+from core.work.limits import Limits
+from core.work.presence import Presence
 from tests.databases import put_sqlite
 from tests.fakes.house import House, furnished
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from core.app import Kvasir
-from core.curated import Rewritten, Written
-from core.ingest import Incoming
-from core.jobs import run_job
-from core.reviews import Changed, Sought
+from core.indexing.ingest import Incoming
+from core.quality.curated import Rewritten, Written
+from core.quality.reviews import Changed, Sought
 from core.settings import load
 from core.types import Person, Place, Role, Thumb
+from core.work.jobs import run_job
 from tests.bots.test_thread_files import Desk
 from tests.fakes.messenger import ANN, PLACE
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from bots.handler import ChatHandler
-from core.retrieve import Retrieved
+from core.answering.retrieve import Retrieved
 from core.types import AnswerEvent, Mention, Person, Place, Question, Role, Thumb
 from tests.bots.conftest import Front
 from tests.fakes.platform import FakeAnswer, FakePlatform

@@ -13,7 +13,7 @@ from bots.leasing import while_held
 from core.db.session import Database
 from core.db.tables import LeaseRow, now
 from core.errors import Unavailable
-from core.leases import Leases
+from core.work.leases import Leases
 
 pytestmark = pytest.mark.anyio
 

@@ -19,14 +19,15 @@ from bots import runner, running
 from bots.errors import Limited, Refused, Unreachable
 from bots.handler import ChatHandler
 from bots.platform import Intake
-from core import digests, registry
-from core import outbox as outbox_module
+from core import registry
 from core.app import Kvasir
-from core.connections import Connection
+from core.chats import digests
+from core.chats import outbox as outbox_module
+from core.chats.connections import Connection
+from core.chats.outbox import Posting
 from core.db.tables import AnswerRow, ConnectionRow, OutboxRow, now
-from core.jobs import Jobs
-from core.outbox import Posting
 from core.types import Place
+from core.work.jobs import Jobs
 from tests.bots.conftest import Front, connected
 from tests.fakes.messenger import FakeMessenger
 

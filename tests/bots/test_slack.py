@@ -586,7 +586,7 @@ async def test_a_helpers_words_are_kept_as_an_answer(here: World, monkeypatch: p
     async def keep(_: object, *what: str) -> None:
         kept.append(what)
 
-    monkeypatch.setattr("core.curated.keep", keep)
+    monkeypatch.setattr("core.quality.curated.keep", keep)
     asked = await here.ask("How long is annual leave?")
     helped = await here.server.people.say("It is 30 days since May.", user="U2", thread_ts=asked.ts)
     await here.server.people.shortcut(helped, "kvasir:keep", user="U2")

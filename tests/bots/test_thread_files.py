@@ -14,10 +14,10 @@ from sqlalchemy import update
 from bots.handler import ChatHandler
 from bots.inbox import Inbox
 from bots.intake import Intake
-from core import curated
 from core.app import Kvasir
 from core.db.tables import KnowledgeBaseRow, now
 from core.errors import UserError
+from core.quality import curated
 from core.settings import load
 from core.types import ChatFile, Mention, Place, Press
 from tests.fakes.messenger import ANN, BOB, PLACE, FakeMessenger

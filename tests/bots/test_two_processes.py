@@ -14,10 +14,10 @@ from bots.handler import ChatHandler
 from bots.inbox import Inbox
 from bots.intake import Intake
 from core.app import Kvasir
-from core.limits import Limits
-from core.presence import Presence
 from core.texts import say
 from core.types import Mention, Press
+from core.work.limits import Limits
+from core.work.presence import Presence
 from tests.bots.conftest import Front
 from tests.fakes.messenger import ANN, BOB, PLACE, FakeMessenger
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from core.analyzer import tokens
+from core.answering.retrieve import LiveKb
 from core.ports import Embedder
-from core.retrieve import LiveKb
 from core.sentences import sentences
 from core.stores.local import LocalStore
 from core.types import Chunk, Generation, IndexedDocument, Locator, Passage

@@ -13,11 +13,11 @@ from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from core.access import OPERATOR, Action, Identity, Scope, may
-from core.accounts import Accounts
 from core.db.session import Database
 from core.db.tables import ApiKeyRow, LoginFailureRow, OneTimeTokenRow, SessionRow, UserRow
 from core.errors import Conflict, LoginNeeded, NotAllowed, NotFound, UserError
-from core.passwords import Passwords
+from core.identity.accounts import Accounts
+from core.identity.passwords import Passwords
 from core.settings import Settings, load
 from core.types import Person, Role
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from core.answering.prompt import REFUSAL_MARK
+from core.answering.retrieve import Retrieved
 from core.db.session import Database
 from core.db.tables import new_id
 from core.engines.openai import OpenAIEngine
 from core.errors import EngineUnavailable, NotFound, StoreUnavailable, TooLarge, UserError
-from core.prompt import REFUSAL_MARK
-from core.retrieve import Retrieved
 from core.settings import OpenAISettings, load
 from core.types import Delta, Finished, Locator, Passage, PastTurn, Question, Sources, Turn
 from tests.databases import put_sqlite

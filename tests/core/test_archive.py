@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core import archive, exports
 from core.app import Kvasir, restore
 from core.db.tables import GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, KvasirError, StorageFull, UserError
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
 from core.settings import Settings, WeaviateSettings, load
 from core.types import Role
+from core.upkeep import archive, exports
+from core.work.jobs import run_job
 from tests.databases import Postgres, copy_data
 from tests.fakes.embedder import HashEmbedder
 from tests.weaviate_server import empty

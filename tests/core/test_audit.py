@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.audit import MASK, Audit, masked
 from core.db.session import Database
+from core.identity.audit import MASK, Audit, masked
 from core.types import Person, Role
 
 pytestmark = pytest.mark.anyio

@@ -10,10 +10,10 @@ from sqlalchemy import func, insert, select, text
 
 from bots.inbox import Inbox
 from core.access import OPERATOR
-from core.audit import Audit
 from core.db import batches
 from core.db.session import Database
 from core.db.tables import AuditRow, InboxRow, PostRow, now
+from core.identity.audit import Audit
 from tests.databases import put_sqlite
 
 pytestmark = pytest.mark.anyio

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from core import archive, blobs_s3
+from core import blobs_s3
 from core.app import Kvasir, restore
 from core.blobs import SMALL, Blobs, open_blobs
 from core.blobs_s3 import S3Blobs
 from core.doctor import examine
 from core.errors import ConfigError, KvasirError, TooLarge, Unavailable
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
 from core.settings import OriginalsSettings, load
+from core.upkeep import archive
+from core.work.jobs import run_job
 from tests.fakes.commands import Commands
 from tests.fakes.embedder import HashEmbedder
 from tests.s3_server import S3, any_s3

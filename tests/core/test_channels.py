@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.channels import Channels, ChannelSettings
+from core.chats.channels import Channels, ChannelSettings
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow, now
 from core.errors import NotFound, UserError
@@ -167,5 +167,5 @@ async def test_a_change_by_another_process_counts_after_a_while(
     await Channels(db, ChannelsSettings()).change(CHANNEL, "me", mode="off")
     assert (await channels.get(CHANNEL)).mode == "mention"
     later = time.monotonic() + 4
-    monkeypatch.setattr("core.channels.time.monotonic", lambda: later)
+    monkeypatch.setattr("core.chats.channels.time.monotonic", lambda: later)
     assert (await channels.get(CHANNEL)).mode == "off"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from core.chunks import LONGEST, ShownChunk
 from core.db.tables import ChunkOverrideRow, JobRow, now
 from core.errors import Conflict, NotFound, UserError
+from core.indexing.chunks import LONGEST, ShownChunk
 from core.ports import ParseTask
 from tests.fakes.library import Library, opened_library
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from core import accounts as accounts_module
-from core.passwords import Passwords
+from core.identity import accounts as accounts_module
+from core.identity.passwords import Passwords
 from core.settings import fields
 from tests.databases import peek
 from tests.fakes.commands import Commands

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from core.connections import Connections
+from core.chats.connections import Connections
+from core.chats.reports import SILENT_AFTER, Report
 from core.db.session import Database
 from core.db.tables import ConnectionRow, InboxRow, now
 from core.errors import ConfigError, NotAccepted, NotFound
 from core.ports import Finding
-from core.reports import SILENT_AFTER, Report
 from core.settings import Settings, load
 from core.vault import Vault
 
@@ -120,7 +120,7 @@ async def test_a_wrong_field_is_named_and_nothing_is_kept(db: Database, data: Pa
 async def test_a_check_that_never_ends_is_ended(
     db: Database, data: Path, checks: Checks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.connections._CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("core.chats.connections._CHECK_SECONDS", 0.05)
     checks.hangs = True
     with pytest.raises(NotAccepted):
         await opened(db, data, checks).change("telegram", "user:1", {"token": TOKEN})

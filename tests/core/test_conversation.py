@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.conversation import Conversations, note_question, passage_json, source_from, title_from
+from core.answering.conversation import Conversations, note_question, passage_json, source_from, title_from
 from core.db.session import Database
 from core.db.tables import AnswerRow, RatingRow
 from core.errors import NotFound, UserError

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import event, update
 
-from core import curated
+from core.answering.conversation import Conversations
 from core.app import Kvasir
-from core.conversation import Conversations
-from core.curated import CuratedAnswer, Rewritten, Written
 from core.db.session import Database
 from core.db.tables import CuratedRow, DocumentRow, KnowledgeBaseRow, now
 from core.errors import Conflict, NotFound, UserError
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
+from core.quality import curated
+from core.quality.curated import CuratedAnswer, Rewritten, Written
 from core.settings import load
 from core.types import Compare, Finished, Question, Sources
+from core.work.jobs import run_job
 from tests.fakes.house import House, furnished
 
 pytestmark = pytest.mark.anyio

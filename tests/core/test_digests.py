@@ -12,16 +12,17 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select
 
-from core import digests, scheduled
+from core import scheduled
 from core.app import Kvasir
-from core.channels import Channels
+from core.chats import digests
+from core.chats.channels import Channels
+from core.chats.outbox import Outbox
 from core.db.session import Database
 from core.db.tables import AnswerRow, RatingRow, ScheduleRow, now
 from core.errors import UserError
-from core.jobs import Jobs
-from core.outbox import Outbox
 from core.settings import load
 from core.types import Place
+from core.work.jobs import Jobs
 
 pytestmark = pytest.mark.anyio
 

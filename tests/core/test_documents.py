@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, update
 
-from core.bulk import CURATED, Change
 from core.db.tables import DocumentRow
-from core.documents import Listed, Wanted
 from core.errors import TooLarge, UserError
-from core.ingest import Incoming
+from core.indexing.bulk import CURATED, Change
+from core.indexing.ingest import Incoming
+from core.kb.documents import Listed, Wanted
 from core.ports import ParseTask
 from tests.fakes.library import Library, incoming, opened_library
 

@@ -22,8 +22,8 @@ from core.embedders.folder import GRAPH, ModelCard, read_card
 from core.embedders.known import PRESETS, preset_of
 from core.embedders.lanes import Lane
 from core.errors import EmbedderUnavailable
+from core.inference.sections import settings_with
 from core.known import KNOWN, known_model
-from core.sections import settings_with
 from core.settings import EmbedderSettings, Settings
 from core.types import Vector
 from tests.fakes.model import model_dir, tiny_model

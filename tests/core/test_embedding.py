@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from core import embedding, models, tending
 from core.app import Kvasir
 from core.cli.documents import bring_in
 from core.errors import Conflict, EmbedderUnavailable
+from core.inference import embedding, models, tending
 from core.settings import load
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.embedding_server import EmbeddingServer, embedding_server

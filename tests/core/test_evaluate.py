@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.answer import Answers
-from core.curated_match import CuratedMatch
+from core.answering.curated_match import CuratedMatch
+from core.answering.retrieve import Retriever
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow
 from core.engines.extractive import ExtractiveEngine
 from core.errors import UserError
-from core.evaluate import Line, Outcome, contains, evaluate, read_lines, summed_up
 from core.ports import Engine
-from core.retrieve import Retriever
+from core.quality.evaluate import Line, Outcome, contains, evaluate, read_lines, summed_up
 from core.settings import RetrievalSettings, load
 from tests.core.library import CHINESE, ENGLISH, library
 from tests.databases import put_sqlite

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from core import evaluation_sets as module
 from core.answer import Answers
+from core.answering.curated_match import CuratedMatch
 from core.app import Kvasir
-from core.curated_match import CuratedMatch
 from core.db.tables import AnswerRow, EvaluationQuestionRow, EvaluationRunRow
 from core.engines.extractive import ExtractiveEngine
 from core.errors import Conflict, EngineUnavailable, NotFound, UserError
-from core.evaluate import Line, parsed, written
-from core.evaluations import Asked, Evaluations
-from core.jobs import run_job
 from core.ports import Engine
+from core.quality import evaluation_sets as module
+from core.quality.evaluate import Line, parsed, written
+from core.quality.evaluations import Asked, Evaluations
 from core.settings import load
 from core.types import AnswerOptions
+from core.work.jobs import run_job
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import Library, opened_library
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.analyzer import query_tokens, tokens
-from core.evidence import Candidate, Signals, judge, measure
-from core.fusion import title_tokens
+from core.answering.evidence import Candidate, Signals, judge, measure
+from core.answering.fusion import title_tokens
 
 
 def candidate(text: str, title: str = "") -> Candidate:

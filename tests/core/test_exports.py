@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core import archive, exports
 from core.app import Kvasir, restore
-from core.curated import Written
 from core.db.tables import ConnectionRow, DocumentVersionRow, OutboxRow
-from core.evaluate import Line
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
+from core.quality.curated import Written
+from core.quality.evaluate import Line
 from core.settings import Settings, load
 from core.sources.register import NewSource
+from core.upkeep import archive, exports
 from core.vault import KEY_FILE
+from core.work.jobs import run_job
 from tests.fakes.embedder import HashEmbedder
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import pytest
 
 from core.db.session import Database
 from core.errors import NotFound, UserError
-from core.feedback import Feedback, as_csv, cell
+from core.quality.feedback import Feedback, as_csv, cell
 from tests.core.test_conversation import ANN, BOB, answered
 
 pytestmark = pytest.mark.anyio

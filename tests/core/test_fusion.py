@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.analyzer import query_tokens
-from core.fusion import Found, by_similarity, fuse, idf, keyword_share, known_share, title_tokens
+from core.answering.fusion import Found, by_similarity, fuse, idf, keyword_share, known_share, title_tokens
 from core.types import Hit
 from tests.core.library import chunk
 

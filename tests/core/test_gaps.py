@@ -9,8 +9,8 @@ from sqlalchemy import insert
 
 from core.db.session import Database
 from core.db.tables import AnswerRow, ReviewRow, now
-from core.gaps import MOST, Gaps
-from core.selection import Selection
+from core.quality.gaps import MOST, Gaps
+from core.quality.selection import Selection
 from tests.core.test_conversation import answered
 from tests.fakes.embedder import HashEmbedder
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from core import generations as generations_module
-from core import indexes as indexes_module
 from core.db.tables import EvaluationRunRow, EvaluationSetRow, GenerationRow, now
 from core.errors import Conflict, EmbedderUnavailable, NotFound
-from core.generations import Generations, Index
-from core.knowledge import kb_row
+from core.indexing import generations as generations_module
+from core.indexing import indexes as indexes_module
+from core.indexing.generations import Generations, Index
+from core.kb.knowledge import kb_row
 from core.ports import ParseTask
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import Library, opened_library

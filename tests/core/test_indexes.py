@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from core import indexes as indexes_module
 from core.app import Kvasir
 from core.db.tables import GenerationRow
 from core.errors import KvasirError
+from core.indexing import indexes as indexes_module
 from core.ports import ParseTask
 from core.settings import load
 from core.types import Generation

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from core import jobs as jobs_module
 from core.db.tables import DocumentRow, JobRow, now
 from core.errors import KvasirError, TooLarge, UserError
-from core.ingest import Incoming, IngestEvent, clean_name
-from core.jobs import run_job
+from core.indexing.ingest import Incoming, IngestEvent, clean_name
 from core.ports import ParseTask
 from core.types import StoreCount
+from core.work import jobs as jobs_module
+from core.work.jobs import run_job
 from tests.fakes.library import Library, incoming, opened_library, pieces
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from core import jobs as jobs_module
 from core.db.session import Database
 from core.db.tables import JobRow, now
 from core.errors import Conflict, KvasirError, NotFound
-from core.jobs import Job, Jobs, run_job
+from core.work import jobs as jobs_module
+from core.work.jobs import Job, Jobs, run_job
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.errors import TooLarge, UserError
-from core.kb_settings import FIELDS
-from core.knowledge import Knowledge
+from core.kb.kb_settings import FIELDS
+from core.kb.knowledge import Knowledge
 from tests.fakes.library import Library, incoming, opened_library
 
 pytestmark = pytest.mark.anyio

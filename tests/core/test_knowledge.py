@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from core.db.tables import now
 from core.errors import Conflict, NotFound, UserError
-from core.knowledge import checked_kb_name
+from core.kb.knowledge import checked_kb_name
 from tests.fakes.library import Library, incoming, opened_library
 
 pytestmark = pytest.mark.anyio

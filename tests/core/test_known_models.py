@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from core.cli.main import app
 from core.embedders.known import presets_for
+from core.inference.sections import Kind, settings_with
 from core.known import KNOWN, RERANKERS, Shape, known_model
 from core.opening import Adapters
-from core.sections import Kind, settings_with
 from core.settings import Settings
 
 

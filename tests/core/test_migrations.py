@@ -19,7 +19,7 @@ from core.db import migrate, queue_schema
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow, Table
 from core.errors import ConfigError, Unavailable
-from core.jobs import Jobs
+from core.work.jobs import Jobs
 from tests.databases import Postgres
 
 pytestmark = pytest.mark.anyio

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core import tending
 from core.app import Kvasir
 from core.db.session import Database
 from core.db.tables import ModelRow
 from core.errors import ConfigError, Conflict, NotFound, Unavailable, UserError
-from core.models import Models
+from core.inference import tending
+from core.inference.models import Models
+from core.inference.sections import BadField
 from core.ports import Engine
-from core.sections import BadField
 from core.serving.memory import weight_bytes
 from core.settings import load
 from core.types import Finished, Locator, Passage, Prompt, Question, Sampling, Turn

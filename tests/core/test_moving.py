@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from core import moving as moving_module
 from core.db.tables import EvaluationRunRow, EvaluationSetRow, GenerationRow
 from core.errors import Conflict, KvasirError, NotFound, StoreUnavailable, UserError
-from core.knowledge import kb_row
-from core.moving import Moved, Moving, settle
+from core.indexing import moving as moving_module
+from core.indexing.moving import Moved, Moving, settle
+from core.indexing.storage import Stores
+from core.kb.knowledge import kb_row
 from core.ports import VectorStore
-from core.storage import Stores
 from core.stores.local import LocalStore
 from core.types import Generation, IndexedDocument
 from tests.fakes.embedder import HashEmbedder

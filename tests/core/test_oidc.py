@@ -11,12 +11,12 @@ from joserfc import jwk
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
-from core.accounts import Accounts
 from core.db.session import Database
 from core.errors import ConfigError, LoginNeeded, Unavailable
-from core.oidc import NoAccount, Oidc, Proven
-from core.passwords import Passwords
-from core.people import People
+from core.identity.accounts import Accounts
+from core.identity.oidc import NoAccount, Oidc, Proven
+from core.identity.passwords import Passwords
+from core.identity.people import People
 from core.settings import OidcSettings, load
 from core.types import Role
 from tests.fakes.provider import Provider

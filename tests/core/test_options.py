@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from core.answering.retrieve import Retrieved
 from core.db.session import Database
 from core.db.tables import AnswerRow, CuratedRow, KnowledgeBaseRow, now
 from core.errors import EngineUnavailable
-from core.retrieve import Retrieved
 from core.settings import load
 from core.types import AnswerOptions, Considered, Delta, Ended, Finished, Passage, Question, Sources
 from tests.fakes.engine import FakeEngine

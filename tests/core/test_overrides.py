@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.overrides import Override, apply, index_hash, shared_start
+from core.kb.overrides import Override, apply, index_hash, shared_start
 from core.ports import ParseResult, SplitterSpec
 from core.splitters.counting import token_counter
 from core.splitters.structural import StructuralSplitter

@@ -9,12 +9,12 @@ from argon2 import PasswordHasher
 from sqlalchemy import update
 
 from core.access import OPERATOR, Scope
-from core.accounts import Accounts
 from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow, OneTimeTokenRow, now
 from core.errors import Conflict, LoginNeeded, NotAllowed, NotFound, UserError
-from core.passwords import Passwords
-from core.people import People
+from core.identity.accounts import Accounts
+from core.identity.passwords import Passwords
+from core.identity.people import People
 from core.settings import load
 from core.types import Person, Role
 

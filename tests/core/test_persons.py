@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from core.answering.conversation import Conversations
 from core.app import Kvasir
 from core.blobs import Blobs
-from core.conversation import Conversations
 from core.db.session import Database
 from core.db.tables import (
     AnswerRow,
@@ -30,14 +30,14 @@ from core.db.tables import (
     now,
 )
 from core.errors import NotFound
-from core.feedback import Feedback
-from core.ingest import Incoming
-from core.jobs import run_job
-from core.persons import Persons
-from core.removal import Removal
+from core.indexing.ingest import Incoming
+from core.kb.temporary import base_of
+from core.quality.feedback import Feedback
 from core.settings import load
-from core.temporary import base_of
 from core.types import Place
+from core.upkeep.persons import Persons
+from core.upkeep.removal import Removal
+from core.work.jobs import run_job
 from tests.core.test_conversation import answered
 from tests.databases import put_sqlite
 from tests.fakes.commands import Commands

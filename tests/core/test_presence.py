@@ -14,11 +14,11 @@ from sqlalchemy import update
 from core.cli.watched import report
 from core.db.session import Database
 from core.db.tables import ProcessRow, now
-from core.leases import Leases
-from core.limits import Limits
 from core.ports import Finding
-from core.presence import ALIVE, Presence, examine_role
 from core.settings import Settings
+from core.work.leases import Leases
+from core.work.limits import Limits
+from core.work.presence import ALIVE, Presence, examine_role
 from tests.databases import put_sqlite
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,7 @@ async def test_a_minute_later_there_is_room_again(
     db: Database, two: tuple[Presence, Presence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 60_000.0
-    monkeypatch.setattr("core.limits.time.time", lambda: clock)
+    monkeypatch.setattr("core.work.limits.time.time", lambda: clock)
     limits = Limits(db, two[0])
     assert [await limits.count("ann", 4) for _ in range(6)] == [True] * 4 + [False] * 2
     clock += 60  # all of the last minute still counts

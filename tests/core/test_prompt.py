@@ -7,7 +7,18 @@ from importlib.resources import files
 
 import pytest
 
-from core.prompt import REFUSAL_MARK, Asked, Room, build, cited, cut, disarmed, filled, quoting, without_citations
+from core.answering.prompt import (
+    REFUSAL_MARK,
+    Asked,
+    Room,
+    build,
+    cited,
+    cut,
+    disarmed,
+    filled,
+    quoting,
+    without_citations,
+)
 from core.types import Locator, Passage, PastTurn, Prompt
 
 INSTRUCTIONS = (files("configs") / "prompts" / "answer.en.md").read_text("utf-8")

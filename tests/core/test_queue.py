@@ -15,13 +15,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text, update
 
-from core import queue, scheduled, worker
+from core import scheduled, worker
 from core.app import Kvasir
 from core.db.postgres import for_asyncpg, for_psycopg
 from core.db.session import Database, checked_url
 from core.db.tables import JobRow, now
-from core.jobs import Job, Jobs
 from core.settings import Settings, load
+from core.work import queue
+from core.work.jobs import Job, Jobs
 from tests.databases import Postgres
 from tests.fakes.library import incoming
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.analyzer import query_tokens
-from core.quoting import Kind, choose, holds, kind_of, scored_sentences
+from core.answering.quoting import Kind, choose, holds, kind_of, scored_sentences
 from tests.core.library import CHINESE, ENGLISH, passage
 
 

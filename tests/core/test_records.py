@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import func, select
 
-from core import retention
-from core.conversation import Conversations
+from core.answering.conversation import Conversations
 from core.db.session import Database
 from core.db.tables import (
     AnswerRow,
@@ -27,12 +26,13 @@ from core.db.tables import (
     now,
 )
 from core.errors import NotFound, UserError
-from core.feedback import Feedback
-from core.jobs import Jobs
-from core.records import Found, Records, Wanted
-from core.removal import TOGETHER, Removal
-from core.selection import Selection
+from core.quality.feedback import Feedback
+from core.quality.records import Found, Records, Wanted
+from core.quality.selection import Selection
 from core.types import Place
+from core.upkeep import retention
+from core.upkeep.removal import TOGETHER, Removal
+from core.work.jobs import Jobs
 from tests.core.test_conversation import ANN, BOB, answered
 
 pytestmark = pytest.mark.anyio

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import core.retrieve
+import core.answering.retrieve
+from core.answering.retrieve import Retrieved, Retriever
 from core.errors import EmbedderUnavailable, StoreUnavailable
 from core.ports import Embedder, Reranker, VectorStore
-from core.retrieve import Retrieved, Retriever
 from core.settings import RetrievalSettings
 from core.stores.local import LocalStore
 from core.types import Compare, Filter, Generation, Matrix, Passage, SearchResult, Vector
@@ -204,14 +204,14 @@ async def test_a_failing_embedder_leaves_the_keywords(shelf: Library) -> None:
 async def test_a_store_that_hangs_is_not_waited_for(
     shelf: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core.retrieve, "_STORE_SECONDS", 0.05)
+    monkeypatch.setattr(core.answering.retrieve, "_STORE_SECONDS", 0.05)
     await shelf.add("en", ENGLISH)
     with pytest.raises(StoreUnavailable, match="try again"):
         await retriever(shelf, store=Hanging(tmp_path / "none.db", cache_mb=16)).retrieve("holiday", ["en"], limit=3)
 
 
 async def test_a_hanging_embedder_is_not_waited_for(shelf: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core.retrieve, "_EMBED_SECONDS", 0.05)
+    monkeypatch.setattr(core.answering.retrieve, "_EMBED_SECONDS", 0.05)
     embedder = HashEmbedder()
     await shelf.add("en", ENGLISH, embedder)
     found = await retriever(shelf, Slow(embedder)).retrieve("holiday days", ["en"], limit=3)

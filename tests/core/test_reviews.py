@@ -13,9 +13,9 @@ from sqlalchemy import event
 from core.db.session import Database
 from core.db.tables import ConversationRow, EscalationRow, InboxRow, PostRow, UserRow, now
 from core.errors import NotFound, UserError
-from core.feedback import Feedback
-from core.reviews import Changed, Reviews, Sought, permalink
-from core.selection import Selection
+from core.quality.feedback import Feedback
+from core.quality.reviews import Changed, Reviews, Sought, permalink
+from core.quality.selection import Selection
 from core.types import Person, Place, Role
 from tests.core.test_conversation import ANN, BOB, answered
 

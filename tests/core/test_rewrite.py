@@ -8,7 +8,7 @@ import time
 import pytest
 
 from core.analyzer import query_tokens
-from core.rewrite import standalone, standalone_by_engine
+from core.answering.rewrite import standalone, standalone_by_engine
 from core.types import PastTurn
 from tests.fakes.engine import FakeEngine
 

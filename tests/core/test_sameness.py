@@ -8,7 +8,7 @@ import pytest
 
 import bench.curated
 from bench.curated import Block, blocks
-from core.sameness import Asked, normalised, same
+from core.answering.sameness import Asked, normalised, same
 
 FILES = Path(bench.curated.__file__).parent
 

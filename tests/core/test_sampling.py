@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from core.answering.sampling import normal, parsed, resolved
 from core.engines.openai_quirks import PROVIDERS, adapted, request_body
 from core.errors import UserError
-from core.sampling import normal, parsed, resolved
 from core.types import Sampling, Turn
 
 USUAL = Sampling(max_tokens=1000, temperature=0.7)

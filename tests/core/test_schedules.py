@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from core import leases as leases_module
 from core import settings as settings_module
 from core import worker
 from core.app import Kvasir
-from core.backups import folder_of
 from core.db.session import Database
 from core.db.tables import JobRow, LeaseRow, ScheduleRow, ScheduleRunRow, now
 from core.errors import NotFound, UserError
-from core.jobs import Jobs, run_job
-from core.leases import Leases
-from core.scheduler import Scheduler
-from core.schedules import LEAD, NewSchedule, Schedules
+from core.upkeep.backups import folder_of
+from core.work import leases as leases_module
+from core.work.jobs import Jobs, run_job
+from core.work.leases import Leases
+from core.work.scheduler import Scheduler
+from core.work.schedules import LEAD, NewSchedule, Schedules
 from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder
 

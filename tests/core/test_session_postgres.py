@@ -12,17 +12,17 @@ from sqlalchemy import NullPool, make_url, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from core import queue
 from core.db import session as session_module
 from core.db.session import Database
 from core.db.sizes import table_sizes
 from core.db.tables import KnowledgeBaseRow
 from core.doctor import examine
 from core.errors import Unavailable
-from core.jobs import Jobs
 from core.ports import Finding
 from core.settings import DatabaseSettings, load
 from core.texts import speaking
+from core.work import queue
+from core.work.jobs import Jobs
 from tests.databases import Postgres
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]

@@ -23,12 +23,12 @@ from core import settings as settings_module
 from core.app import Kvasir
 from core.db.tables import SourceRow
 from core.errors import ConfigError, Conflict, KvasirError, NotAllowed, NotFound, UserError
-from core.jobs import run_job
-from core.schedules import NewSchedule
 from core.sources.folder import Folder, FolderSpec
 from core.sources.port import Item
 from core.sources.register import NewSource, SourceInfo
 from core.sources.robots import Robots
+from core.work.jobs import run_job
+from core.work.schedules import NewSchedule
 from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.git_server import GitServer

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from core.channels import Channels
+from core.chats.channels import Channels
+from core.chats.places import Places
 from core.db.session import Database
 from core.db.tables import ConversationRow, InboxRow, now
-from core.places import Places
 from core.settings import ChannelsSettings
 from core.types import Place
 

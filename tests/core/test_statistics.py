@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from core.conversation import Conversations
+from core.answering.conversation import Conversations
 from core.db.session import Database
 from core.db.tables import ChannelRow
 from core.errors import UserError
-from core.feedback import Feedback
-from core.figures import Figures, Latency, normal
-from core.selection import Selection
-from core.statistics import Statistics
+from core.quality.feedback import Feedback
+from core.quality.figures import Figures, Latency, normal
+from core.quality.selection import Selection
+from core.quality.statistics import Statistics
 from tests.core.test_conversation import ANN, BOB, answered
 
 pytestmark = pytest.mark.anyio

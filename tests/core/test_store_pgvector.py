@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from core import moving as moving_module
 from core.doctor import examine_platform
 from core.errors import ConfigError, KvasirError, StoreUnavailable
-from core.moving import Moving
+from core.indexing import moving as moving_module
+from core.indexing.moving import Moving
 from core.ports import VectorStore
 from core.settings import PgvectorSettings, Settings
 from core.stores import pgvector as pgvector_module

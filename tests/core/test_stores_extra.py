@@ -15,7 +15,7 @@ import pytest
 
 from core.doctor import examine_platform
 from core.errors import ConfigError, MissingExtra, StoreUnavailable
-from core.moving import Moving
+from core.indexing.moving import Moving
 from core.ports import VectorStore
 from core.settings import LancedbSettings, MilvusSettings, Settings
 from core.stores import lancedb as lancedb_module

@@ -91,7 +91,7 @@ async def test_bytes_of_versions_outlive_the_clean_up_and_go_with_them(
 ) -> None:
     document = await _put(library, *TEA)
     in_two_days = time.time() + 2 * 86_400
-    monkeypatch.setattr("core.recovery.time.time", lambda: in_two_days)
+    monkeypatch.setattr("core.indexing.recovery.time.time", lambda: in_two_days)
     await library.ingest.recover()
     held = [library.blobs.has(version.content_hash) for version in await library.versions.list(document)]
     assert held == [True, True, True]

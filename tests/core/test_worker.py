@@ -14,7 +14,7 @@ from core import settings as settings_module
 from core.app import Kvasir
 from core.db.tables import now
 from core.errors import Unavailable
-from core.jobs import WIDTHS, Job
+from core.work.jobs import WIDTHS, Job
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import incoming, opened_library
 

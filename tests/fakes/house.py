@@ -9,13 +9,13 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import select
 
 from core.answer import Answers
-from core.conversation import Conversations
-from core.curated_match import CuratedMatch
+from core.answering.conversation import Conversations
+from core.answering.curated_match import CuratedMatch
+from core.answering.retrieve import Retrieved, Retriever
 from core.db.session import Database
 from core.db.tables import AnswerRow, KnowledgeBaseRow
 from core.errors import EngineUnavailable
 from core.ports import Engine
-from core.retrieve import Retrieved, Retriever
 from core.settings import Settings, load
 from core.types import AnswerEvent, Finished, Locator, Passage, Question
 from tests.fakes.engine import FakeEngine

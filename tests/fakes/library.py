@@ -7,27 +7,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from core.answering.retrieve import Retriever
 from core.blobs import Blobs
-from core.bulk import Bulk
-from core.chunks import Chunks
 from core.db.session import Database
-from core.documents import Documents
-from core.grants import Grants
-from core.indexes import Indexes
-from core.ingest import Incoming, Ingest, Outcome, Ticket
-from core.jobs import Job, Jobs, run_job
-from core.knowledge import Knowledge
+from core.indexing.bulk import Bulk
+from core.indexing.chunks import Chunks
+from core.indexing.indexes import Indexes
+from core.indexing.ingest import Incoming, Ingest, Outcome, Ticket
+from core.indexing.storage import Opener, Stores
+from core.indexing.versions import Versions
+from core.kb.documents import Documents
+from core.kb.grants import Grants
+from core.kb.knowledge import Knowledge
+from core.kb.temporary import TemporaryBases
 from core.loaders import media_type
 from core.ports import Embedder, ParseResult, ParseTask, VectorStore
-from core.retrieve import Retriever
 from core.settings import IngestSettings, Settings, load
 from core.splitters.counting import token_counter
 from core.splitters.structural import VERSION
-from core.storage import Opener, Stores
 from core.stores.local import open_store
-from core.temporary import TemporaryBases
 from core.types import Generation
-from core.versions import Versions
+from core.work.jobs import Job, Jobs, run_job
 from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder, OneEmbedder
 from tests.fakes.parser import InProcessParser

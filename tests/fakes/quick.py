@@ -8,7 +8,7 @@ from typing import Any
 
 
 def main() -> None:
-    leases: Any = import_module("core.leases")
+    leases: Any = import_module("core.work.leases")
     leases.LEASE = timedelta(seconds=9)  # before anything is imported that counts with it
     inbox: Any = import_module("bots.inbox")
     inbox.LEASE, inbox._SURE_SECONDS, inbox.BEAT_SECONDS = timedelta(seconds=4), 3.0, 1.0

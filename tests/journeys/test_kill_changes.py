@@ -15,9 +15,9 @@ from sqlalchemy import update
 
 from core.app import Kvasir
 from core.db.tables import JobRow, now
-from core.ingest import Incoming
-from core.jobs import run_job
+from core.indexing.ingest import Incoming
 from core.settings import load
+from core.work.jobs import run_job
 from tests.databases import put_sqlite
 
 pytestmark = pytest.mark.anyio

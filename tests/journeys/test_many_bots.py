@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from core.chats.outbox import Outbox
 from core.db.session import Database
 from core.db.tables import now
-from core.outbox import Outbox
-from core.presence import Presence
 from core.types import Place
+from core.work.presence import Presence
 from tests.databases import Postgres
 from tests.fakes.chats import PLATFORMS, Asked, Chats, Process, chats
 

@@ -14,10 +14,10 @@ from typing import cast
 
 import pytest
 
-from core import tending
 from core.app import Kvasir
 from core.engines.local import LocalEngine
 from core.errors import EngineUnavailable
+from core.inference import tending
 from core.serving.client import health, load
 from core.serving.house import SharedWorker
 from core.serving.plan import Plan

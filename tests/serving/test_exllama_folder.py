@@ -12,7 +12,7 @@ import pytest
 
 from core import opening
 from core.engines import exllamav2, exllamav3
-from core.sections import FormField
+from core.inference.sections import FormField
 from core.serving.driver import CannotLoad
 from core.serving.drivers import exllama_folder
 from core.serving.drivers.exllama_folder import (

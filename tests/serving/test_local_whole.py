@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from core import sections
 from core.engines import ctranslate2, llamacpp
 from core.engines.local import LocalEngine
 from core.errors import EngineUnavailable
+from core.inference import sections
 from core.opening import Adapters
 from core.settings import Settings, load
 from core.types import Ended, Prompt, Sampling, Turn
@@ -105,7 +105,7 @@ async def test_what_cannot_be_loaded_is_one_sentence(
 def test_its_memory_is_known_before_it_is_loaded(
     made: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.models import Model
+    from core.inference.models import Model
 
     chosen = settings(made, tmp_path, monkeypatch)
     found = Adapters().memory(Model(made[0], "engine", made[0], is_added=False), chosen)

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed: make test-models has it")
 
 from core.embedders import instructor, sentence_transformers
+from core.inference.sections import settings_with
 from core.ports import Embedder
-from core.sections import settings_with
 from core.settings import Settings
 from tests.contracts.test_embedder import EmbedderContract
 from tests.models.bert_dir import write_encoder

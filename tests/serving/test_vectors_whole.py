@@ -16,10 +16,10 @@ from core.app import Kvasir
 from core.cli.documents import bring_in
 from core.embedders import fastembed, instructor, sentence_transformers
 from core.errors import EmbedderUnavailable
+from core.inference.sections import settings_with
 from core.opening import Adapters
 from core.rerankers import sentence_transformers as reranking
 from core.rerankers.http import HttpReranker
-from core.sections import settings_with
 from core.serving.plan import plan_of
 from core.serving.public import public_worker
 from core.serving.vectors import Vectors

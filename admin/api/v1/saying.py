@@ -11,9 +11,9 @@ from admin.api.v1.models import KB, asked_kbs
 from admin.api.v1.schemas import Asked, Message
 from admin.chat.platform import source_out
 from admin.deps import Caller
-from core import options
+from core.answering import options
+from core.answering.completion import Completed
 from core.app import Kvasir
-from core.completion import Completed
 from core.errors import TooLarge
 from core.ports import Engine
 from core.texts import spoken, tell

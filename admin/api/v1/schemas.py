@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from core.sampling import NUMBERS
+from core.answering.sampling import NUMBERS
 from core.texts import tell
 
 MOST_INPUTS: Final = 2048
