@@ -89,9 +89,9 @@ $(STORES_VENV)/.installed: $(STORES_LOCK)
 
 # CUDA's compiler out of packages: 2 GB more, and no card is needed for it.
 .PHONY: test-extension gpu-drill
-test-extension: models-env ## Compile ExLlama's extensions from their sources, without a card (half an hour)
+test-extension: models-env ## Compile ExLlama's extensions, without a card; one of them: LIBRARY=exllamav2 (half an hour)
 	@$(MODELS_PIP) install -q --require-hashes -r $(CUDA_LOCK)
-	@for library in exllamav2 exllamav3; do \
+	@for library in $(or $(LIBRARY),exllamav2 exllamav3); do \
 	  $(MODELS_VENV)/bin/kvasir model build --kind $$library --arch $(or $(ARCH),9.0) --into $(abspath $(MODELS_VENV))/extensions || exit 1; \
 	done
 
