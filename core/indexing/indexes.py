@@ -103,7 +103,7 @@ class Indexes:
         if is_empty:
             await self._ready(kb_name)
         async with self._db.session() as session:
-            base = await kb_row(session, kb_name)
+            base = await kb_row(session, kb_name, lock=True)  # another process may be making it, or filling it
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
             wanted = fingerprint_of(self._profile(base, self._embedders.named(base.embedder)))
             if row is None or (row.fingerprint != wanted and await _is_empty(session, base.id)):

@@ -18,6 +18,7 @@ from core.indexing.indexes import Indexes
 from core.kb.knowledge import Knowledge, generation_of, kb_row
 from core.kb.overrides import index_hash
 from core.ports import VectorStore
+from core.types import Generation
 from core.work.jobs import Jobs
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Recovery:
     async def reconcile(self, kb_name: str) -> None:
         """Make store and database agree on one knowledge base.
 
-        What the store lacks, or has in another version than the database says is live, comes in again.
+        What the store lacks, or has in another version than the database says is live, comes in again. What others
+        change meanwhile is left to them: each finding is looked at again before anything is done about it.
         """
         async with self._db.read() as session:
             base = await kb_row(session, kb_name)
@@ -86,12 +88,10 @@ class Recovery:
         if half_deleted:
             await self._knowledge.finish_deleting(every, half_deleted)
         gone = {key for key, (status, live) in known.items() if live is None and status in ("failed", "disabled")}
-        if orphans := sorted(key for key in indexed if key not in known or key in gone):
+        if orphans := await self._unknown(base.id, [key for key in indexed if key not in known or key in gone]):
             logger.warning("%s: %s documents in the store that no one knows are removed", kb_name, len(orphans))
             await self._store.delete(generation, orphans)
         lost = [key for key, (status, live) in known.items() if live and status != "deleting" and key not in indexed]
-        if lost:
-            logger.warning("%s: %s documents are missing in the store and come in again", kb_name, len(lost))
         other = [
             (key, live)
             for key, (status, live) in known.items()
@@ -100,20 +100,44 @@ class Recovery:
             and key in indexed
             and indexed[key] != index_hash(live, changes.get(key, ()))
         ]
+        if lost or other:
+            await self._queue_again(kb_name, generation, lost, other)
+
+    async def _unknown(self, kb_id: str, document_ids: Sequence[str]) -> Sequence[str]:
+        """Those of them that no index of the knowledge base is to hold."""
+        if not document_ids:
+            return ()
+        async with self._db.read() as session:
+            rows = await session.execute(
+                select(DocumentRow.id, DocumentRow.status, DocumentRow.live_hash).where(DocumentRow.kb_id == kb_id)
+            )
+            wanted = {key for key, status, live in rows if live or status not in ("failed", "disabled")}
+        return sorted(set(document_ids) - wanted)
+
+    async def _queue_again(
+        self, kb_name: str, generation: Generation, lost: Sequence[str], other: Sequence[tuple[str, str]]
+    ) -> None:
+        """A job for documents that are not in the live index, and for those in it in another version than the live one.
+
+        Without those that were changed, deleted or moved meanwhile; none where another index is live by now.
+        """
+        async with self._db.session() as session:
+            base = await kb_row(session, kb_name, lock=True)
+            if base.live_generation_id != generation.id:
+                return
+            job = self._jobs.new_row("ingest", {"kb": kb_name})
+            session.add(job)
+            is_live = (
+                DocumentRow.kb_id == base.id, DocumentRow.live_hash.is_not(None), DocumentRow.status != "deleting",
+            )  # fmt: skip
+            await documents.queue(session, job.id, lost, *is_live, live_hash=None)
+            for key, live in other:
+                is_same = (DocumentRow.live_hash == live, DocumentRow.status == "indexed")
+                await documents.queue(session, job.id, [key], *is_same)
+        if lost:
+            logger.warning("%s: %s documents are missing in the store and come in again", kb_name, len(lost))
         if other:
             logger.warning(
                 "%s: %s documents are in the store as they were before, and come in again", kb_name, len(other)
             )
-        if lost or other:
-            await self._queue_again(kb_name, lost, other)
-
-    async def _queue_again(self, kb_name: str, lost: Sequence[str], other: Sequence[tuple[str, str]]) -> None:
-        """A job for documents that are not in the store, and for those in it in another version than the live one."""
-        async with self._db.session() as session:
-            job = self._jobs.new_row("ingest", {"kb": kb_name})
-            session.add(job)
-            await documents.queue(session, job.id, lost, live_hash=None)
-            for key, live in other:  # unless another process has switched it meanwhile
-                is_same = (DocumentRow.live_hash == live, DocumentRow.status == "indexed")
-                await documents.queue(session, job.id, [key], *is_same)
         self._jobs.wake()

@@ -6,18 +6,20 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 
-from core.db.tables import DocumentRow, JobRow, now
+from core.db.tables import DocumentRow, JobRow, KnowledgeBaseRow, now
 from core.errors import KvasirError, TooLarge, UserError
 from core.indexing.ingest import Incoming, IngestEvent, clean_name
+from core.kb.knowledge import kb_row
 from core.ports import ParseTask
-from core.types import StoreCount
+from core.types import Generation, StoreCount
 from core.work import jobs as jobs_module
 from core.work.jobs import run_job
 from tests.fakes.library import Library, incoming, opened_library, pieces
@@ -380,6 +382,94 @@ async def _count(library: Library) -> StoreCount:
     return await library.store.count(await library.live("kb"))
 
 
+# ---------------------------------------------------------------- while another process is at it
+@pytest.fixture
+async def other(any_library: Library) -> AsyncIterator[Library]:
+    """Another process on the same data."""
+    url = any_library.db.url.render_as_string(hide_password=False)
+    async with opened_library(any_library.settings.data_dir, url) as other:
+        yield other
+
+
+def _before_listing(library: Library, patch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Let something happen between what a process reads of the database and what it reads of the store."""
+    listed = library.store.documents
+
+    async def late(generation: Generation) -> Sequence[tuple[str, str, int]]:
+        patch.undo()
+        await meanwhile()
+        return await listed(generation)
+
+    patch.setattr(library.store, "documents", late)
+
+
+async def test_what_another_process_brings_in_meanwhile_stays(
+    any_library: Library, other: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await any_library.bring("kb", {"leave.md": LEAVE})
+    _before_listing(any_library, monkeypatch, lambda: other.bring("kb", {"parking.md": PARKING}))
+    await any_library.ingest.reconcile("kb")
+    assert set(await any_library.texts("kb")) == {"leave.md", "parking.md"}
+    assert await any_library.agrees("kb")
+
+
+async def test_what_another_process_deletes_meanwhile_does_not_come_back(
+    any_library: Library, other: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await any_library.bring("kb", {"leave.md": LEAVE, "tea.md": OLD})
+    row = await any_library.knowledge.find_document("kb", "tea.md")
+
+    async def half_deleted() -> None:
+        """Out of the index, and not yet out of the database."""
+        async with other.db.session() as session:
+            await session.execute(update(DocumentRow).where(DocumentRow.id == row.id).values(status="deleting"))
+        await other.store.delete(await other.live("kb"), [row.id])
+
+    _before_listing(any_library, monkeypatch, half_deleted)
+    await any_library.ingest.reconcile("kb")
+    await any_library.work_off()
+    assert [item.name for item in (await any_library.knowledge.documents("kb"))[0]] == ["leave.md"]
+    assert set(await any_library.texts("kb")) == {"leave.md"}
+
+
+async def test_an_index_that_is_replaced_meanwhile_has_lost_nothing(
+    any_library: Library, other: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await any_library.bring("kb", {"leave.md": LEAVE, "tea.md": OLD})
+    await any_library.knowledge.change("kb", chunk_size=64, chunk_overlap=0)
+    _before_listing(any_library, monkeypatch, lambda: other.indexes.reindex("kb"))
+    await any_library.ingest.reconcile("kb")
+    assert await any_library.agrees("kb")
+    assert await any_library.jobs.claim() is None
+
+
+async def test_the_first_index_is_not_made_twice(any_library: Library, other: Library) -> None:
+    """Another process makes it live, with a document, while this one is about to make one of its own."""
+    await other.bring("kb", {"leave.md": LEAVE})
+    first = await other.live("kb")
+
+    def live(generation_id: str | None, live_hash: Any) -> list[Update]:
+        """What the other process writes when it switches."""
+        return [
+            update(KnowledgeBaseRow).values(live_generation_id=generation_id),
+            update(DocumentRow).values(live_hash=live_hash),
+        ]
+
+    async with other.db.session() as session:
+        for step in live(None, None):
+            await session.execute(step)
+    async with other.db.session() as session:
+        await kb_row(session, "kb", lock=True)
+        making = asyncio.create_task(any_library.indexes.target("kb"))
+        await asyncio.wait({making}, timeout=0.2)  # it has looked, or waits
+        for step in live(first.id, DocumentRow.content_hash):
+            await session.execute(step)
+    assert (await making)[0] == first
+    assert await any_library.live("kb") == first
+    assert await any_library.agrees("kb")
+
+
+# ---------------------------------------------------------------- originals
 async def test_originals_that_no_one_names_go_after_a_day(library: Library) -> None:
     await library.bring("kb", {"leave.md": LEAVE, "tea.md": OLD})
     kept = await library.knowledge.original((await library.knowledge.find_document("kb", "leave.md")).id)
