@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,15 @@ def put_in(console: Console, page: Page, kb: str, documents: Mapping[str, str]) 
         files: Any = {"files": file(name, text.encode())}
         sent = page.request.post(path, multipart=files, headers={"origin": console.site.url})
         assert sent.ok, sent.text()
-    indexed = f"{path}?status=indexed"
-    page.wait_for_function(
-        f"async () => (await (await fetch({indexed!r})).json()).total === {len(documents)}", timeout=20_000
-    )
+    until(page, f"{path}?status=indexed", lambda found: found["total"] == len(documents))
+
+
+def until(page: Page, path: str, holds: Callable[[Any], bool]) -> None:
+    """Wait until it holds of what the API answers.
+
+    `page.wait_for_function` cannot: it takes the promise of an async function for its yes.
+    """
+    end = time.monotonic() + 20
+    while not holds(found := api(page, "get", path)):
+        assert time.monotonic() < end, found
+        page.wait_for_timeout(50)

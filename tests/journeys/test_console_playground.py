@@ -8,7 +8,18 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.browsing import file
-from tests.journeys.console import CHINESE, PHONE, Console, accessible, api, console_up, fits, needs_browser, put_in
+from tests.journeys.console import (
+    CHINESE,
+    PHONE,
+    Console,
+    accessible,
+    api,
+    console_up,
+    fits,
+    needs_browser,
+    put_in,
+    until,
+)
 
 pytestmark = needs_browser
 
@@ -127,8 +138,7 @@ def test_an_index_is_tried_before_it_is_switched_to(console: Console) -> None:
     with console.page("playground") as (page, _):
         api(page, "patch", "/api/v1/kbs/handbook", {"chunk_size": 64, "chunk_overlap": 8})
         api(page, "post", "/api/v1/kbs/handbook/indexes", {"beside": True})
-        ready = "async () => (await (await fetch('/api/v1/kbs/handbook')).json()).indexes.includes('ready')"
-        page.wait_for_function(ready, timeout=20_000)
+        until(page, "/api/v1/kbs/handbook", lambda kb: "ready" in kb["indexes"])
         page.reload()
         page.get_by_label("Question", exact=True).fill(LEAVE)
         page.get_by_role("button", name="Compare with another variant").click()

@@ -10,7 +10,18 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.journeys.browsing import file
-from tests.journeys.console import CHINESE, PHONE, Console, accessible, api, console_up, fits, needs_browser, put_in
+from tests.journeys.console import (
+    CHINESE,
+    PHONE,
+    Console,
+    accessible,
+    api,
+    console_up,
+    fits,
+    needs_browser,
+    put_in,
+    until,
+)
 
 pytestmark = needs_browser
 
@@ -97,10 +108,7 @@ def test_a_changed_document_asks_for_a_look(console: Console) -> None:
         headers = {"origin": console.site.url}
         changed = file("leave.md", b"# Leave\n\nAnnual leave is 31 days.\n\nSick leave is 12 days.")
         assert page.request.post("/api/v1/kbs/handbook/documents", multipart={"files": changed}, headers=headers).ok
-        page.wait_for_function(
-            f"async () => (await (await fetch('/api/v1/curated/{made['id']}')).json()).state === 'review'",
-            timeout=20_000,
-        )
+        until(page, f"/api/v1/curated/{made['id']}", lambda one: one["state"] == "review")
         page.reload()
         row = page.get_by_role("row", name="Is sick leave paid?")
         expect(row.get_by_text("to check")).to_be_visible()
