@@ -1,20 +1,42 @@
-"""What is known of an embedder whose model runs in a worker, and how much memory it takes."""
+"""Embedders whose model runs in a worker that says itself how the model is to be used, and how much memory it takes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from core.ports import EmbedderInfo
+from core.embedders.local import open_local
+from core.ports import Embedder, EmbedderInfo
 from core.serving.driver import Card
 from core.serving.memory import weight_bytes
+from core.settings import Settings
 
 _BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _WIDTHS: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _LONGEST_HEADER: Final = 100_000_000
+
+
+async def open_described(
+    adapter: str,
+    settings: Settings,
+    progress: Callable[[str, float], None] | None,
+    memory: Callable[[Settings], int],
+) -> Embedder:
+    """The embedder of an adapter, its model loaded. Raises EmbedderUnavailable or ConfigError where it cannot be."""
+    wanted = settings.embedder
+    folder = None if wanted.base_url else wanted.model_dir
+    return await open_local(
+        adapter,
+        settings,
+        progress,
+        describe=lambda card, background: info_of(card, background, folder),
+        memory=await asyncio.to_thread(memory, settings),
+        on_gpu=wanted.device == "cuda",
+    )
 
 
 def info_of(card: Card, background: float, folder: Path | None) -> EmbedderInfo:

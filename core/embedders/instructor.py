@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from core.embedders.described import info_of, loaded_bytes
+from core.embedders.described import loaded_bytes, open_described
 from core.embedders.known import presets_for
-from core.embedders.local import open_local
 from core.ports import Embedder
 from core.settings import Settings
 
@@ -17,16 +15,7 @@ PRESETS: Final = presets_for("instructor")
 
 async def open_embedder(settings: Settings, progress: Callable[[str, float], None] | None = None) -> Embedder:
     """The embedder of the settings, its model loaded. Raises EmbedderUnavailable or ConfigError where it cannot be."""
-    wanted = settings.embedder
-    folder = None if wanted.base_url else wanted.model_dir
-    return await open_local(
-        "instructor",
-        settings,
-        progress,
-        describe=lambda card, background: info_of(card, background, folder),
-        memory=await asyncio.to_thread(memory, settings),
-        on_gpu=wanted.device == "cuda",
-    )
+    return await open_described("instructor", settings, progress, memory)
 
 
 def memory(settings: Settings) -> int:
