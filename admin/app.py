@@ -105,8 +105,8 @@ def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     )
     app.state.kvasir = kvasir
     app.state.platform = WebPlatform(handler)
-    app.state.questions = Rate(kvasir.settings.web.questions_per_minute)
-    app.state.conversations = Rate(kvasir.settings.web.questions_per_minute)
+    app.state.questions = Rate(kvasir.limits, "questions", kvasir.settings.web.questions_per_minute)
+    app.state.conversations = Rate(kvasir.limits, "conversations", kvasir.settings.web.questions_per_minute)
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
     for router in ROUTERS:

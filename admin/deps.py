@@ -127,10 +127,10 @@ KvasirDep = Annotated[Kvasir, Depends(kvasir_of)]
 CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
-def take_turn(rate: Rate, caller: Caller, request: Request) -> None:
+async def take_turn(rate: Rate, caller: Caller, request: Request) -> None:
     """Raises TooMany. Guests count by address: a cookie is thrown away too easily."""
     address = request.client.host if request.client else ""
-    wait = rate.take(f"address:{address}" if is_guest(caller.identity) else caller.person.key)
+    wait = await rate.take(f"address:{address}" if is_guest(caller.identity) else caller.person.key)
     if wait:
         raise TooMany(tell("too_many_questions", most=rate.per_minute), wait)
 

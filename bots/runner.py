@@ -154,7 +154,6 @@ async def _beat(inbox: Inbox, kvasir: Kvasir, runnings: Sequence[Running]) -> No
             if asyncio.get_running_loop().time() - cleaned > _CLEAN_EVERY:
                 await inbox.forget_old()
                 await kvasir.outbox.forget_old()
-                await kvasir.limits.forget_old()
                 cleaned = asyncio.get_running_loop().time()
         except Exception:
             logger.exception("the inbox could not be looked after; it is tried again in %.0f s", BEAT_SECONDS)

@@ -73,6 +73,7 @@ async def _tidy(kvasir: Kvasir) -> None:
                 logger.info("gave up %s copies of indexes that nobody moves any more", count)
             if turn % _OPTIMIZED_EACH == 0:
                 await kvasir.db.optimize()
+                await kvasir.limits.forget_old()
             if count := await kvasir.audit.delete_older(kvasir.settings.audit.days):
                 logger.info("forgot %s entries of the log of changes, which are older than the settings want", count)
             if count := await kvasir.jobs.delete_old():

@@ -47,7 +47,7 @@ async def create_conversation(
     given: NewConversation, caller: CallerDep, kvasir: KvasirDep, request: Request
 ) -> ConversationOut:
     kb = (await caller.kb(given.kb, Action.ASK)).name if given.kb else None
-    take_turn(request.app.state.conversations, caller, request)
+    await take_turn(request.app.state.conversations, caller, request)
     made = await kvasir.conversations.start(PLATFORM, caller.person.key, kb=kb)
     return ConversationOut.model_validate(made)
 
@@ -106,7 +106,7 @@ async def ask(given: Ask, conversation: Own, caller: CallerDep, kvasir: KvasirDe
     kbs = ((await caller.kb(given.kb, Action.ASK)).name,) if given.kb else ()
     if given.regenerate is not None:
         await caller.own_answer(given.regenerate, conversation.id)
-    take_turn(request.app.state.questions, caller, request)
+    await take_turn(request.app.state.questions, caller, request)
     mention = Mention(
         place=conversation.place,
         message_id=new_id(),

@@ -91,6 +91,10 @@ class Limits:
         """Whether other processes run this chat platform, too."""
         return bool(self._presence.others("bots", platform))
 
+    def web_is_shared(self) -> bool:
+        """Whether other processes serve the web, too."""
+        return self._presence.others_run("web")
+
     # ------------------------------------------------------------ how often
     async def count(self, name: str, most: int) -> bool:
         """Whether it happened fewer than `most` times within a minute, all processes together; then it counts.
@@ -103,6 +107,10 @@ class Limits:
                    this=int(minute), share=1 - passed / _MINUTE, most=most)
         )  # fmt: skip
         return bool(done.rows)
+
+    def room(self) -> float:
+        """Seconds until something can be counted again that cannot be now, at the latest."""
+        return _MINUTE - time.time() % _MINUTE
 
     # ------------------------------------------------------------ whose turn it is
     async def turn(self, name: str, interval: float) -> float:

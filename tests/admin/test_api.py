@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -263,16 +264,38 @@ async def test_guests_count_by_address(open_site: OpenSite) -> None:
             assert response.status_code == wanted
 
 
-def test_a_bucket_fills_again() -> None:
+async def test_a_bucket_fills_again(site: Site) -> None:
     at = 0.0
-    rate = Rate(6, clock=lambda: at)
-    assert [rate.take("a") for _ in range(6)] == [0.0] * 6
-    assert rate.take("a") == pytest.approx(10)
+    rate = Rate(site.kvasir.limits, "questions", 6, clock=lambda: at)
+    assert [await rate.take("a") for _ in range(6)] == [0.0] * 6
+    assert await rate.take("a") == pytest.approx(10)
     at = 10.5
-    assert rate.take("a") == 0
-    assert rate.take("a") > 0
+    assert await rate.take("a") == 0
+    assert await rate.take("a") > 0
     at = 10_000.0
-    assert [rate.take("a") for _ in range(7)].count(0.0) == 6
+    assert [await rate.take("a") for _ in range(7)].count(0.0) == 6
+
+
+async def test_several_processes_let_in_what_one_would(
+    open_site: OpenSite, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.work.limits.time", SimpleNamespace(time=lambda: 60_030.0))  # within one minute
+    given = {"web": {"anonymous": True, "questions_per_minute": 3}, "database": {"url": database_url}}
+    async with open_site(**given) as first, open_site(**given) as second:
+        await first.kvasir.knowledge.create("kb")
+        for site in (first, second, first):
+            site.kvasir.presence.say("web", {})
+            await site.kvasir.presence.beat()
+        made = [await (first, second)[n % 2].client().post("/api/v1/conversations", json={}) for n in range(6)]
+        assert [response.status_code for response in made].count(201) == 3
+        refused = next(response for response in made if response.status_code == 429)
+        assert refused.headers["retry-after"] == "30"
+        other = await second.client(peer="192.0.2.9").post("/api/v1/conversations", json={})
+        assert other.status_code == 201
+        rate: Rate = first.app.state.conversations
+        await second.kvasir.presence.leave()
+        await first.kvasir.presence.beat()
+        assert await rate.take("address:127.0.0.1") == 0, "alone, what was refused for the sake of others is not lost"
 
 
 # ---------------------------------------------------------------- other people's things

@@ -32,7 +32,7 @@ async def _reply(
     kind: Literal["chat", "text"], given: Asked, messages: Sequence[Message], caller: Caller, request: Request
 ) -> Response:
     said = await saying(given, messages, caller, caller.kvasir)
-    take_turn(request.app.state.questions, caller, request)
+    await take_turn(request.app.state.questions, caller, request)
     form = Form(kind, given.model)
     if given.stream:
         return await streamed(request, said, form, with_usage=given.with_usage)

@@ -33,7 +33,7 @@ async def embed(given: Embed, caller: CallerDep, kvasir: KvasirDep, request: Req
     embedder = _embedder(given.model, kvasir)
     if given.dimensions not in (None, embedder.info.dimension):
         raise UserError(tell("api_dimensions", dimension=embedder.info.dimension))
-    take_turn(request.app.state.questions, caller, request)
+    await take_turn(request.app.state.questions, caller, request)
     vectors = await while_there(request, _vectors(embedder, given.input))
     return await asyncio.to_thread(_reply, given, vectors)
 
