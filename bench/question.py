@@ -31,7 +31,7 @@ from core.quality.feedback import Feedback
 from core.types import Capabilities, Mention, Place, Prompt, Sampling
 from core.work.limits import Limits
 from core.work.presence import Presence
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FakeEngine, text_of
 from tests.fakes.house import House, furnished
 from tests.fakes.messenger import ANN, PLACE, FakeMessenger
 
@@ -89,7 +89,7 @@ async def cpu(ask: Callable[[], Awaitable[object]]) -> float:
 
 def bare(house: House) -> Callable[[], Awaitable[str]]:
     async def ask() -> str:
-        return "".join([piece async for piece in engine.stream(Prompt((), "", ()), Sampling(512, 0.0))])
+        return await text_of(engine.stream(Prompt((), "", ()), Sampling(512, 0.0)))
 
     engine = house.current
     assert isinstance(engine, FakeEngine)

@@ -16,7 +16,7 @@ from core.access import Action
 from core.db.tables import new_id
 from core.errors import KvasirError, NotFound, Unavailable, UserError
 from core.texts import speaking, tell, text_language
-from core.types import Delta, Finished, Language, Mention, PastTurn, Question, Said, Sources, Thumb
+from core.types import Delta, Finished, Language, Mention, PastTurn, Question, Queued, Said, Sources, Thumb
 
 if TYPE_CHECKING:
     from core.answering.conversation import Conversation
@@ -84,7 +84,7 @@ class ChatHandler:
             # The line is joined before anything is looked up, so that nobody overtakes on the way to the database.
             line = mention.conversation_id or repr(mention.place)
             async with self._turns.turn(
-                line, mention.person.key, lambda ahead: answer.status(tell("queued", ahead=ahead))
+                line, mention.person.key, lambda place: answer.status(tell("queued", place=place))
             ):
                 asked = await self._asked(mention, answer_id, read_back, files, answer)
                 await answer.status(tell("searching"))
@@ -114,10 +114,16 @@ class ChatHandler:
 
     async def _forward(self, answer: OpenAnswer, question: Question) -> None:
         async with aclosing(self._kvasir.answers.answer(question)) as events:
+            found = 0
             async for event in events:
                 match event:
                     case Sources():
+                        found = len(event.sources)
                         await answer.sources(event.sources, event.standalone_question)
+                    case Queued(0):
+                        await answer.status(tell("reading_passages", count=found))
+                    case Queued():
+                        await answer.status(tell("queued", place=event.place))
                     case Delta():
                         await answer.append(event.text)
                     case Finished():

@@ -110,6 +110,8 @@ class ChatAnswer:
         await self.status(tell("reading_passages", count=len(sources)))
 
     async def append(self, text: str) -> None:
+        if not self._text:
+            self._edits = 0  # those that said where it waits do not slow its text down
         self._text += text
         self._changed.set()
 

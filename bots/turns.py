@@ -2,100 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from contextlib import aclosing, asynccontextmanager
+from typing import TypeAlias
 
+from core.gate import Gate
 
-@dataclass
-class _Line:
-    """Those who wait in one conversation, in the order they came."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    people: int = 0
+Queued: TypeAlias = Callable[[int], Awaitable[None]]
+"""Hears the place in the line, from 1, whenever it changes."""
 
 
 class Turns:
     """Lets questions in: in order in each conversation, and overall one of each person in turn."""
 
     def __init__(self, parallel: int) -> None:
-        self._free = parallel
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """By person; whoever got a place goes to the end."""
-        self._lines: dict[str, _Line] = {}
+        self._all = Gate(parallel)
+        self._lines: dict[str, Gate] = {}
+        """Those who wait in one conversation, in the order they came."""
 
     @asynccontextmanager
-    async def turn(
-        self, conversation: str, person: str, queued: Callable[[int], Awaitable[None]]
-    ) -> AsyncIterator[None]:
-        """Inside, the question may be answered; `queued` hears how many come before, where any do."""
-        line = self._lines.setdefault(conversation, _Line())
-        line.people += 1
+    async def turn(self, conversation: str, person: str, queued: Queued) -> AsyncIterator[None]:
+        """Inside, the question may be answered; `queued` hears of it while it must wait."""
+        line = self._lines.setdefault(conversation, Gate(1))
         try:
-            if line.people == 1:
-                await line.lock.acquire()
-            else:
-                await _after_others(line, queued)
-            try:
-                await self._place(person, queued)
-                try:
-                    yield
-                finally:
-                    self._leave()
-            finally:
-                line.lock.release()
+            async with _inside(line, "", queued), _inside(self._all, person, queued):
+                yield
         finally:
-            line.people -= 1
-            if line.people == 0:
+            if not line.inside:
                 del self._lines[conversation]
 
-    async def _place(self, person: str, queued: Callable[[int], Awaitable[None]]) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        before = sum(len(line) for line in self._waiting.values()) + 1
-        self._waiting.setdefault(person, deque()).append(mine)
-        try:
-            await queued(before)
-            await mine
-        except BaseException:
-            if mine.done() and not mine.cancelled():
-                self._leave()
-            else:
-                mine.cancel()
-            raise
 
-    def _leave(self) -> None:
-        """Give the place to the next person's oldest question."""
-        while self._waiting:
-            person, line = next(iter(self._waiting.items()))
-            del self._waiting[person]
-            while line:
-                turn = line.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    if line:
-                        self._waiting[person] = line
-                    return
-        self._free += 1
-
-
-async def _after_others(line: _Line, queued: Callable[[int], Awaitable[None]]) -> None:
-    waits = asyncio.create_task(line.lock.acquire())  # the place is taken before anybody is told
+@asynccontextmanager
+async def _inside(gate: Gate, person: str, queued: Queued) -> AsyncIterator[None]:
+    async with aclosing(gate.enter(person)) as places:
+        async for place in places:
+            await queued(place)
     try:
-        await queued(line.people - 1)
-        await waits
-    except BaseException:
-        _let_go(waits, line.lock)
-        raise
-
-
-def _let_go(waits: asyncio.Task[Literal[True]], lock: asyncio.Lock) -> None:
-    if waits.done() and not waits.cancelled() and waits.exception() is None:
-        lock.release()
-    else:
-        waits.cancel()
+        yield
+    finally:
+        gate.leave()

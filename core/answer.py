@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Insert, bindparam, select, update
 
@@ -42,12 +42,15 @@ from core.types import (
     PastTurn,
     Prompt,
     Question,
+    Queued,
     Sampling,
     Source,
     Sources,
 )
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LONGEST_QUESTION: Final = 8000
 """Characters; a platform may allow fewer."""
@@ -179,7 +182,7 @@ class Answers:
         self._writing: set[asyncio.Task[None]] = set()
 
     async def answer(self, question: Question) -> AsyncGenerator[AnswerEvent, None]:
-        """Sources, then the text as it comes, then Finished. Closing it cancels everything that runs for it.
+        """Sources, its place while it waits, the text as it comes, then Finished. Closing it cancels what runs for it.
 
         A trial tells before all else what was Considered, and leaves no record.
 
@@ -212,7 +215,7 @@ class Answers:
                 remade = partial(self._prompt, record, plan, history=history, found=found)
                 async with aclosing(self._said_in_turn(record, engine, turn, remade)) as pieces:
                     async for piece in pieces:
-                        yield Delta(piece)
+                        yield piece if isinstance(piece, Queued) else Delta(piece)
             else:
                 record.text = self._refusal(record)
                 yield Delta(record.text)
@@ -420,7 +423,7 @@ class Answers:
     # ------------------------------------------------------------ what is said
     async def _said_in_turn(
         self, record: Record, engine: Engine, turn: Turns, prompt_for: Callable[[Engine], Prompt]
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[str | Queued, None]:
         """The words of the engine; those of the next in turn where it is down before it has said anything."""
         while True:
             try:
@@ -437,18 +440,21 @@ class Answers:
             engine = await self._engine(record, turn)
             record.prompt = prompt_for(engine)
 
-    async def _said(self, record: Record, engine: Engine, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """The engine's words, made safe; `record.text` grows with them."""
+    async def _said(self, record: Record, engine: Engine, prompt: Prompt) -> AsyncGenerator[str | Queued, None]:
+        """Where it waits for the engine, and its words, made safe; `record.text` grows with them."""
         outlet = Outlet(
             frozenset(p.document for p in prompt.passages if p.document.startswith(("https://", "http://"))),
             frozenset(host.lower() for host in self._settings.channels.links),
         )
         opening, record.answered = Opening(), True
-        tokens, uncounted = 0, ""
         sampling, info, wait = self._sampling(record, engine), engine.info, record.deadline.wait
+        length = Length(engine, sampling.max_tokens)
         prompt = replace(prompt, on_end=record.hear, asker=record.question.person)
         async with _closing(engine.stream(prompt, sampling)) as stream:
             while not opening.refuses and (piece := await wait(anext(stream, None))) is not None:
+                if isinstance(piece, Queued):
+                    yield piece
+                    continue
                 if "first_token" not in record.timings:
                     record.took("first_token", record.begun)
                 safe = outlet.feed(opening.feed(piece))
@@ -457,10 +463,7 @@ class Answers:
                     yield safe
                 if info.is_scripted:
                     continue
-                uncounted += piece
-                if len(uncounted) >= _COUNT_EVERY:
-                    tokens, uncounted = tokens + engine.count_tokens(uncounted), ""
-                if info.is_language_model and tokens > 2 * sampling.max_tokens:
+                if length.is_over(piece):
                     record.notice = say("length_notice", record.language)
                     return
                 if self._repeats(record):
@@ -564,6 +567,23 @@ def _sources(passages: Sequence[Passage]) -> tuple[Source, ...]:
     return tuple(Source(number, passage) for number, passage in enumerate(passages, 1))
 
 
+class Length:
+    """Whether a language model says far more than it was to."""
+
+    def __init__(self, engine: Engine, most: int) -> None:
+        self._engine = engine
+        self._most = 2 * most
+        self._tokens = 0
+        self._uncounted = ""
+
+    def is_over(self, piece: str) -> bool:
+        """With the next piece."""
+        self._uncounted += piece
+        if len(self._uncounted) >= _COUNT_EVERY:
+            self._tokens, self._uncounted = self._tokens + self._engine.count_tokens(self._uncounted), ""
+        return self._engine.info.is_language_model and self._tokens > self._most
+
+
 class Opening:
     """Holds an answer's first characters back until it is clear whether the model refuses by its mark."""
 
@@ -590,7 +610,7 @@ class Opening:
 
 
 @asynccontextmanager
-async def _closing(stream: AsyncIterator[str]) -> AsyncIterator[AsyncIterator[str]]:
+async def _closing(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     try:
         yield stream
     finally:

@@ -16,6 +16,7 @@ from core.types import (
     Parsed,
     Passage,
     Prompt,
+    Queued,
     Sampling,
     SearchResult,
     StoreCount,
@@ -132,8 +133,11 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo: ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[str]:
-        """The answer's text piece by piece; raises EngineUnavailable with a sentence that says why."""
+    def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[str | Queued]:
+        """The answer's text piece by piece, and before it where in a queue it waits.
+
+        Raises EngineUnavailable with a sentence that says why.
+        """
 
     def count_tokens(self, text: str) -> int: ...
 

@@ -2020,7 +2020,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "place_part_numbers": ("parts {first}–{last}", "第 {first}–{last} 部分"),
     # chat
     "searching": ("Searching…", "正在搜索……"),
-    "queued": ("Waiting; questions before yours: {ahead}.", "排队中，前面还有 {ahead} 个问题。"),
+    "queued": ("You are number {place} in the queue…", "排队中，您排在第 {place} 位……"),
     "queue_full": (
         "Too many questions are waiting; ask again in a moment.",
         "等待中的问题太多，请稍后再问。",

@@ -397,7 +397,15 @@ class Finished:
     """A sentence beside the answer, e.g. «Quoted from your documents; no language model is configured.»"""
 
 
-AnswerEvent: TypeAlias = "Considered | Sources | Delta | Finished"
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The answer waits for its engine; told anew whenever its place changes."""
+
+    place: int
+    """From 1, the next to begin; 0: it waits no more."""
+
+
+AnswerEvent: TypeAlias = "Considered | Sources | Queued | Delta | Finished"
 
 
 @dataclass(frozen=True, slots=True)

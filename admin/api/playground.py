@@ -22,7 +22,18 @@ from core.db.tables import new_id
 from core.errors import KvasirError, NotFound, UserError
 from core.kb.kb_settings import LONGEST_INSTRUCTIONS
 from core.texts import place_of, spoken, tell
-from core.types import AnswerOptions, Considered, Delta, Finished, Generation, Language, Passage, Question, SearchMode
+from core.types import (
+    AnswerOptions,
+    Considered,
+    Delta,
+    Finished,
+    Generation,
+    Language,
+    Passage,
+    Question,
+    Queued,
+    SearchMode,
+)
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/kbs/{name}/playground", tags=["playground"])
@@ -116,8 +127,8 @@ async def playground(name: str, caller: CallerDep, kvasir: KvasirDep) -> PlanOut
 async def ask(name: str, given: Trial, caller: CallerDep, kvasir: KvasirDep, request: Request) -> EventStream:
     """Try a question; nothing of it is kept, and hanging up stops it.
 
-    Events: `considered` (passages, evidence, prompt), then `delta`s, and at last `finished` or `error`. A trial without
-    an answer ends after `considered`.
+    Events: `considered` (passages, evidence, prompt), `queued` while it waits for its engine (`place` from 1; 0: no
+    more), then `delta`s, and at last `finished` or `error`. A trial without an answer ends after `considered`.
     """
     kb = await caller.kb(name, Action.REVIEW)
     text, most = given.text.strip(), kvasir.settings.web.max_question_chars
@@ -153,6 +164,8 @@ async def _tried(kvasir: Kvasir, question: Question, *, answer: bool) -> AsyncGe
                         yield event("considered", _considered(happened, language))
                         if not answer:
                             return
+                    case Queued():
+                        yield event("queued", {"place": happened.place})
                     case Delta():
                         yield event("delta", {"text": happened.text})
                     case Finished():

@@ -11,7 +11,7 @@ from core.errors import EngineUnavailable, KvasirError, NotFound, TooLarge
 from core.ports import Engine
 from core.settings import AnswerSettings
 from core.texts import spoken, tell
-from core.types import Ended, Prompt, Sampling, Turn
+from core.types import Ended, Prompt, Queued, Sampling, Turn
 
 _PATIENCE: Final = 4
 """How many times its limit a model may say: tokens are counted piece by piece, and on the high side."""
@@ -67,8 +67,8 @@ class Completions:
 
     async def complete(
         self, engine: Engine, turns: Sequence[Turn], sampling: Sampling | None = None
-    ) -> AsyncGenerator[str | Completed, None]:
-        """The model's words as they come, then Completed. Closing it cancels everything behind it.
+    ) -> AsyncGenerator[str | Queued | Completed, None]:
+        """Where it waits, the model's words as they come, then Completed. Closing it cancels everything behind it.
 
         Raises TooLarge where the messages cannot fit the model, EngineUnavailable where it fails.
         """
@@ -85,8 +85,10 @@ class Completions:
         tokens, is_too_long = 0, False
         try:
             while not is_too_long and (piece := await deadline.wait(anext(said, None))) is not None:
-                pieces.append(piece)
                 yield piece
+                if isinstance(piece, Queued):
+                    continue
+                pieces.append(piece)
                 tokens += engine.count_tokens(piece)
                 is_too_long = tokens > _PATIENCE * sampling.max_tokens and not info.is_scripted
         finally:

@@ -22,7 +22,7 @@ from core.serving.plan import Plan, plan_of
 from core.serving.workers import RunningWorker, worker_of
 from core.settings import OpenAISettings, Settings
 from core.texts import say, spoken, tell
-from core.types import Prompt, Sampling
+from core.types import Prompt, Queued, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class LocalEngine:
             return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return self._asking().count_tokens(text)
 
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str, None]:
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str | Queued, None]:
         """The answer's text piece by piece.
 
         A process that ends takes all its questions with it, and one of them may be what ended it: they are asked again
@@ -133,7 +133,7 @@ class LocalEngine:
                 cleared_at = clock.time() + _SUSPECT_SECONDS
                 async with aclosing(self._asking().stream(prompt, sampling)) as pieces:
                     async for text in pieces:
-                        has_begun = True
+                        has_begun = has_begun or isinstance(text, str)
                         if clock.time() > cleared_at:
                             await turn.aclose()
                         yield text

@@ -19,7 +19,7 @@ from core.ports import EngineInfo
 from core.retrying import pause, retry_after
 from core.settings import OpenAISettings, Settings
 from core.texts import say
-from core.types import Ended, Language, Prompt, Sampling
+from core.types import Ended, Language, Prompt, Queued, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class OpenAIEngine:
         ascii_count = len(text.encode("ascii", "ignore"))
         return len(text) - ascii_count + -(-ascii_count * 10 // 32)
 
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str, None]:
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str | Queued, None]:
         """The answer's text piece by piece; a model's thoughts are left out."""
         language = prompt.language
         clock = asyncio.get_running_loop()
@@ -101,6 +101,9 @@ class OpenAIEngine:
             any_text, ended = False, Ended()
             async for piece in self._pieces(response, begin_by, language):
                 self._check(piece, language)
+                if piece.place is not None:
+                    yield Queued(piece.place)
+                    continue
                 ended = _told(ended, piece)
                 text = thoughts.feed(piece.text)
                 text = text if any_text else text.lstrip()

@@ -14,6 +14,7 @@ _MOST_TOKENS: Final = 1 << 31
 """More than the column of a database holds is no count."""
 _BEGIN: Final = re.compile(r"\s*(?:\[\s*)?\{")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_QUEUE: Final = re.compile(r": queue ([0-9]{1,6})")
 _FIELDS: Final = ("event:", "id:", "retry:", ":")
 
 
@@ -37,6 +38,8 @@ class Piece:
     done: bool = False
     usage: tuple[int, int] | None = None
     """Tokens of the prompt and of the answer, as the server counts."""
+    place: int | None = None
+    """In the queue of a worker of ours."""
     is_whole: bool = False
     """The text is that of a whole message, and not its next piece."""
 
@@ -107,6 +110,8 @@ class EventReader:
             return self._end_of_event()
         if line.startswith("data:"):
             return self._data_line(line[5:].strip())
+        if (place := _QUEUE.fullmatch(line)) is not None:
+            return [Piece(place=int(place[1]))]
         if not line.startswith(_FIELDS):
             self._grow(len(raw))
             self._stray.append(line)

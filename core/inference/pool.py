@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from core.errors import KvasirError, NotFound, Unavailable
+from core.gate import Gate
 from core.inference import sections
 from core.inference.modellog import Line, ModelLog
 from core.inference.models import Model, Models
@@ -39,47 +39,6 @@ P = TypeVar("P", bound=Part)
 Open: TypeAlias = Callable[[Model, Settings, Progress], Awaitable[P]]
 
 
-class Gate:
-    """Lets so many in at a time, in the order they came; 0: everybody."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.most = 0
-        """Inside at all, where what is behind it has a queue of its own; 0: no bound."""
-        self.inside = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def is_full(self) -> bool:
-        return bool(self.most) and self.inside >= self.most
-
-    @property
-    def waiting(self) -> int:
-        return sum(not one.done() for one in self._queue)
-
-    async def enter(self) -> None:
-        if not self.limit or (self.inside < self.limit and not self.waiting):
-            self.inside += 1
-            return
-        place = asyncio.get_running_loop().create_future()
-        self._queue.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self.leave()  # the place was given just now
-            raise
-
-    def leave(self) -> None:
-        """The place goes to whoever waits longest."""
-        while self._queue:
-            waiting = self._queue.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                return
-        self.inside -= 1
-
-
 @dataclass(slots=True, eq=False)
 class Running(Generic[P]):
     """One model in this process, as it was set when it was opened."""
@@ -87,6 +46,8 @@ class Running(Generic[P]):
     model: Model
     log: ModelLog
     gate: Gate
+    most: int = 0
+    """Inside at all, where what is behind it has a queue of its own; 0: no bound."""
     state: State = "idle"
     stage: str = ""
     progress: float = 0.0
@@ -286,7 +247,7 @@ class Pool(Generic[P]):
         model = running.model
         settings = self.models.settings_for(model)
         running.log.secrets = sections.secrets_of(settings, model.kind, model.adapter)
-        running.gate.limit, running.gate.most = _limits(settings, model)
+        running.gate.limit, running.most = _limits(settings, model)
         running.log.add(tell("log_opening"))
         with running.log.heard():
             return await self.open_part(model, settings, progress)

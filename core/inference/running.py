@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 
 from core.errors import ConfigError, EngineUnavailable, KvasirError
@@ -13,7 +13,7 @@ from core.inference.models import Models
 from core.inference.pool import Open, Pool, Running
 from core.ports import Engine, EngineInfo, Reranker
 from core.texts import tell
-from core.types import Prompt, Sampling
+from core.types import Prompt, Queued, Sampling
 
 
 class Engines:
@@ -27,7 +27,7 @@ class Engines:
     async def get(self, name: str) -> Engine:
         """Raises ConfigError where there is no such engine or it lacks something, Unavailable where it is off."""
         running = await self.pool.get(name or self._models.default("engine"))
-        return _Queued(self.pool, running)
+        return _Pooled(self.pool, running)
 
     async def open_added(self) -> bool:
         """As `Pool.open_added`, and the house's where it is a model of this machine, which takes long to load."""
@@ -45,7 +45,7 @@ class Engines:
         await self.pool.close()
 
 
-class _Queued:
+class _Pooled:
     """An engine as an answer meets it: with a queue before it; one that was replaced sends new answers on."""
 
     def __init__(self, pool: Pool[Engine], running: Running[Engine]) -> None:
@@ -64,47 +64,56 @@ class _Queued:
     async def close(self) -> None:
         """It stays open for others."""
 
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str, None]:
-        async with self._place() as engine:
-            log = engine._running.log
-            begun, pieces = time.monotonic(), 0
-            stream = engine._engine.stream(prompt, sampling)
-            try:
-                while True:
-                    with log.heard():
-                        piece = await anext(stream, None)
-                    if piece is None:
-                        break
-                    pieces += 1
-                    yield piece
-            except EngineUnavailable as error:
-                log.add(str(error), "ERROR")
-                raise
-            finally:
-                await _ended(stream)
-                log.add(tell("log_answer", seconds=f"{time.monotonic() - begun:.1f}", pieces=pieces))
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[_Queued]:
-        """A place at the engine, or at the one that has taken its place meanwhile."""
-        one = self
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str | Queued, None]:
+        one, place = self, 0
         while True:
-            if one._running.is_retired:
-                try:
-                    one = _Queued(self._pool, await self._pool.get(self._running.model.name))
-                except ConfigError as error:
-                    raise EngineUnavailable(str(error)) from error
-            gate = one._running.gate
-            if gate.is_full:
-                raise EngineUnavailable(tell("model_busy", name=one._running.model.name, most=gate.most))
-            await gate.enter()
+            one = await one._current()
+            async with aclosing(one._running.gate.enter(prompt.asker)) as places:
+                async for place in places:
+                    yield Queued(place)
             if not one._running.is_retired:
                 break
             self._pool.left(one._running)
         try:
-            yield one
+            if place:
+                yield Queued(0)
+            async with aclosing(one._said(prompt, sampling)) as pieces:
+                async for piece in pieces:
+                    yield piece
         finally:
             self._pool.left(one._running)
+
+    async def _current(self) -> _Pooled:
+        """It, or the one that has taken its place meanwhile. Raises EngineUnavailable where that takes no more in."""
+        one = self
+        if one._running.is_retired:
+            try:
+                one = _Pooled(self._pool, await self._pool.get(self._running.model.name))
+            except ConfigError as error:
+                raise EngineUnavailable(str(error)) from error
+        most = one._running.most
+        if most and one._running.gate.inside >= most:
+            raise EngineUnavailable(tell("model_busy", name=one._running.model.name, most=most))
+        return one
+
+    async def _said(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str | Queued, None]:
+        log = self._running.log
+        begun, pieces = time.monotonic(), 0
+        stream = self._engine.stream(prompt, sampling)
+        try:
+            while True:
+                with log.heard():
+                    piece = await anext(stream, None)
+                if piece is None:
+                    break
+                pieces += isinstance(piece, str)
+                yield piece
+        except EngineUnavailable as error:
+            log.add(str(error), "ERROR")
+            raise
+        finally:
+            await _ended(stream)
+            log.add(tell("log_answer", seconds=f"{time.monotonic() - begun:.1f}", pieces=pieces))
 
 
 class Rerankers:
@@ -124,7 +133,7 @@ class Rerankers:
         await self.pool.close()
 
 
-async def _ended(stream: AsyncIterator[str]) -> None:
+async def _ended(stream: AsyncIterator[str | Queued]) -> None:
     close = getattr(stream, "aclose", None)
     if close is not None:
         await close()

@@ -23,7 +23,7 @@ from core.inference.sections import Kind
 from core.ports import Embedder, EmbedderInfo, Engine, Reranker
 from core.settings import Settings
 from core.texts import spoken, tell
-from core.types import Locator, Passage, Prompt, Sampling, Turn
+from core.types import Locator, Passage, Prompt, Queued, Sampling, Turn
 
 if TYPE_CHECKING:
     from core.app import Kvasir
@@ -331,6 +331,8 @@ async def _try_engine(engine: Engine) -> Tried:
     stream: Any = engine.stream(prompt, Sampling(max_tokens=_TEST_TOKENS))
     async with aclosing(stream) as pieces:
         async for piece in pieces:
+            if isinstance(piece, Queued):
+                continue
             first = _since(begun) if first is None else first
             text += piece
             if len(text) > _LONGEST_REPLY:

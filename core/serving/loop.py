@@ -32,7 +32,7 @@ class Full(Exception):
 @dataclass(frozen=True, slots=True)
 class Waits:
     position: int
-    """From 1: how many are to begin until it does."""
+    """From 1: how many are to begin until it does; 0: it waits no more."""
 
 
 Told: TypeAlias = Event | Begun | Waits | Computed | Fatal
@@ -193,6 +193,8 @@ class ModelLoop:
             self._waiting.remove(ticket)
             self._active[ticket.work.id] = ticket
             self._now = max(self._now, ticket.round)
+            if ticket.position:
+                ticket.tell(Waits(0))
             self._thread.begin(ticket.work)
         for position, ticket in enumerate(self._in_turn(), start=1):
             if ticket.position != position:

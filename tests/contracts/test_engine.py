@@ -17,7 +17,7 @@ from core.errors import EngineUnavailable
 from core.ports import Engine
 from core.settings import OpenAISettings, ScriptedSettings, TiangongSettings
 from core.types import Locator, Passage, Prompt, Sampling, Turn
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FakeEngine, text_of
 from tests.fakes.llm_server import MODES, Exchange, llm_server, pieces
 from tests.serving.worker_process import engine as worker_engine
 from tests.serving.worker_process import plan as worker_plan
@@ -42,13 +42,11 @@ class EngineContract:
         assert engine.info.context_size > 0
 
     async def test_the_pieces_make_a_text(self, engine: Engine) -> None:
-        pieces = [piece async for piece in engine.stream(prompt(), Sampling())]
-        assert "28 days" in "".join(pieces)
-        assert all(isinstance(piece, str) for piece in pieces)
+        assert "28 days" in await text_of(engine.stream(prompt(), Sampling()))
 
     async def test_two_streams_at_once_do_not_mix(self, engine: Engine) -> None:
         async def whole() -> str:
-            return "".join([piece async for piece in engine.stream(prompt(), Sampling())])
+            return await text_of(engine.stream(prompt(), Sampling()))
 
         first, second = await asyncio.gather(whole(), whole())
         assert first == second
@@ -134,6 +132,6 @@ class TestExtractive(EngineContract):
         return ExtractiveEngine(2)
 
     async def test_what_it_says_is_in_the_passages(self, engine: Engine) -> None:
-        text = "".join([piece async for piece in engine.stream(prompt(), Sampling())])
+        text = await text_of(engine.stream(prompt(), Sampling()))
         assert "[1]" in text
         assert "Annual leave is 28 days a year." in text

@@ -22,8 +22,9 @@ from core.inference.sections import BadField
 from core.ports import Engine
 from core.serving.memory import weight_bytes
 from core.settings import load
-from core.types import Finished, Locator, Passage, Prompt, Question, Sampling, Turn
+from core.types import Finished, Locator, Passage, Prompt, Question, Queued, Sampling, Turn
 from core.vault import Vault
+from tests.fakes.engine import text_of
 from tests.fakes.llm_server import LlmServer, llm_server
 from tests.fakes.model import tiny_model
 
@@ -61,7 +62,7 @@ async def server() -> AsyncIterator[LlmServer]:
 
 
 async def said(engine: Engine) -> str:
-    return "".join([piece async for piece in engine.stream(PROMPT, Sampling())])
+    return await text_of(engine.stream(PROMPT, Sampling()))
 
 
 def states(kvasir: Kvasir, name: str) -> tuple[str, int, int, int]:
@@ -297,12 +298,12 @@ async def test_a_change_lets_running_answers_end(kvasir: Kvasir) -> None:
     await kvasir.models.add("engine", "poet", "scripted", {"reply": "one two three", "token_seconds": 0.05})
     engine = await kvasir.engines.get("poet")
     running = engine.stream(PROMPT, Sampling())
-    text = await anext(running)
+    text = str(await anext(running))
     await kvasir.models.change("poet", {"reply": "new"})
     assert await said(await kvasir.engines.get("poet")) == "new"
     assert states(kvasir, "poet")[3] == 1
     assert await said(engine) == "new"  # it was got before the change, and asked after it
-    text += "".join([piece async for piece in running])
+    text += await text_of(running)
     assert text == "one two three"
     await until(lambda: states(kvasir, "poet")[3] == 0)
 
@@ -324,14 +325,14 @@ async def test_switching_off_ends_nothing_and_lets_nobody_in(kvasir: Kvasir) -> 
     await kvasir.models.add("engine", "poet", "scripted", {"reply": "one two three", "token_seconds": 0.05})
     engine = await kvasir.engines.get("poet")
     running = engine.stream(PROMPT, Sampling())
-    text = await anext(running)
+    text = str(await anext(running))
     await tending.unload(kvasir, "engine", "poet")
     assert states(kvasir, "poet")[0] == "off"
     with pytest.raises(Unavailable):
         await kvasir.engines.get("poet")
     with pytest.raises(Unavailable):
         await said(engine)
-    assert text + "".join([piece async for piece in running]) == "one two three"
+    assert text + await text_of(running) == "one two three"
     await tending.load(kvasir, "engine", "poet")
     await until(lambda: states(kvasir, "poet")[0] == "ready")
 
@@ -342,9 +343,8 @@ async def test_so_many_at_a_time_and_the_others_in_their_order(kvasir: Kvasir) -
     order: list[int] = []
 
     async def ask(number: int) -> None:
-        async for _ in engine.stream(PROMPT, Sampling()):
-            if number not in order:
-                order.append(number)
+        await text_of(engine.stream(PROMPT, Sampling()))
+        order.append(number)
 
     tasks = [asyncio.create_task(ask(number)) for number in range(4)]
     await until(lambda: states(kvasir, "poet")[1:3] == (1, 3))
@@ -361,9 +361,13 @@ async def test_whoever_hangs_up_gives_the_place_free(kvasir: Kvasir) -> None:
     engine = await kvasir.engines.get("poet")
     async with aclosing(engine.stream(PROMPT, Sampling())) as first:  # type: ignore[type-var]  # all of ours are generators
         await anext(first)
-        waiting = asyncio.ensure_future(anext(engine.stream(PROMPT, Sampling())))
-        await until(lambda: states(kvasir, "poet")[2] == 1)
-    assert await asyncio.wait_for(waiting, 5)
+        second = engine.stream(PROMPT, Sampling())
+        assert await anext(second) == Queued(1)
+        waiting = asyncio.ensure_future(anext(second))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await asyncio.wait_for(waiting, 5) == Queued(0)
+    assert isinstance(await anext(second), str)
 
 
 async def test_other_processes_hear_of_changes(open_house: OpenHouse) -> None:

@@ -18,6 +18,7 @@ from core.engines.openai_stream import EventReader, NotOurDialect
 from core.errors import ConfigError, EngineUnavailable
 from core.settings import OpenAISettings
 from core.types import Ended, Language, Prompt, Sampling, Turn
+from tests.fakes.engine import text_of
 from tests.fakes.llm_server import LlmServer, llm_server
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ async def opened(mode: str, **changes: object) -> AsyncIterator[tuple[OpenAIEngi
 
 
 async def answer(engine: OpenAIEngine, language: Language = "en") -> str:
-    return "".join([text async for text in engine.stream(prompt(language), Sampling())])
+    return await text_of(engine.stream(prompt(language), Sampling()))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ SENT: dict[str, dict[str, object]] = {
 async def test_each_provider_is_sent_what_it_takes(provider: str) -> None:
     sampling = Sampling(max_tokens=5, temperature=0.0, top_p=1.0, stop=("a", "b"), seed=7)
     async with opened("ok", provider=provider) as (engine, server):
-        said = "".join([text async for text in engine.stream(prompt(), sampling)])
+        said = await text_of(engine.stream(prompt(), sampling))
     request = server.requests[0]
     assert said == server.text
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long is leave?"}]
@@ -304,7 +305,7 @@ async def test_what_the_server_says_of_the_end_is_told_once(mode: str, provider:
     heard: list[Ended] = []
     async with opened(mode, provider=provider) as (engine, server):
         asked = replace(prompt(), on_end=heard.append)
-        said = "".join([text async for text in engine.stream(asked, Sampling())])
+        said = await text_of(engine.stream(asked, Sampling()))
     assert (said, heard) == (server.text, [told])
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from core.errors import EngineUnavailable
 from core.ports import EngineInfo
-from core.types import Ended, Prompt, Sampling
+from core.types import Ended, Prompt, Queued, Sampling
+
+
+async def text_of(stream: AsyncIterator[str | Queued]) -> str:
+    """What an engine says, without where it waited."""
+    return "".join([piece async for piece in stream if isinstance(piece, str)])
 
 
 @dataclass

@@ -24,6 +24,7 @@ from core.serving.plan import Plan
 from core.serving.vectors import Vectors
 from core.settings import load as load_settings
 from core.types import Sampling
+from tests.fakes.engine import text_of
 from tests.serving.worker_process import TEXT, answer, asking, client, engine, is_gone, pid_of, plan, prompt, worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -44,7 +45,7 @@ async def test_an_answer_that_has_begun_ends_visibly(tmp_path: Path, token: int)
 
         async def listen() -> None:
             async for piece in asked.stream(prompt(TEXT), Sampling()):
-                said.append(piece)  # noqa: PERF401  what came before the error counts
+                said.append(str(piece))  # noqa: PERF401  what came before the error counts
 
         with pytest.raises(EngineUnavailable, match=r"interrupted.*SIGSEGV"):
             await listen()
@@ -251,7 +252,7 @@ async def test_a_switch_under_twenty_answers_loses_none(tmp_path: Path) -> None:
 
         async def ask() -> str:
             asked = await kvasir.engines.get("poet")
-            return "".join([piece async for piece in asked.stream(prompt(), Sampling())])
+            return await text_of(asked.stream(prompt(), Sampling()))
 
         assert await ask() == "one two three four"
         running = [asyncio.create_task(ask()) for _ in range(20)]
@@ -276,7 +277,7 @@ async def test_a_model_with_a_queue_of_its_own_says_that_it_is_full(tmp_path: Pa
         asked = await kvasir.engines.get("poet")
         running = kvasir.engines.pool.peek("poet")
         assert running is not None
-        running.gate.most = 2
+        running.most = 2
         one, two, three = (cast(AsyncGenerator[str, None], asked.stream(prompt(), Sampling())) for _ in range(3))
         assert await anext(one) == await anext(two) == "hello"
         with pytest.raises(EngineUnavailable, match="busy: 2 questions"):
@@ -299,7 +300,7 @@ async def test_of_two_that_are_to_be_alone_the_former_ends_first(tmp_path: Path)
 
         async def ask() -> str:
             asked = await kvasir.engines.get("")
-            return "".join([piece async for piece in asked.stream(prompt(), Sampling())])
+            return await text_of(asked.stream(prompt(), Sampling()))
 
         running = [asyncio.create_task(ask()) for _ in range(4)]
         await asyncio.sleep(0.02)

@@ -22,6 +22,7 @@ from core.inference import sections
 from core.opening import Adapters
 from core.settings import Settings, load
 from core.types import Ended, Prompt, Sampling, Turn
+from tests.fakes.engine import text_of
 from tests.models.ct2_dir import write_ct2
 from tests.models.gguf_file import write_gguf
 
@@ -77,19 +78,19 @@ async def test_answers_stream_stop_and_are_cancelled(
         assert await engine.health() == ""
         ended: list[Ended] = []
         greedy = Sampling(max_tokens=40, temperature=0.0)
-        pieces = [piece async for piece in engine.stream(prompt("Who?", ended), greedy)]
+        pieces = [str(piece) async for piece in engine.stream(prompt("Who?", ended), greedy)]
         text = "".join(pieces)
         assert len(pieces) > 1  # what comes within a hundredth of a second comes together
         assert ended[0].reason == "length"
         assert ended[0].answer_tokens == 40
         stop = text[20:24]
-        cut = [piece async for piece in engine.stream(prompt("Who?"), Sampling(40, 0.0, stop=(stop,)))]
-        assert "".join(cut).rstrip() == text.partition(stop)[0].rstrip()
+        cut = await text_of(engine.stream(prompt("Who?"), Sampling(40, 0.0, stop=(stop,))))
+        assert cut.rstrip() == text.partition(stop)[0].rstrip()
         for _ in range(5):  # more than there is room for: each gives its place back
             async with aclosing(engine.stream(prompt("And when?"), Sampling(max_tokens=1500))) as stream:
                 async for _piece in stream:
                     break
-        assert "".join([piece async for piece in engine.stream(prompt("Who?"), greedy)]) == text
+        assert await text_of(engine.stream(prompt("Who?"), greedy)) == text
         with pytest.raises(EngineUnavailable, match="too long for the model «tiny»"):
             [piece async for piece in engine.stream(prompt("word " * 3000), greedy)]
 

@@ -17,6 +17,7 @@ from core.serving.house import SharedWorker
 from core.serving.plan import Plan
 from core.serving.workers import worker_of
 from core.types import Prompt, Sampling, Turn
+from tests.fakes.engine import text_of
 
 TEXT = "one two three four five six seven"
 
@@ -69,7 +70,7 @@ def prompt(question: str = "hello") -> Prompt:
 
 
 async def answer(asked: Engine, question: str = "hello", **sampling: Any) -> str:
-    return "".join([piece async for piece in asked.stream(prompt(question), Sampling(**sampling))])
+    return await text_of(asked.stream(prompt(question), Sampling(**sampling)))
 
 
 async def pid_of(shared: SharedWorker) -> int:

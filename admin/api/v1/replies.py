@@ -19,6 +19,7 @@ from admin.stream import EventStream, while_there, with_heartbeats
 from core.db.tables import new_id
 from core.errors import KvasirError
 from core.texts import tell
+from core.types import Queued
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ async def _collected(said: Saying) -> tuple[str, End]:
         async for piece in said:
             if isinstance(piece, End):
                 end = piece
-            else:
+            elif isinstance(piece, str):
                 pieces.append(piece)
     return "".join(pieces), end
 
@@ -85,6 +86,9 @@ async def _chunks(said: Saying, form: Form, *, with_usage: bool) -> AsyncGenerat
     first = True
     async with aclosing(said):
         async for piece in said:
+            if isinstance(piece, Queued):
+                yield f": queue {piece.place}\n\n".encode()
+                continue
             if isinstance(piece, str):
                 yield _event(form.chunk(piece, None, first=first))
             else:

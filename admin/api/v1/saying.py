@@ -17,7 +17,7 @@ from core.app import Kvasir
 from core.errors import TooLarge
 from core.ports import Engine
 from core.texts import spoken, tell
-from core.types import AnswerOptions, Delta, Finished, Language, PastTurn, Question, Sampling, Turn
+from core.types import AnswerOptions, Delta, Finished, Language, PastTurn, Question, Queued, Sampling, Turn
 
 PLATFORM: Final = "api"
 _SOURCE: Final = {"n", "document", "title", "locator", "score", "text"}
@@ -36,7 +36,7 @@ class End:
     """The whole as it is recorded, where that may differ from the pieces."""
 
 
-Saying: TypeAlias = "AsyncGenerator[str | End, None]"
+Saying: TypeAlias = "AsyncGenerator[str | Queued | End, None]"
 
 
 async def saying(given: Asked, messages: Sequence[Message], caller: Caller, kvasir: Kvasir) -> Saying:
@@ -81,7 +81,9 @@ async def _answered(question: Question, kvasir: Kvasir, prompt_tokens: int) -> S
     language = question.language or spoken()
     async with aclosing(kvasir.answers.answer(question)) as events:
         async for event in events:
-            if isinstance(event, Delta):
+            if isinstance(event, Queued):
+                yield event
+            elif isinstance(event, Delta):
                 yield event.text
             elif isinstance(event, Finished):
                 told = _told(event, language)

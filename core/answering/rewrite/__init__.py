@@ -20,7 +20,7 @@ from core.answering.rewrite import chinese, english
 from core.errors import EngineUnavailable
 from core.ports import Engine
 from core.texts import text_language
-from core.types import Language, PastTurn, Prompt, Sampling, Turn
+from core.types import Language, PastTurn, Prompt, Queued, Sampling, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,10 @@ def standalone(question: str, history: Sequence[PastTurn]) -> str:
 async def standalone_by_engine(
     engine: Engine, question: str, history: Sequence[PastTurn], *, seconds: float = _ENGINE_SECONDS
 ) -> str:
-    """The same, by a language model; by the rule where the model is slow, fails, or says something else."""
+    """The same, by a language model; by the rule where the model is slow, fails, or says something else.
+
+    Also where others wait for the model: so a question waits once, for its answer.
+    """
     by_rule = standalone(question, history)
     if not history:
         return by_rule
@@ -83,6 +86,8 @@ async def _said(engine: Engine, prompt: Prompt) -> str:
     stream = engine.stream(prompt, Sampling(max_tokens=_ENGINE_TOKENS, temperature=0.0))
     try:
         async for piece in stream:
+            if isinstance(piece, Queued):
+                return ""
             text += piece
             if len(text) > 4 * _LONGEST:
                 break

@@ -92,7 +92,8 @@ export class Variant {
           this.result.replaceChildren(this.found.verdict, ...(answer ? [said.node] : []), this.found.passages, this.found.prompt);
           if (answer) said.begin();
           this.actions.changed();
-        } else if (event === "delta") said.append(data.text);
+        } else if (event === "queued") said.queued(data.place);
+        else if (event === "delta") said.append(data.text);
         else if (event === "finished") said.finish(data);
         else if (event === "error") throw new Error(data.detail);
       }
@@ -144,6 +145,11 @@ class Said {
   begin() {
     this.node.setAttribute("aria-busy", "true");
     this.tail.textContent = t("playground_writing");
+  }
+
+  /** @param {number} place from 1; 0: it waits no more */
+  queued(place) {
+    this.tail.textContent = place ? t("playground_queued", { place }) : t("playground_writing");
   }
 
   /** @param {string} text */

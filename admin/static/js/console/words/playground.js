@@ -86,6 +86,7 @@ export const WORDS = {
   playground_stopped: ["Stopped.", "已停止。"],
   playground_took: ["{ms} ms in all, {search} ms of it for searching", "总计 {ms} 毫秒，其中检索 {search} 毫秒"],
   playground_writing: ["Writing…", "正在生成……"],
+  playground_queued: ["Number {place} in the queue…", "排队中，排在第 {place} 位……"],
 
   // saving a question
   playground_remember_title: ["Save the question into an evaluation set", "将问题存入评测集"],
