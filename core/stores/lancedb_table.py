@@ -73,9 +73,9 @@ def prepared(generation: Generation, documents: Sequence[IndexedDocument]) -> tu
 
 def _rows(document: IndexedDocument, number: int, key: str) -> Iterable[tuple[Any, ...]]:
     yield -number, number, key, head_json(document), *[None] * 6
-    lengths, terms = analysed(document, 0, document.chunks)
+    counts, terms = analysed(document)
     start = 0
-    for place, length in enumerate(np.frombuffer(lengths, np.uint32).tolist()):
+    for place, length in enumerate(counts):
         end = start + length * TERM_BYTES
         _, *texts = chunk_row(place, document.chunks[place])
         yield (number << CHUNK_BITS) + place, number, key, None, *texts, terms[start:end]

@@ -39,13 +39,13 @@ def prepare(generation: Generation, documents: Sequence[IndexedDocument]) -> lis
 
 
 def _prepared(generation: Generation, document: IndexedDocument) -> Prepared:
-    lengths, terms = analysed(document, 0, document.chunks)
+    counts, terms = analysed(document)
     entries, start = [], 0
-    for number, length in enumerate(np.frombuffer(lengths, np.uint32).tolist()):
+    for number, length in enumerate(counts):
         end = start + length * TERM_BYTES
-        distinct, counts = np.unique(salted(generation, terms[start:end]), return_counts=True)
+        distinct, often = np.unique(salted(generation, terms[start:end]), return_counts=True)
         vector = document.vectors[number] if generation.dimension and document.vectors is not None else None
-        entries.append((number, length, distinct.tolist(), np.minimum(counts, 32_767).tolist(), vector))
+        entries.append((number, length, distinct.tolist(), np.minimum(often, 32_767).tolist(), vector))
         start = end
     return Prepared(
         document,

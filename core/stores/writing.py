@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from core.stores.postings import analyse
 from core.texts import tell
 from core.types import Chunk, Generation, IndexedDocument, Locator
 
+T = TypeVar("T")
+
 _AT_ONCE: Final = 2000
-"""Chunks written in one transaction at most; more are written bit by bit and made live in a last, short one."""
-_STRETCH: Final = 500
+"""Chunks after which a transaction ends; more are written bit by bit and made live in a last, short one."""
 _ABANDONED_AFTER: Final = 3600
 """Seconds after which a document that is still being written was left by a process that died."""
 
@@ -30,6 +31,7 @@ _ABANDONED_AFTER: Final = 3600
 class _Stretch:
     """Some chunks of a document, ready to be written."""
 
+    document: IndexedDocument
     first: int
     chunks: list[tuple[int, str, str, str, str, str]]
     """Number, text, tokens, headings, locator, content hash."""
@@ -38,14 +40,40 @@ class _Stretch:
     vectors: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Analysed:
+    """A document with its tokens as the file keeps them."""
+
+    document: IndexedDocument
+    counts: list[int]
+    """Tokens of each chunk."""
+    terms: bytes
+
+    def stretch(self, generation: Generation, first: int, last: int) -> _Stretch:
+        """The chunks of these numbers, as far as there are so many."""
+        document, counts, end = self.document, self.counts[first : last + 1], last + 1
+        start = TERM_BYTES * sum(self.counts[:first])
+        terms = self.terms[start : start + TERM_BYTES * sum(counts)]
+        vectors = b""
+        if generation.dimension and document.vectors is not None:
+            vectors = document.vectors[first:end].astype("<f2").tobytes()
+        rows = [chunk_row(number, chunk) for number, chunk in enumerate(document.chunks[first:end], first)]
+        return _Stretch(document, first, rows, np.array(counts, np.uint32).tobytes(), terms, vectors)
+
+
+_Group: TypeAlias = list[tuple[_Analysed, int, int, bool]]
+
+
 def put(connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
     wanted = list({document.id: document for document in documents}.values())
     for document in wanted:
         check(generation, document)
-    if sum(len(document.chunks) for document in wanted) <= _AT_ONCE:
-        _put_at_once(connection, generation, wanted)
+    parts = [_Analysed(document, *analysed(document)) for document in wanted]
+    groups = list(_groups([(part, len(part.document.chunks)) for part in parts]))
+    if len(groups) == 1:
+        _put_at_once(connection, generation, wanted, groups[0])
     else:
-        _put_bit_by_bit(connection, generation, wanted)
+        _put_bit_by_bit(connection, generation, wanted, groups)
     sweep(connection)
 
 
@@ -93,9 +121,9 @@ def sweep(connection: sqlite3.Connection) -> None:
             )
 
 
-def _groups(found: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int, int, bool]]]:
+def _groups(found: Iterable[tuple[T, int]]) -> Iterator[list[tuple[T, int, int, bool]]]:
     """(document, first chunk, last chunk, whether these are its last) in transactions of about `_AT_ONCE` chunks."""
-    group: list[tuple[int, int, int, bool]] = []
+    group: list[tuple[T, int, int, bool]] = []
     size = 0
     for document, chunks in found:
         for first in range(0, max(chunks, 1), _AT_ONCE):
@@ -129,38 +157,47 @@ def check(generation: Generation, document: IndexedDocument) -> None:
         raise DocumentError(tell("store_bad_document", name=document.name, reason="NaN"))
 
 
-def _put_at_once(connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]) -> None:
-    prepared = [(document, _stretch(generation, document, 0, len(document.chunks))) for document in documents]
+def _put_at_once(
+    connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument], group: _Group
+) -> None:
+    stretches = [part.stretch(generation, first, last) for part, first, last, _ in group]
     with writing(connection):
         row = _expected_row(connection, generation)
         version = _remove(connection, row, [document.id for document in documents])
-        for document, stretch in prepared:
-            _write(connection, _insert(connection, row, document, state=1, version=version), stretch)
+        for stretch in stretches:
+            _write(connection, _insert(connection, row, stretch.document, state=1, version=version), stretch)
         _count(connection, row, len(documents), sum(len(document.chunks) for document in documents))
 
 
 def _put_bit_by_bit(
-    connection: sqlite3.Connection, generation: Generation, documents: Sequence[IndexedDocument]
+    connection: sqlite3.Connection,
+    generation: Generation,
+    documents: Sequence[IndexedDocument],
+    groups: Sequence[_Group],
 ) -> None:
-    rows: list[int] = []
+    rows: dict[str, int] = {}
     try:
-        for document in documents:
+        for group in groups:
+            stretches = [part.stretch(generation, first, last) for part, first, last, _ in group]
+            begun: dict[str, int] = {}
             with writing(connection):
                 row = _expected_row(connection, generation)
-                rows.append(_insert(connection, row, document, state=0, version=0))
-            for first in range(0, len(document.chunks), _STRETCH):
-                stretch = _stretch(generation, document, first, first + _STRETCH)
-                with writing(connection):
-                    _write(connection, rows[-1], stretch)
+                for stretch in stretches:
+                    key = stretch.document.id
+                    if stretch.first == 0:
+                        begun[key] = _insert(connection, row, stretch.document, state=0, version=0)
+                    _write(connection, begun[key] if key in begun else rows[key], stretch)
+            rows |= begun
         with writing(connection):
             row = _expected_row(connection, generation)
             version = _remove(connection, row, [document.id for document in documents])
             connection.executemany(
-                "UPDATE documents SET state = 1, version = ? WHERE id = ?", [(version, written) for written in rows]
+                "UPDATE documents SET state = 1, version = ? WHERE id = ?",
+                [(version, written) for written in rows.values()],
             )
             _count(connection, row, len(documents), sum(len(document.chunks) for document in documents))
     except BaseException:
-        _abandon(connection, rows)
+        _abandon(connection, [*rows.values()])
         raise
 
 
@@ -175,23 +212,13 @@ def _abandon(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
         return
 
 
-def _stretch(generation: Generation, document: IndexedDocument, first: int, last: int) -> _Stretch:
-    chunks = document.chunks[first:last]
-    lengths, terms = analysed(document, first, chunks)
-    vectors = b""
-    if generation.dimension and document.vectors is not None:
-        vectors = document.vectors[first:last].astype("<f2").tobytes()
-    rows = [chunk_row(number, chunk) for number, chunk in enumerate(chunks, first)]
-    return _Stretch(first, rows, lengths, terms, vectors)
-
-
-def analysed(document: IndexedDocument, first: int, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
-    """As `analyse`, from what comes with a document that is written at once."""
-    if document.terms and first == 0 and len(chunks) == len(document.chunks):
-        counts = np.array([chunk.tokens.count(" ") + 1 if chunk.tokens else 0 for chunk in chunks], np.uint32)
-        if int(counts.sum()) * TERM_BYTES == len(document.terms):
-            return counts.tobytes(), document.terms
-    return analyse([chunk.tokens for chunk in chunks])
+def analysed(document: IndexedDocument) -> tuple[list[int], bytes]:
+    """How many tokens each chunk has, and the terms of all; those that come with the document, where they fit."""
+    counts = [chunk.tokens.count(" ") + 1 if chunk.tokens else 0 for chunk in document.chunks]
+    if sum(counts) * TERM_BYTES == len(document.terms):
+        return counts, document.terms
+    lengths, terms = analyse([chunk.tokens for chunk in document.chunks])
+    return np.frombuffer(lengths, np.uint32).tolist(), terms
 
 
 def chunk_row(number: int, chunk: Chunk) -> tuple[int, str, str, str, str, str]:

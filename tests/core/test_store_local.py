@@ -103,11 +103,28 @@ async def test_a_long_document_that_fails_half_way_leaves_the_old_one(
 
     monkeypatch.setattr(writing, "_write", breaking)
     with pytest.raises(StoreUnavailable):
-        await store.put(GENERATION, [document("d1", *["cake"] * 2100, version="2")])
+        await store.put(GENERATION, [document("d1", *["cake"] * 4100, version="2")])
     monkeypatch.undo()
     assert texts(await keyword(store, "tea cake")) == ["tea"]
     await store.put(GENERATION, [document("d2", "bread")])
     assert rows(tmp_path, "chunks") == 2
+
+
+async def test_more_than_is_written_at_once_comes_as_it_is_when_it_is_little(store: LocalStore, tmp_path: Path) -> None:
+    pages = [f"tea {'cake ' * (number % 5)}no{number}" for number in range(2100)]
+    documents = [document("d1", *pages[:1900]), document("d2", *pages[1900:]), document("d3", *pages)]
+    await store.ensure_generation(OTHER)
+    for one in documents:
+        await store.put(OTHER, [one])
+    await store.put(GENERATION, documents)
+    assert (await store.count(GENERATION)) == (await store.count(OTHER))
+    together, alone = [await store.read(one, ["d1", "d2", "d3"]) for one in (GENERATION, OTHER)]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.chunks, one.terms) == (other.chunks, other.terms)
+        assert one.vectors is not None
+        assert other.vectors is not None
+        assert np.array_equal(one.vectors, other.vectors)
+    assert texts(await keyword(store, "2000")) == ["tea no2000"] * 2
 
 
 STEPS = st.lists(
