@@ -80,7 +80,7 @@ def test_it_is_usable_on_a_phone_in_chinese(console: Console) -> None:
     with console.page("models?tab=embedders", **CHINESE, **PHONE) as (page, _):
         page.get_by_role("button", name="添加模型").click()
         dialog = page.get_by_role("dialog")
-        dialog.locator("[name=place]").select_option(label="本机 CPU")
+        dialog.locator("[name=place]").select_option("builtin/default")
         expect(dialog.get_by_text("模型文件夹")).to_be_visible()
         dialog.get_by_role("button", name="取消").click()
         page.get_by_role("tab", name="回答").click()

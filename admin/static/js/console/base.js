@@ -255,8 +255,9 @@ function tick(label, on, changed) {
 // ---------------------------------------------------------------- forms
 /**
  * @typedef {{name: string, label: string, kind?: "text" | "textarea" | "number" | "checkbox" | "select" | "secret" | "tags" | "url" | "date", hint?: string, value?: any,
- *   options?: ([string, string] | string)[], required?: boolean, min?: number, max?: number, step?: number, rows?: number, placeholder?: string, maxlength?: number,
- *   isSet?: boolean, disabled?: boolean, onchange?: (value: any) => void}} Field `isSet`: a secret that is kept already; left empty it stays
+ *   options?: ([string, string] | [string, string, string] | string)[], required?: boolean, min?: number, max?: number, step?: number, rows?: number, placeholder?: string, maxlength?: number,
+ *   isSet?: boolean, disabled?: boolean, onchange?: (value: any) => void}} Field `isSet`: a secret that is kept already; left empty it stays.
+ *   An option is its value, or value, text and, where some stand together, their heading
  */
 
 /**
@@ -309,7 +310,7 @@ function input(field) {
   switch (field.kind) {
     case "textarea": node = el("textarea", { ...common, rows: field.rows ?? 4 }); break;
     case "checkbox": node = el("input", { ...common, type: "checkbox" }); break;
-    case "select": node = el("select", common, ...(field.options ?? []).map((one) => { const [value, text] = Array.isArray(one) ? one : [one, one]; return el("option", { value }, text); })); break;
+    case "select": node = el("select", common, ...choices(field.options ?? [])); break;
     case "number": node = el("input", { ...common, type: "number", min: field.min, max: field.max, step: field.step ?? "any", inputmode: "decimal" }); break;
     case "secret": node = el("input", { ...common, type: "password", autocomplete: "new-password", placeholder: field.isSet ? t("base_secret_kept") : field.placeholder }); break;
     case "date": node = el("input", { ...common, type: "date" }); break;
@@ -318,6 +319,23 @@ function input(field) {
   }
   if (field.value !== undefined) write(field, /** @type {any} */ (node), field.value);
   return node;
+}
+
+/** @param {NonNullable<Field["options"]>} options */
+function choices(options) {
+  /** @type {Map<string, HTMLElement>} */
+  const headings = new Map();
+  /** @type {HTMLElement[]} */
+  const found = [];
+  for (const one of options) {
+    const [value, text, heading = ""] = Array.isArray(one) ? one : [one, one];
+    const option = el("option", { value }, text);
+    if (!heading) { found.push(option); continue; }
+    const group = headings.get(heading) ?? el("optgroup", { label: heading });
+    if (!headings.has(heading)) { headings.set(heading, group); found.push(group); }
+    group.append(option);
+  }
+  return found;
 }
 
 /** @param {Field} field @param {HTMLElement} node @param {HTMLElement} note */

@@ -128,22 +128,29 @@ function place(error, show) {
   return errors.length > 0 && errors.map((/** @type {any} */ one) => show(one.field.split(".").at(-1), one.message)).every(Boolean);
 }
 
+/** Those behind a server come first, then those of this machine, then those without a model. @param {Adapter} adapter */
+function rank(adapter) {
+  if (adapter.fields.some((field) => ["model_path", "model_dir"].includes(field.name))) return 1;
+  return adapter.fields.some((field) => field.is_secret) ? 0 : 2;
+}
+
 /**
  * Add a model; resolves when the dialog is closed.
  * @param {string} kind @param {Adapter[]} adapters @param {(name: string) => unknown} done
  */
 export function addModel(kind, adapters, done) {
   const mine = adapters.filter((one) => one.kind === kind);
-  /** @type {{key: string, title: string, adapter: Adapter, preset?: Preset}[]} */
-  const places = mine.flatMap((adapter) => (adapter.presets.length
-    ? adapter.presets.map((preset) => ({ key: `${adapter.name}/${preset.name}`, title: preset.title || adapterTitle(adapter.name), adapter, preset }))
-    : [{ key: adapter.name, title: adapterTitle(adapter.name), adapter }]));
-  places.sort((one, other) => Number(!one.preset) - Number(!other.preset));
+  /** @type {{key: string, title: string, heading: string, adapter: Adapter, preset?: Preset}[]} */
+  const places = mine.sort((one, other) => rank(one) - rank(other)).flatMap((adapter) => {
+    const title = adapterTitle(adapter.name);
+    if (!adapter.presets.length) return [{ key: adapter.name, title, heading: "", adapter }];
+    return adapter.presets.map((preset) => ({ key: `${adapter.name}/${preset.name}`, title: preset.title || t("models_usual"), heading: title, adapter, preset }));
+  });
   let chosen = places[0];
   let fields = fieldsOf(chosen.adapter, null, chosen.preset);
   const body = el("div", {}, fields.node);
   const head = form([
-    { name: "place", label: t("models_from"), kind: "select", options: places.map((one) => /** @type {[string, string]} */ ([one.key, one.title])), onchange: (key) => choose(key) },
+    { name: "place", label: t("models_from"), kind: "select", options: places.map((one) => /** @type {[string, string, string]} */ ([one.key, one.title, one.heading])), onchange: (key) => choose(key) },
     { name: "name", label: t("models_name"), hint: t("models_name_hint"), required: true, maxlength: 64, value: free(chosen) },
   ]);
   /** @param {{preset?: Preset, adapter: Adapter}} one */
