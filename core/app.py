@@ -70,6 +70,7 @@ from core.upkeep.archive_index import OnDocuments
 from core.upkeep.persons import Persons
 from core.upkeep.removal import Removal
 from core.vault import Vault
+from core.work.folder import OneFolder
 from core.work.jobs import Job, Jobs, run_job
 from core.work.leases import Leases
 from core.work.limits import Limits
@@ -129,6 +130,7 @@ class Kvasir:
     audit: Audit
     jobs: Jobs
     leases: Leases
+    folder: OneFolder
     presence: Presence
     limits: Limits
     schedules: Schedules
@@ -164,6 +166,7 @@ class Kvasir:
             stack.enter_context(modellog.listening())
             slot = EmbedderSlot(settings, open_embedder)
             kvasir = await _build(stack, settings, db, store, slot)
+            await kvasir.folder.check()
             if isinstance(embedder, str):
                 stack.push_async_callback(slot.close)
                 await _start_embedder(stack, kvasir, embedder, progress)
@@ -314,6 +317,7 @@ async def _build(stack: AsyncExitStack, settings: Settings, db: Database, store:
         audit=Audit(db),
         jobs=jobs,
         leases=leases,
+        folder=OneFolder(db, leases, settings),
         presence=presence,
         limits=Limits(db, presence),
         schedules=schedules,

@@ -1059,6 +1059,19 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "The database {database} cannot be reached ({reason}); check KVASIR_DATABASE__URL and the server.",
         "无法连接数据库 {database}（{reason}）；请检查 KVASIR_DATABASE__URL 和服务器。",
     ),
+    "another_folder": (
+        (
+            "Another Kvasir runs on this database with a data directory of its own. The store «local» is a file in it, "
+            "so each would miss the other's documents. Give both a shared store (KVASIR_STORE__KIND=pgvector or "
+            "weaviate; «kvasir kb move» takes there what is in «local»), or one data directory on one machine. "
+            "One that was killed is forgotten after {seconds} s."
+        ),
+        (
+            "另一个 Kvasir 正在此数据库上运行，但使用它自己的数据目录。存储“local”是其中的一个文件，彼此找不到对方的"
+            "文档。请让两者使用共享存储（KVASIR_STORE__KIND=pgvector 或 weaviate；“kvasir kb move”可迁移“local”中的"
+            "内容），或在同一台机器上使用同一个数据目录。被强行终止的进程会在 {seconds} 秒后被遗忘。"
+        ),
+    ),
     "database_all_taken": (
         "All connections to the database are in use; try again, or raise database.pool_overflow.",
         "数据库连接已全部占用；请稍后重试，或调高 database.pool_overflow。",

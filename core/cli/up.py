@@ -99,8 +99,10 @@ async def _serve(kvasir: Kvasir, roles: list[str], words: Language, stop: asynci
         if not ready.done():
             ready.set_result(url)
 
+    fence = await kvasir.folder.take()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(kvasir.presence.keep(), name="presence")]
+        tasks.append(group.create_task(kvasir.folder.keep(fence), name="folder"))
         for role in roles:
             kvasir.presence.say(role, {})
             serve = registry.load("kvasir.services", role)
