@@ -1411,8 +1411,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "login_needed": ("Log in first.", "请先登录。"),
     "not_allowed": ("You may not do this; ask an administrator.", "您没有权限执行此操作，请联系管理员。"),
     "setup_link_used": (
-        "This set-up link is not valid any more; start Kvasir again to get a new one.",
-        "此初始化链接已失效；请重新启动 Kvasir 以获取新链接。",
+        "This set-up link is not valid any more; only the newest is. Start Kvasir again to get a new one.",
+        "此初始化链接已失效，只有最新的链接有效；请重新启动 Kvasir 以获取新链接。",
     ),
     "oidc_label": ("Single sign-on", "单点登录"),
     "not_by_key": ("Do this logged in with a browser; an API key cannot.", "请在浏览器登录后操作；API 密钥无此权限。"),
