@@ -144,7 +144,7 @@ async def ask(data: Data, size: int, modes: Sequence[Any], store: VectorStore, e
 
 def live(generation: Generation, documents: Sequence[IndexedDocument]) -> Any:
     async def found(_names: Sequence[str]) -> list[LiveKb]:
-        return [LiveKb("kb", generation, len(documents))]
+        return [LiveKb("kb", generation)]
 
     return found
 

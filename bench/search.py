@@ -181,7 +181,7 @@ async def _sides(size: int, store: VectorStore, embedder: Embedder, corpus: Corp
     live, bare = [], []
     for number in range(KBS):
         generation = Generation(f"{number:032x}", f"kb{number}", "bench", DIMENSION, embedder.info.fingerprint)
-        live.append(LiveKb(f"kb{number}", generation, size // KBS // PER_DOCUMENT))
+        live.append(LiveKb(f"kb{number}", generation))
         bare.append(await _fill(store, generation, corpus, size // KBS, folder / f"bare{number}.db"))
 
     async def chosen(names: Sequence[str]) -> list[LiveKb]:

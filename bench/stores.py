@@ -95,7 +95,7 @@ async def same(local: VectorStore, store: VectorStore, embedder: Embedder, one: 
     """Top 10 and top 1 of the whole search, question by question, and how often the right document is there."""
 
     async def live(_names: Sequence[str]) -> list[LiveKb]:
-        return [LiveKb("kb", one.generation, len(one.documents))]
+        return [LiveKb("kb", one.generation)]
 
     both = [Retriever(each, lambda: embedder, live, RetrievalSettings()) for each in (local, store)]
     overlap: list[float] = []

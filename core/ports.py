@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from core.types import (
     Chunk,
@@ -70,6 +71,10 @@ class KnownEmbedders(Protocol):
         """The one whose vectors an index holds (`Generation.embedder`); None where it is not there any more."""
 
 
+QueryVector: TypeAlias = "Vector | Future[Vector | None] | None"
+"""A question's vector, there or still on its way; None, now or then: there is none."""
+
+
 class VectorStore(Protocol):
     """Keeps chunks, vectors and tokens, and finds them again; each method is atomic, towards other processes too."""
 
@@ -88,7 +93,7 @@ class VectorStore(Protocol):
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
@@ -96,7 +101,8 @@ class VectorStore(Protocol):
         """The best `limit` chunks by vector and the best `limit` by keywords, in one list.
 
         Every hit carries the scores of the legs that can score it: with a `vector`, each hit has its `vector_score`,
-        also those found by keywords alone.
+        also those found by keywords alone. For a vector that is on its way the store waits as long as it takes, and may
+        look for the keywords meanwhile.
         """
 
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:

@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from core.analyzer import query_tokens
@@ -40,6 +41,7 @@ _MOST_MADE: Final = 10_000
 
 _Spaces: TypeAlias = "Mapping[str, tuple[Embedder, Vector]]"
 """By fingerprint: an embedder, and the question's vector in its space."""
+_Coming: TypeAlias = "asyncio.Task[Vector | None]"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class LiveKb:
 
     name: str
     generation: Generation
-    documents: int
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,25 @@ class Retriever:
         ConfigError where there is no such reranker.
         """
         asked = query_tokens(question)[:_MAX_TOKENS]
-        live, spaces = await self._prepared(kbs, generation, question, by_words=mode == "keyword")
+        depth = max(self._settings.candidates, limit)
+        vectors = _Vectors(partial(self._space, question))
+        try:
+            live, coming = await self._prepared(vectors, kbs, generation, by_words=mode == "keyword")
+            searching = asyncio.gather(
+                *(
+                    self._store.search(one.generation, vector=vector, tokens=asked, limit=depth, filter=filter)
+                    for one, vector in zip(live, coming, strict=True)
+                )
+            )
+            try:
+                spaces = await vectors.spaces(coming)
+                results = await _in_time(searching)
+            finally:
+                searching.cancel()
+        finally:
+            vectors.close()
         if mode == "vector" and not spaces:
             raise EmbedderUnavailable(tell("no_vectors"))
-        depth = max(self._settings.candidates, limit)
-        searches = [self._search(one.generation, spaces, asked, depth, filter) for one in live]
-        results = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
         statistics = _merged(asked, results)
         found = _found(asked, live, results, statistics)
         known = max((known_share(one.info.scripts, question) for one, _ in spaces.values()), default=0.0)
@@ -139,39 +153,27 @@ class Retriever:
         )
 
     async def _prepared(
-        self, kbs: Sequence[str], generation: Generation | None, question: str, *, by_words: bool
-    ) -> tuple[Sequence[LiveKb], _Spaces]:
-        """The knowledge bases, and the question's vector in the space of each of their indexes that has vectors.
+        self, vectors: _Vectors, kbs: Sequence[str], generation: Generation | None, *, by_words: bool
+    ) -> tuple[Sequence[LiveKb], Sequence[_Coming | None]]:
+        """The knowledge bases, and the question's vector for each whose index has vectors.
 
-        Both are got at once; the question is embedded once in each space.
+        Embedding begins before they are looked up, with what made their indexes the last time.
         """
-        asking: dict[str, asyncio.Task[tuple[Embedder, Vector] | None]] = {}
-
-        def ask(fingerprint: str) -> None:
-            if fingerprint and fingerprint not in asking and not by_words:
-                asking[fingerprint] = asyncio.create_task(self._asked(fingerprint, question))
-
+        if by_words:
+            live = [LiveKb(kbs[0], generation)] if generation else await self._live(kbs)
+            return live, [None] * len(live)
         house = self._embedder()
         otherwise = house.info.fingerprint if house else ""
         for kb in kbs:
-            ask(generation.embedder if generation else self._made.get(kb, otherwise))
-        try:
-            live = [LiveKb(kbs[0], generation, 0)] if generation else await self._live(kbs)
-            if by_words:
-                return live, {}
-            for one in live:
-                self._made[one.name] = one.generation.embedder if one.generation.dimension else ""
-                ask(self._made[one.name])
-            wanted = {one.generation.embedder for one in live if one.generation.dimension}
-            found = {fingerprint: await asking[fingerprint] for fingerprint in wanted if fingerprint}
-            return live, {fingerprint: space for fingerprint, space in found.items() if space is not None}
-        finally:
-            if len(self._made) > _MOST_MADE:
-                self._made.clear()
-            for task in asking.values():
-                task.cancel()
+            vectors.coming(generation.embedder if generation else self._made.get(kb, otherwise))
+        live = [LiveKb(kbs[0], generation)] if generation else await self._live(kbs)
+        if len(self._made) > _MOST_MADE:
+            self._made.clear()
+        for one in live:
+            self._made[one.name] = one.generation.embedder if one.generation.dimension else ""
+        return live, [vectors.coming(self._made[one.name]) for one in live]
 
-    async def _asked(self, fingerprint: str, question: str) -> tuple[Embedder, Vector] | None:
+    async def _space(self, question: str, fingerprint: str) -> tuple[Embedder, Vector] | None:
         """The embedder of that fingerprint with the question's vector; None where either cannot be had."""
         embedder = self._embedder()
         if embedder is None or embedder.info.fingerprint != fingerprint:
@@ -207,22 +209,6 @@ class Retriever:
         if len(self._vectors) > _REMEMBERED:
             self._vectors.popitem(last=False)
         return vector
-
-    async def _search(
-        self,
-        generation: Generation,
-        spaces: _Spaces,
-        asked: Sequence[str],
-        depth: int,
-        filter: Filter | None,
-    ) -> SearchResult:
-        space = spaces.get(generation.embedder) if generation.dimension else None
-        vector = space[1] if space else None
-        try:
-            async with asyncio.timeout(_STORE_SECONDS):
-                return await self._store.search(generation, vector=vector, tokens=asked, limit=depth, filter=filter)
-        except TimeoutError as error:
-            raise StoreUnavailable(tell("search_slow")) from error
 
     def _dense_weight(self, spaces: _Spaces, known: float, chosen: float | None) -> float:
         if not known:
@@ -263,6 +249,46 @@ class Retriever:
             background = embedder.info.background
             closest = max(closest, (float((rows @ vector).max(initial=0.0)) - background) / (1 - background))
         return closest
+
+
+class _Vectors:
+    """A question's vectors, by the fingerprint of their embedder: each made once, from when it is first spoken of."""
+
+    def __init__(self, make: Callable[[str], Awaitable[tuple[Embedder, Vector] | None]]) -> None:
+        self._make = make
+        self._coming: dict[str, _Coming] = {}
+        self._spaces: dict[str, tuple[Embedder, Vector]] = {}
+
+    def coming(self, fingerprint: str) -> _Coming | None:
+        if fingerprint and fingerprint not in self._coming:
+            self._coming[fingerprint] = asyncio.create_task(self._made(fingerprint))
+        return self._coming.get(fingerprint)
+
+    async def spaces(self, coming: Sequence[_Coming | None]) -> _Spaces:
+        """Of these, those that there are in the end."""
+        awaited = {task for task in coming if task is not None}
+        if awaited:
+            await asyncio.wait(awaited)
+        return {name: space for name, space in self._spaces.items() if self._coming[name] in awaited}
+
+    async def _made(self, fingerprint: str) -> Vector | None:
+        space = await self._make(fingerprint)
+        if space is None:
+            return None
+        self._spaces[fingerprint] = space
+        return space[1]
+
+    def close(self) -> None:
+        for task in self._coming.values():
+            task.cancel()
+
+
+async def _in_time(searching: Awaitable[list[SearchResult]]) -> list[SearchResult]:
+    try:
+        async with asyncio.timeout(_STORE_SECONDS):
+            return await searching
+    except TimeoutError as error:
+        raise StoreUnavailable(tell("search_slow")) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from core.errors import KvasirError, StoreUnavailable
-from core.ports import VectorStore
+from core.ports import QueryVector, VectorStore
 from core.settings import Settings
 from core.texts import tell
-from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
+from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Stores:
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, case, delete, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -44,6 +44,15 @@ Parts: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 _NAMES = Statement(
     select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(LASTING).order_by(KnowledgeBaseRow.name)
 )
+_LIVE = Statement(
+    select(
+        GenerationRow.id, GenerationRow.kb_id, GenerationRow.fingerprint, GenerationRow.dimension,
+        GenerationRow.profile, GenerationRow.store,
+    )
+    .select_from(KnowledgeBaseRow)
+    .outerjoin(GenerationRow, GenerationRow.id == KnowledgeBaseRow.live_generation_id)
+    .where(KnowledgeBaseRow.name == bindparam("kb"))
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,37 +232,19 @@ class Knowledge:
 
     async def live(self, names: Sequence[str]) -> Sequence[LiveKb]:
         """The live index of each named knowledge base; those without one are left out. Raises NotFound."""
-        documents = (
-            select(func.count())
-            .where(DocumentRow.kb_id == KnowledgeBaseRow.id, DocumentRow.live_hash.is_not(None))
-            .scalar_subquery()
-        )
-        generation = GenerationRow
         wanted = list(dict.fromkeys(names))
-        async with self._db.read() as session:
-            rows = await session.execute(
-                select(
-                    KnowledgeBaseRow.name, documents, generation.id, generation.kb_id, generation.fingerprint,
-                    generation.dimension, generation.profile, generation.store,
-                )
-                .outerjoin(generation, generation.id == KnowledgeBaseRow.live_generation_id)
-                .where(KnowledgeBaseRow.name.in_(wanted))
-            )  # fmt: skip
-            found = {name: values for name, *values in rows}
-            for name in wanted:
-                if name not in found:
+        if not wanted:
+            return []
+        live = []
+        for name, found in zip(wanted, await self._db.fetch(*(_LIVE(kb=name) for name in wanted)), strict=True):
+            if found.first is None:
+                async with self._db.read() as session:
                     raise await _no_such_kb(session, name)
-        return [
-            LiveKb(
-                name,
-                Generation(key, kb_id, fingerprint, dimension, str(profile.get("embedder", "")), store or ""),
-                count,
-            )
-            for name, (count, key, kb_id, fingerprint, dimension, profile, store) in (
-                (name, found[name]) for name in wanted
-            )
-            if key is not None
-        ]
+            key, kb_id, fingerprint, dimension, profile, store = found.first
+            if key is not None:
+                embedder = str(profile.get("embedder", ""))
+                live.append(LiveKb(name, Generation(key, kb_id, fingerprint, dimension, embedder, store or "")))
+        return live
 
     async def part_names(self, kind: str) -> Sequence[str]:
         """What can be named as `engine`, `embedder` or `reranker` of a knowledge base."""

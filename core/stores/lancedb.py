@@ -22,14 +22,16 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from core.errors import KvasirError, MissingExtra, StoreUnavailable, UserError
+from core.ports import QueryVector
 from core.settings import LancedbSettings, Settings
+from core.stores.asked import asked_vector
 from core.stores.counting import counted
 from core.stores.database import CHUNK_BITS
 from core.stores.lancedb_table import LAST_CHUNK, Table, digest, name_of, prepared, schema_of
 from core.stores.outline import Outlines
-from core.stores.outlined import Kept, Wanted, checked_vector, search
+from core.stores.outlined import Kept, Wanted, search
 from core.texts import tell
-from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
+from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount
 
 logger = logging.getLogger(__name__)
 
@@ -159,12 +161,12 @@ class LanceStore:
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
     ) -> SearchResult:
-        wanted = Wanted(checked_vector(generation, vector), tokens, limit, filter)
+        wanted = Wanted(await asked_vector(generation, vector), tokens, limit, filter)
 
         async def look(table: Table) -> SearchResult:
             outline = await self._outlines.current(generation.id, table)

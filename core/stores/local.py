@@ -9,25 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import copy_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import ConfigError, KvasirError
+from core.errors import KvasirError
+from core.ports import QueryVector
 from core.settings import Settings
+from core.stores.asked import asked_vector
 from core.stores.counting import counted
 from core.stores.database import CHUNK_BITS, Connections, connect, meaning, prepare, reading, writing
 from core.stores.filters import condition
 from core.stores.postings import bm25
 from core.stores.resident import Resident, Residents, Stale
 from core.stores.writing import delete, drop, headings_of, locator_of, put, sweep
-from core.texts import tell
 from core.types import Chunk, Filter, Generation, Hit, IndexedDocument, SearchResult, StoreCount, Vector
 
 logger = logging.getLogger(__name__)
@@ -95,12 +98,16 @@ class LocalStore:
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
     ) -> SearchResult:
-        return await self._read(self._search, generation, vector, tokens, limit, filter)
+        ahead = None
+        if isinstance(vector, Future) and not vector.done():
+            ahead = await self._read(self._ahead, generation, tokens, limit, filter)
+        near = await asked_vector(generation, vector)
+        return await self._read(self._search, generation, near, tokens, limit, filter, ahead)
 
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:
         return await self._read(_chunks, generation, document_id)
@@ -147,6 +154,7 @@ class LocalStore:
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None,
+        ahead: _ByWords | None,
     ) -> SearchResult:
         while True:
             try:
@@ -154,33 +162,69 @@ class LocalStore:
                     index = self._residents.current(connection, generation.id)
                     if index is None:
                         return SearchResult((), 0, dict.fromkeys(tokens, 0))
-                    eligible = _eligible(connection, generation, index, filter)
-                    return _found(connection, self._known, index, vector, tokens, limit, eligible)
+                    if ahead is None or ahead.index is not index:
+                        ahead = _by_words(connection, generation, index, tokens, limit, filter)
+                    return _found(connection, self._known, ahead, vector, limit)
             except Stale:  # another thread has just seen a newer state, so a new transaction does too
                 continue
 
+    def _ahead(
+        self,
+        connection: sqlite3.Connection,
+        generation: Generation,
+        tokens: Sequence[str],
+        limit: int,
+        filter: Filter | None,
+    ) -> _ByWords | None:
+        """What can be found before the vector is there; its texts are known then."""
+        with suppress(Stale), reading(connection):
+            index = self._residents.current(connection, generation.id)
+            if index is not None:
+                found = _by_words(connection, generation, index, tokens, limit, filter)
+                self._known.read(connection, index.ids[found.best].tolist())
+                return found
+        return None
 
-def _found(
+
+@dataclass(frozen=True, slots=True)
+class _ByWords:
+    """What the words of a question find in one version of an index."""
+
+    index: Resident
+    eligible: NDArray[np.bool_] | None
+    """The rows that may be found; None: all."""
+    scores: NDArray[np.float32]
+    frequencies: dict[str, int]
+    best: NDArray[np.int64]
+
+
+def _by_words(
     connection: sqlite3.Connection,
-    known: _Known,
+    generation: Generation,
     index: Resident,
-    vector: Vector | None,
     tokens: Sequence[str],
     limit: int,
-    eligible: NDArray[np.bool_] | None,
-) -> SearchResult:
-    similarities = _similarities(index, vector)
+    filter: Filter | None,
+) -> _ByWords:
+    eligible = _eligible(connection, generation, index, filter)
     scores, frequencies = bm25(index.segments, tokens, index.lengths, index.alive)
-    best = [_best(scores, eligible, limit, above=0.0)]
+    return _ByWords(index, eligible, scores, frequencies, _best(scores, eligible, limit, above=0.0))
+
+
+def _found(
+    connection: sqlite3.Connection, known: _Known, words: _ByWords, vector: Vector | None, limit: int
+) -> SearchResult:
+    index, rows = words.index, words.best
+    similarities = None if vector is None else _similarities(index, vector)
     if similarities is not None:
-        best.append(_best(similarities, eligible, limit))
-    rows = np.unique(np.concatenate(best))
+        rows = np.concatenate([rows, _best(similarities, words.eligible, limit)])
+    rows = np.unique(rows)
     ids = index.ids[rows].tolist()
     vector_scores = [None] * len(ids) if similarities is None else similarities[rows].tolist()
-    keyword_scores = scores[rows].tolist() if frequencies else [None] * len(ids)
+    keyword_scores = words.scores[rows].tolist() if words.frequencies else [None] * len(ids)
     both = zip(vector_scores, keyword_scores, strict=True)
     hits = [Hit(*row, *scores) for row, scores in zip(known.read(connection, ids), both, strict=True)]
-    return SearchResult(tuple(hits), index.chunks, frequencies)
+    return SearchResult(tuple(hits), index.chunks, words.frequencies)
 
 
 class _Known(dict[int, _Row]):
@@ -228,13 +272,9 @@ def _eligible(
     return np.isin(index.document_ids, np.array(found, np.int64).ravel())
 
 
-def _similarities(index: Resident, vector: Vector | None) -> NDArray[np.float32] | None:
-    if vector is None or index.dimension == 0:
-        return None
-    if vector.shape != (index.dimension,):
-        raise ConfigError(tell("store_wrong_vectors", expected=index.dimension, found=vector.shape))
+def _similarities(index: Resident, vector: Vector) -> NDArray[np.float32]:
     # Row by row rather than by `@`, which wakes BLAS's own threads for a few microseconds' work and waits for them.
-    similarities: NDArray[np.float32] = np.vecdot(index.matrix, vector.astype(np.float32))
+    similarities: NDArray[np.float32] = np.vecdot(index.matrix, vector)
     return similarities
 
 

@@ -17,14 +17,16 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from core.errors import StoreUnavailable, UserError
+from core.ports import QueryVector
 from core.settings import MilvusSettings, Settings
+from core.stores.asked import asked_vector
 from core.stores.counting import counted
 from core.stores.database import CHUNK_BITS
 from core.stores.milvus_index import LAST_CHUNK, Index, digest, prepared, where_of
 from core.stores.milvus_server import Absent, Server
 from core.stores.milvus_writing import Writer
 from core.stores.outline import Head, Outline, Outlines, Restless, Words
-from core.stores.outlined import Kept, Row, Wanted, Within, checked_vector, search
+from core.stores.outlined import Kept, Row, Wanted, Within, search
 from core.stores.weaviate_changes import State
 from core.texts import tell
 from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
@@ -113,12 +115,12 @@ class MilvusStore:
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
     ) -> SearchResult:
-        wanted = Wanted(checked_vector(generation, vector), tokens, limit, filter)
+        wanted = Wanted(await asked_vector(generation, vector), tokens, limit, filter)
         seconds = self._settings.search_seconds
         try:
             async with asyncio.timeout(seconds):

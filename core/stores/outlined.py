@@ -9,11 +9,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from core.errors import ConfigError
 from core.stores.database import CHUNK_BITS
 from core.stores.outline import Found, Outline
-from core.texts import tell
-from core.types import Chunk, Filter, Generation, Hit, SearchResult, Vector
+from core.types import Chunk, Filter, Hit, SearchResult, Vector
 
 _KEPT_BYTES: Final = 32 << 20
 _MORE: Final = 4
@@ -82,15 +80,6 @@ class Kept:
             self._rows.update({(key, one): row for one, row in found.items()})
             held.update(found)
         return held
-
-
-def checked_vector(generation: Generation, vector: Vector | None) -> Vector | None:
-    """The vector, where the index has any. Raises ConfigError."""
-    if vector is None or generation.dimension == 0:
-        return None
-    if vector.shape != (generation.dimension,):
-        raise ConfigError(tell("store_wrong_vectors", expected=generation.dimension, found=vector.shape))
-    return vector.astype(np.float32)
 
 
 async def search(outline: Outline, key: str, rows: Rows, kept: Kept, wanted: Wanted) -> SearchResult | None:

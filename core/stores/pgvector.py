@@ -17,8 +17,10 @@ from sqlalchemy import URL
 
 from core.db.session import checked_url
 from core.errors import ConfigError, KvasirError, MissingExtra, StoreUnavailable, UserError
+from core.ports import QueryVector
 from core.settings import PgvectorSettings, Settings
 from core.stores import pgvector_writing as writing
+from core.stores.asked import asked_vector
 from core.stores.counting import counted
 from core.stores.pgvector_search import CHUNK, Wanted, chunk_of, search
 from core.stores.pgvector_tables import (
@@ -31,7 +33,7 @@ from core.stores.pgvector_tables import (
     kept,
 )
 from core.texts import tell
-from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
+from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +138,12 @@ class PgvectorStore:
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
     ) -> SearchResult:
-        wanted = Wanted(vector, tokens, limit, filter)
+        wanted = Wanted(await asked_vector(generation, vector), tokens, limit, filter)
         return await self._look(lambda connection: search(connection, self._schema, generation, wanted))
 
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from core.analyzer import term
-from core.errors import ConfigError
 from core.stores.pgvector_filters import Parameters, condition
 from core.stores.pgvector_tables import LAST_CHUNK, given, salted
 from core.stores.postings import K1, B, idf
 from core.stores.writing import headings_of, locator_of
-from core.texts import tell
 from core.types import Chunk, Filter, Generation, Hit, SearchResult, Vector
 
 CHUNK: Final = "c.id, c.text, c.tokens, c.content_hash, c.headings, c.locator"
@@ -43,9 +41,7 @@ async def search(connection: Any, schema: str, generation: Generation, wanted: W
     if row is None:
         return SearchResult((), 0, dict.fromkeys(wanted.tokens, 0))
     index = _Index(*row)
-    vector = wanted.vector if index.dimension else None
-    if vector is not None and vector.shape != (index.dimension,):
-        raise ConfigError(tell("store_wrong_vectors", expected=index.dimension, found=vector.shape))
+    vector = wanted.vector
     terms = {token: _term(generation, token) for token in wanted.tokens}
     frequencies = await _frequencies(connection, schema, terms)
     weights = {terms[token]: (K1 + 1) * idf(index.chunks, found) for token, found in frequencies.items() if found}

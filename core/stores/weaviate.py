@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from core.errors import StoreUnavailable
+from core.ports import QueryVector
 from core.settings import Settings, WeaviateSettings
+from core.stores.asked import asked_vector
 from core.stores.weaviate_aliases import aliases_of, mirror
 from core.stores.weaviate_changes import State
 from core.stores.weaviate_filters import condition
 from core.stores.weaviate_index import Index
 from core.stores.weaviate_schema import VECTOR, document_key
-from core.stores.weaviate_search import Memory, Wanted, chunk_of, search, vector_for
+from core.stores.weaviate_search import Memory, Wanted, chunk_of, search
 from core.stores.weaviate_server import Absent, Server, T
 from core.stores.weaviate_writing import Writer
 from core.stores.writing import check
 from core.texts import tell
-from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount, Vector
+from core.types import Chunk, Filter, Generation, IndexedDocument, SearchResult, StoreCount
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -126,13 +128,13 @@ class WeaviateStore:
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
     ) -> SearchResult:
         where = None if filter is None else condition(filter)
-        wanted = Wanted(vector_for(generation, vector), tuple(dict.fromkeys(tokens)), limit, where)
+        wanted = Wanted(await asked_vector(generation, vector), tuple(dict.fromkeys(tokens)), limit, where)
         memory = self._memory(generation)
         try:
             return await self._call(

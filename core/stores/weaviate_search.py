@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.analyzer import TERM_BYTES, term, terms
-from core.errors import ConfigError
 from core.stores.weaviate_changes import State
 from core.stores.weaviate_index import Index
 from core.stores.weaviate_schema import VECTOR
 from core.stores.writing import headings_of, locator_of
-from core.texts import tell
-from core.types import Chunk, Generation, Hit, SearchResult, Vector
+from core.types import Chunk, Hit, SearchResult, Vector
 
 if TYPE_CHECKING:
     from weaviate.collections.classes.filters import _Filters
@@ -181,15 +179,6 @@ def _result(wanted: Wanted, asked: Sequence[str], statistics: Statistics, hits: 
     )
     frequencies = {token: statistics.frequencies.get(token, 0) for token in wanted.tokens}
     return SearchResult(found, statistics.chunks, frequencies)
-
-
-def vector_for(generation: Generation, vector: Vector | None) -> Vector | None:
-    """The vector, where the index has any. Raises ConfigError."""
-    if vector is None or generation.dimension == 0:
-        return None
-    if vector.shape != (generation.dimension,):
-        raise ConfigError(tell("store_wrong_vectors", expected=generation.dimension, found=vector.shape))
-    return vector
 
 
 def chunk_of(found: Mapping[str, Any]) -> Chunk:

@@ -254,6 +254,20 @@ class VectorStoreContract:
             assert hit.vector_score == pytest.approx(float(vector(number) @ query), abs=2e-3)
         assert by_number[17].vector_score == pytest.approx(1, abs=2e-3)
 
+    async def test_a_vector_may_be_on_its_way_while_the_index_changes(self, store: VectorStore) -> None:
+        await store.put(GENERATION, [document("d1", *(f"Page {spelt(number)}." for number in range(30)))])
+        coming: asyncio.Future[Vector | None] = asyncio.get_running_loop().create_future()
+        nothing: asyncio.Future[Vector | None] = asyncio.get_running_loop().create_future()
+        searches = [store.search(GENERATION, vector=one, tokens=[spelt(3)], limit=5) for one in (coming, nothing)]
+        searching = asyncio.gather(*searches)
+        await store.put(GENERATION, [document("d2", f"Leaf {spelt(3)}.")])
+        coming.set_result(vector(17))
+        nothing.set_result(None)
+        for near, found in zip((vector(17), None), await searching, strict=True):
+            there = await store.search(GENERATION, vector=near, tokens=[spelt(3)], limit=5)
+            assert set(found.hits) == set(there.hits)
+            assert (found.chunk_count, found.document_frequency) == (31, there.document_frequency)
+
     async def test_keywords_rank_by_bm25(self, store: VectorStore) -> None:
         pages = ["tea tea with cake", "tea", "cake and bread and butter and jam", "water", "bread tea"]
         await store.put(GENERATION, [document(f"d{number}", page) for number, page in enumerate(pages)])

@@ -84,7 +84,7 @@ class Library:
         )
         await self.store.ensure_generation(generation)
         await self.store.put(generation, await indexed(texts, embedder))
-        self.live_kbs[name] = LiveKb(name, generation, len(texts))
+        self.live_kbs[name] = LiveKb(name, generation)
         return self.live_kbs[name]
 
     async def live(self, names: Sequence[str]) -> Sequence[LiveKb]:

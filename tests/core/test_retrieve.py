@@ -10,7 +10,7 @@ import pytest
 import core.answering.retrieve
 from core.answering.retrieve import Retrieved, Retriever
 from core.errors import EmbedderUnavailable, StoreUnavailable
-from core.ports import Embedder, Reranker, VectorStore
+from core.ports import Embedder, QueryVector, Reranker, VectorStore
 from core.settings import RetrievalSettings
 from core.stores.local import LocalStore
 from core.types import Compare, Filter, Generation, Matrix, Passage, SearchResult, Vector
@@ -218,6 +218,14 @@ async def test_a_hanging_embedder_is_not_waited_for(shelf: Library, monkeypatch:
     assert names(found)[0] == "leave.md"
 
 
+async def test_words_are_looked_for_while_the_question_is_embedded(shelf: Library) -> None:
+    embedder = HashEmbedder()
+    await shelf.add("en", ENGLISH, embedder)
+    store = Telling(shelf.store)
+    found = await retriever(shelf, After(embedder, store.asked), store=store).retrieve("days", ["en"], limit=3)
+    assert found.vectors_used
+
+
 async def test_the_reranker_has_the_last_word(shelf: Library) -> None:
     await shelf.add("en", ENGLISH)
     found = await retriever(shelf, reranker=Reversing()).retrieve("holiday days and lunch", ["en"], limit=2)
@@ -304,12 +312,44 @@ class Slow(Wrapping):
         return await super().embed_query(text)
 
 
+class After(Wrapping):
+    """Its vectors come when something has begun."""
+
+    def __init__(self, inner: HashEmbedder, begun: asyncio.Event) -> None:
+        super().__init__(inner)
+        self.begun = begun
+
+    async def embed_query(self, text: str) -> Vector:
+        await self.begun.wait()
+        return await super().embed_query(text)
+
+
+class Telling(LocalStore):
+    """The same store; it tells when it is searched."""
+
+    def __init__(self, other: LocalStore) -> None:
+        self.__dict__.update(other.__dict__)
+        self.asked = asyncio.Event()
+
+    async def search(
+        self,
+        generation: Generation,
+        *,
+        vector: QueryVector,
+        tokens: Sequence[str],
+        limit: int,
+        filter: Filter | None = None,
+    ) -> SearchResult:
+        self.asked.set()
+        return await super().search(generation, vector=vector, tokens=tokens, limit=limit, filter=filter)
+
+
 class Hanging(LocalStore):
     async def search(
         self,
         generation: Generation,
         *,
-        vector: Vector | None,
+        vector: QueryVector,
         tokens: Sequence[str],
         limit: int,
         filter: Filter | None = None,
