@@ -19,7 +19,7 @@ from core.app import Kvasir
 from core.blobs_s3 import S3Blobs
 from core.chats.connections import Check
 from core.db.sizes import connections
-from core.db.tables import ProcessRow, now
+from core.db.tables import DocumentRow, ProcessRow, now
 from core.errors import KvasirError
 from core.ports import Finding
 from core.serving.look import look
@@ -31,6 +31,8 @@ from core.work.presence import ALIVE
 
 _ENOUGH_FREE = 500 << 20
 _TIMEOUT = 30.0
+_LOOKED_FOR = 20
+"""Originals."""
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
@@ -74,7 +76,7 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     yield Finding(tell("doctor_database"), True, kvasir.db.url.render_as_string(hide_password=True))
     if not kvasir.db.is_sqlite:
         yield await _connections(kvasir)
-    yield await asyncio.to_thread(_originals, kvasir)
+    yield await _originals(kvasir)
     state = kvasir.embedder_state
     says = tell("doctor_loaded") if state.ready else tell("keyword_only", reason=state.reason)
     wanted = kvasir.settings.embedder.kind != "none"
@@ -114,7 +116,22 @@ async def _connections(kvasir: Kvasir) -> Finding:
     return Finding(tell("doctor_connections"), need <= server.most, tell(key, **numbers))
 
 
-def _originals(kvasir: Kvasir) -> Finding:
+async def _originals(kvasir: Kvasir) -> Finding:
+    """Whether they can be had; of the newest ones each is looked for."""
+    found = await asyncio.to_thread(_folder_or_bucket, kvasir)
+    if not found.ok:
+        return found
+    async with kvasir.db.read() as session:
+        query = select(DocumentRow.content_hash).order_by(DocumentRow.created_at.desc()).limit(_LOOKED_FOR)
+        wanted = set(await session.scalars(query))
+    missing = len(wanted) - len(await asyncio.to_thread(kvasir.blobs.there, wanted))
+    if missing:
+        says = tell("doctor_originals_missing", place=kvasir.blobs.place, missing=missing, count=len(wanted))
+        return Finding(found.what, False, says)
+    return found
+
+
+def _folder_or_bucket(kvasir: Kvasir) -> Finding:
     what, blobs = tell("doctor_originals"), kvasir.blobs
     if not isinstance(blobs, S3Blobs):
         return Finding(what, True, blobs.place)

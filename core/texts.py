@@ -290,6 +290,17 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "{place} can be written and read; {count} lie in {folder} still: kvasir originals push",
         "{place} 可读写；仍有 {count} 份在 {folder} 中：kvasir originals push",
     ),
+    "doctor_originals_missing": (
+        (
+            "{place}: {missing} of the newest {count} are not there; these documents cannot be read anew. Copy there "
+            "what the data directory of each machine has in «blobs»: machines that share a database need one folder or "
+            "bucket together (KVASIR_ORIGINALS__URL)."
+        ),
+        (
+            "{place}：最新的 {count} 份中缺少 {missing} 份，这些文档无法重新读取。请将每台机器数据目录中“blobs”里的内容"
+            "复制到该处：共享同一数据库的机器须共用一个文件夹或存储桶（KVASIR_ORIGINALS__URL）。"
+        ),
+    ),
     "move_stopped": (
         "«{kb}» was not moved: its job was cancelled. It answers as before.",
         "“{kb}”未迁移：任务已取消。知识库仍照常回答。",

@@ -184,6 +184,8 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(
     monkeypatch.setenv("KVASIR_ANSWER__ENGINE", "nope")
     wrong = [item["what"] for item in kvasir.json("doctor", status=1)["findings"] if not item["ok"]]
     assert wrong == ["Settings", "Knowledge base kb", "Engine nope"]
+    monkeypatch.setenv("KVASIR_ORIGINALS__URL", str(tmp_path / "elsewhere"))
+    assert "1 of the newest 1 are not there" in kvasir("doctor", status=1)
 
 
 # ---------------------------------------------------------------- people
