@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from bench.common import write_corpus
 from core import settings as settings_module
@@ -30,6 +32,8 @@ CHANGED_EACH_TIME = 12
 
 Content = dict[str, tuple[str, list[tuple[int, str]]]]
 """Document name -> (hash of its bytes, [(chunk number, content hash)])."""
+Begin = Callable[..., subprocess.Popen[Any]]
+"""`subprocess.Popen`, or what does as it does."""
 
 
 def main() -> None:
@@ -38,19 +42,19 @@ def main() -> None:
     print(report)
 
 
-def drill(folder: Path, *, kills: int, documents: int, seed: int) -> str:
+def drill(folder: Path, *, kills: int, documents: int, seed: int, begin: Begin = subprocess.Popen) -> str:
     """Run it in `folder`; raises AssertionError where something differs, else gives one sentence."""
     chance = random.Random(seed)
     corpus = folder / "corpus"
     paths = write_corpus(corpus, documents, 2500, seed)
     killed_inside = 0
-    whole = clean_seconds(folder / "timing", corpus)
+    whole = clean_seconds(folder / "timing", corpus, begin)
     for number in range(kills):
-        killed_inside += ingest(folder / "data", corpus, kill_after=chance.uniform(0.05, whole * 1.1))
+        killed_inside += ingest(folder / "data", corpus, begin, kill_after=chance.uniform(0.05, whole * 1.1))
         for path in chance.sample(paths, CHANGED_EACH_TIME):
             path.write_text(path.read_text(encoding="utf-8") + f"\n\nChange {number}.\n", encoding="utf-8")
-    ingest(folder / "data", corpus)
-    ingest(folder / "clean", corpus)
+    ingest(folder / "data", corpus, begin)
+    ingest(folder / "clean", corpus, begin)
     survived, clean = content(folder / "data"), content(folder / "clean")
     assert survived == clean, f"{len(survived)} documents differ from {len(clean)} of a clean run"
     left = originals(folder / "data") - {found for found, _ in survived.values()}
@@ -62,17 +66,17 @@ def drill(folder: Path, *, kills: int, documents: int, seed: int) -> str:
     )
 
 
-def clean_seconds(data: Path, corpus: Path) -> float:
+def clean_seconds(data: Path, corpus: Path, begin: Begin) -> float:
     started = time.monotonic()
-    ingest(data, corpus)
+    ingest(data, corpus, begin)
     return time.monotonic() - started
 
 
-def ingest(data: Path, corpus: Path, kill_after: float | None = None) -> bool:
+def ingest(data: Path, corpus: Path, begin: Begin, kill_after: float | None = None) -> bool:
     """One `kvasir ingest`; True when it was killed before it had ended."""
     program = Path(sys.executable).with_name("kvasir")
     environment = dict(os.environ, KVASIR_DATA_DIR=str(data), KVASIR_EMBEDDER__KIND="none", KVASIR_LOG__LEVEL="ERROR")
-    process = subprocess.Popen(
+    process = begin(
         [str(program), "ingest", str(corpus), "--kb", "kb", "--json"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip

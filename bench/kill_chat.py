@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.fakes.chats import PLATFORMS, Asked, Chats, Process, chats
+from tests.fakes.chats import PLATFORMS, Asked, Begin, Chats, Process, chats
 
 KILLS: Final = 200
 COPIES: Final = 4
 _REPLY: Final = "You asked «{question}», and this is the answer to it. " * 6 + "It stands in the handbook [1]."
 _TOKEN_SECONDS: Final = 0.004
 _LONGEST_LIFE: Final = 4.0
-"""Seconds from a start to the kill at most; a start takes about two of them."""
+"""Seconds from a start to the kill at most, about twice what a start takes."""
 _PATIENCE: Final = 90.0
 
 
@@ -32,7 +33,9 @@ def main() -> None:
         print(asyncio.run(drill(Path(folder), kills=KILLS, seed=1)))
 
 
-async def drill(folder: Path, *, kills: int, seed: int) -> str:
+async def drill(
+    folder: Path, *, kills: int, seed: int, longest_life: float = _LONGEST_LIFE, begin: Begin = subprocess.Popen
+) -> str:
     """Run it in `folder`; raises AssertionError where an answer is missing, doubled or other; gives one sentence."""
     chance = random.Random(seed)
     async with chats() as world:
@@ -41,14 +44,14 @@ async def drill(folder: Path, *, kills: int, seed: int) -> str:
             "KVASIR_SCRIPTED__REPLY": _REPLY,
             "KVASIR_SCRIPTED__TOKEN_SECONDS": str(_TOKEN_SECONDS),
         }
-        with Process(folder / "data", {**world.settings(), **script}) as process:
+        with Process(folder / "data", {**world.settings(), **script}, begin=begin) as process:
             await asyncio.to_thread(process.prepare)
             asked: list[Asked] = []
             in_flight = 0
             started = time.monotonic()
             for _ in range(kills):
                 process.start()
-                life = chance.uniform(0.5, _LONGEST_LIFE)
+                life = chance.uniform(longest_life / 8, longest_life)
                 moments = sorted(chance.uniform(0, life) for _ in PLATFORMS)
                 begun = time.monotonic()
                 for platform, moment in zip(chance.sample(PLATFORMS, len(PLATFORMS)), moments, strict=True):

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,10 @@ from tests.fakes.slack import SlackServer
 from tests.fakes.telegram import TelegramServer, telegram_server
 
 PLATFORMS: Final = ("slack", "discord", "telegram")
+LATE: Final = tuple(f"bots.{name}.platform" for name in PLATFORMS)
+"""What a process with all of them imports when they go on."""
+Begin = Callable[..., subprocess.Popen[Any]]
+"""`subprocess.Popen`, or what does as it does."""
 DOCUMENT: Final = "# Leave\n\nAnnual leave is 28 days a year. Ask your manager before you book a flight.\n"
 
 
@@ -108,10 +112,11 @@ async def chats() -> AsyncIterator[Chats]:
 class Process:
     """`kvasir up bots` (or more) on a data directory."""
 
-    def __init__(self, data: Path, settings: dict[str, str], *roles: str) -> None:
+    def __init__(self, data: Path, settings: dict[str, str], *roles: str, begin: Begin = subprocess.Popen) -> None:
         self._data = data
         self._settings = settings
         self._roles = roles or ("bots",)
+        self._begin = begin
         self._process: subprocess.Popen[bytes] | None = None
         self.command = [str(Path(sys.executable).with_name("kvasir"))]
 
@@ -132,14 +137,20 @@ class Process:
         folder = self._data.with_name(f"{self._data.name}-documents")
         folder.mkdir()
         Path(folder, "leave.md").write_text(DOCUMENT)
-        command = [*self.command, "ingest", str(folder), "--kb", "handbook", "--json"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, timeout=120, check=False)
+        done = self.run("ingest", str(folder), "--kb", "handbook", "--json")
         assert done.returncode == 0, done.stderr.decode()
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """How a command beside it ended."""
+        command = [*self.command, *arguments]
+        with self._begin(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def start(self) -> None:
         command = [*self.command, "up", *self._roles]
         with Path(self._data.parent, f"{self._data.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            self._process = self._begin(command, env=self.environment, stdout=log, stderr=log)
 
     def __enter__(self) -> Process:
         return self

@@ -9,7 +9,6 @@ import queue
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests import processes
 from tests.fakes.llm_server import LlmServer, llm_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
@@ -54,14 +54,9 @@ class Site:
 
     def run(self, *arguments: str) -> str:
         """What a command beside it prints."""
-        command = [_executable(), *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        done = processes.run([processes.KVASIR, *arguments], env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-def _executable() -> str:
-    return str(Path(sys.executable).with_name("kvasir"))
+        return str(done.stdout)
 
 
 @contextmanager
@@ -71,8 +66,8 @@ def kvasir_up(folder: Path, **settings: str) -> Iterator[Site]:
     environment = {**kept, "KVASIR_DATA_DIR": str(folder / "data"), "KVASIR_WEB__PORT": "0", "LC_ALL": "C.UTF-8"}
     environment |= {"KVASIR_EMBEDDER__KIND": "none", **settings}
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [_executable(), "up"],
+        process = processes.start(
+            [processes.KVASIR, "up"],
             env=environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,

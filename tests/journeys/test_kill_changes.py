@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -19,6 +18,7 @@ from core.indexing.ingest import Incoming
 from core.settings import load
 from core.work.jobs import run_job
 from tests.databases import put_sqlite
+from tests.processes import run
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def _put(kvasir: Kvasir, text: str) -> None:
 
 def _killed(folder: Path, what: str, step: str) -> None:
     command = [sys.executable, "-c", KILLED, str(folder), what, step]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run(command, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,12 +24,14 @@ from core.db.tables import now
 from core.types import Place
 from core.work.presence import Presence
 from tests.databases import Postgres
-from tests.fakes.chats import PLATFORMS, Asked, Chats, Process, chats
+from tests.fakes.chats import LATE, PLATFORMS, Asked, Chats, Process, chats
+from tests.processes import start
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.postgres]
 
 REPLY = "You asked «{question}». It is 28 days a year [1]."
 SHARDS = 4
+QUICK = "tests.fakes.quick"
 
 
 @dataclass
@@ -49,8 +51,9 @@ class House:
                 "KVASIR_LOG__LEVEL": "INFO",
                 **settings,
             },
+            begin=partial(start, prepared=QUICK, imports=LATE),
         )
-        found.command = [sys.executable, "-m", "tests.fakes.quick"]
+        found.command = [sys.executable, "-m", QUICK]
         return found
 
 
@@ -90,8 +93,7 @@ async def answered(world: Chats, asked: Sequence[Asked]) -> None:
 
 def checked(process: Process) -> dict[str, bool]:
     """What the health check says of the processes of this machine: the role, then its platforms."""
-    command = [*process.command, "doctor", "--role", "bots", "--json"]
-    done = subprocess.run(command, env=process.environment, capture_output=True, timeout=60, check=False)
+    done = process.run("doctor", "--role", "bots", "--json")
     found = json.loads(done.stdout)
     assert found["ok"] == (done.returncode == 0)
     return {one["what"]: one["ok"] for one in found["findings"]}
