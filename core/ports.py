@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from core.types import (
     Chunk,
@@ -23,6 +22,9 @@ from core.types import (
     StoreCount,
     Vector,
 )
+
+if TYPE_CHECKING:
+    from asyncio import Future  # a parser process does without asyncio, which is a third of its start
 
 
 @dataclass(frozen=True, slots=True)
