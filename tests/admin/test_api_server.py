@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import cast
 
 import httpx2
 import pytest
 
 from admin import server
+from bots.handler import ChatHandler
 from core.access import Action
+from core.answer import Answers
+from core.answering.curated_match import CuratedMatch
+from core.answering.retrieve import Retriever
 from core.errors import ConfigError
+from core.ports import Engine
 from core.settings import WebSettings
 from core.types import Role
-from tests.admin.conftest import PASSWORD, OpenSite, serving
+from tests.admin.conftest import PASSWORD, OpenSite, Site, serving
+from tests.admin.handler import EchoHandler
+from tests.fakes.house import FakeSearch
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +59,65 @@ async def test_it_ends_in_the_middle_of_an_answer(open_site: OpenSite) -> None:
             assert site.handler.cancelled.is_set()
             assert "event: finished" not in [line async for line in response.aiter_lines()]
             await asked.__aexit__(None, None, None)
+
+
+async def test_whoever_waits_for_a_model_sees_at_which_place(open_site: OpenSite) -> None:
+    """From the queue of a worker's process to the page; each in the language that was asked in."""
+    async with open_site(web={"port": 0}) as site:
+        await site.kvasir.knowledge.create("kb")
+        values = {"process": True, "parallel": 1, "token_seconds": 0.02, "tokens": 5000, "reply": "word "}
+        await site.kvasir.models.add("engine", "poet", "scripted", values)
+        running = await site.kvasir.engines.pool.get("poet")
+        running.gate.limit = 0  # the queue is the worker's, as that of `llamacpp` is
+
+        async def poet(name: str) -> Engine:
+            engine: Engine = await site.kvasir.engines.get("poet")
+            return engine
+
+        db, settings, search = site.kvasir.db, site.kvasir.settings, cast("Retriever", FakeSearch())
+        kvasir = replace(site.kvasir, answers=Answers(db, search, poet, settings, CuratedMatch(db)))
+        async with (
+            serving(Site(kvasir, site.app, cast("EchoHandler", ChatHandler(kvasir)))) as url,
+            reading(site, url, "anna", "How?") as first,
+        ):
+            assert await heard(first, "delta", "word")
+            async with reading(site, url, "bo", "How?") as second:
+                assert await heard(second, "status", "You are number 1 in the queue…")
+                async with reading(site, url, "li", "怎么办？") as third:
+                    assert await heard(third, "status", "排队中，您排在第 2 位……")
+                    await first.aclose()
+                    assert await heard(second, "status", "Reading 2 passages…")
+                    assert await heard(second, "delta", "word")
+                    assert await heard(third, "status", "排队中，您排在第 1 位……")
+                    await second.aclose()
+                    assert await heard(third, "status", "正在阅读 2 段资料……")
+                    assert await heard(third, "delta", "word")
+
+
+@asynccontextmanager
+async def reading(site: Site, url: str, name: str, text: str) -> AsyncIterator[AsyncGenerator[str]]:
+    """The lines of an answer, as a browser gets them."""
+    await site.kvasir.accounts.create(name, PASSWORD, Role.OWNER)
+    async with httpx2.AsyncClient(base_url=url, headers={"origin": url}, timeout=10) as browser:
+        await browser.post("/api/v1/login", json={"name": name, "password": PASSWORD})
+        chat = (await browser.post("/api/v1/conversations", json={"kb": "kb"})).json()["id"]
+
+        async def lines() -> AsyncGenerator[str]:
+            asked = browser.stream("POST", f"/api/v1/conversations/{chat}/questions", json={"text": text})
+            async with asked as response:
+                async for line in response.aiter_lines():
+                    yield line
+
+        async with aclosing(lines()) as found:
+            yield found
+
+
+async def heard(lines: AsyncGenerator[str], event: str, text: str) -> bool:
+    """Whether such an event comes, whose data has the text."""
+    async for line in lines:
+        if line == f"event: {event}" and text in await anext(lines):
+            return True
+    return False
 
 
 async def test_a_port_in_use_is_said_in_one_sentence(open_site: OpenSite) -> None:

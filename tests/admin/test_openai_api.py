@@ -135,6 +135,20 @@ async def test_the_wire_is_events_that_end_with_done(open_api: OpenApi) -> None:
         assert "usage" not in response.text
 
 
+@pytest.mark.parametrize("model", ["fake", "kb:handbook"])
+async def test_who_waits_hears_at_which_place(open_api: OpenApi, model: str) -> None:
+    engine = FakeEngine("Hello", places=asyncio.Queue())
+    for place in (2, 1, 0) * 2:
+        engine.places.put_nowait(place)  # type: ignore[union-attr]  # it is above
+    async with open_api(engine) as api:
+        response = await api.post("chat/completions", {"model": model, "messages": [USER], "stream": True})
+        lines = [line for line in response.text.split("\n\n") if line]
+        assert lines[:3] == [": queue 2", ": queue 1", ": queue 0"]
+        assert all(line.startswith("data: ") for line in lines[3:])
+        said = await api.client.chat.completions.create(model=model, messages=[USER])
+        assert said.choices[0].message.content == "Hello"
+
+
 async def test_a_knowledge_base_answers_with_its_sources_and_the_history(open_api: OpenApi) -> None:
     async with open_api(FakeEngine()) as api:
         before: Any = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -41,6 +42,27 @@ async def test_a_mention_is_answered_once_in_a_thread_of_its_own(town: World) ->
     assert (answer.pinged, answer.previews) == (set(), [])
     assert len(answer.versions) > 1
     assert town.front.house.search.asked[0][0] == "how long is annual leave?"
+
+
+async def test_whoever_waits_sees_at_which_place(town: World) -> None:
+    places = town.front.house.engine.places = asyncio.Queue()
+    asked = town.server.mention(town.server.world.ann, town.server.world.general, "how long is annual leave?")
+
+    async def shown(place: int) -> None:
+        says = f"You are number {place} in the queue…"
+        await town.server.until(lambda: any(says in answer.text for answer in town.server.answers(asked)))
+
+    places.put_nowait(3)
+    await shown(3)
+    for place in (9, 8, 7):  # faster than Discord lets us edit
+        places.put_nowait(place)
+    await shown(7)
+    places.put_nowait(0)
+    answer = await town.answered(asked)
+    assert ANSWER in answer.text
+    assert "queue" not in answer.text
+    assert len(town.server.answers(asked)) == 1
+    assert not any("number 8" in version for version in answer.versions)
 
 
 async def test_without_the_right_to_open_threads_it_replies(town: World) -> None:

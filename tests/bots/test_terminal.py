@@ -63,6 +63,15 @@ async def test_questions_and_answers(front: Front) -> None:
     assert len(front.house.search.asked) == 2
 
 
+async def test_a_live_terminal_says_who_waits_where(front: Front) -> None:
+    places = front.house.engine.places = asyncio.Queue()
+    for place in (2, 0):
+        places.put_nowait(place)
+    text = await talk(front, "How long is annual leave?", terminal=True)
+    assert text.index("You are number 2 in the queue…") < text.index("Reading 2 passages…")
+    assert text.rstrip().endswith("Annual leave is 28 days.\x1b[0m")
+
+
 async def test_a_live_terminal_streams_and_ends_with_the_whole(front: Front) -> None:
     text = await talk(front, "How long is annual leave?", terminal=True)
     assert "Searching…" in text

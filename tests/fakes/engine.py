@@ -38,12 +38,14 @@ class FakeEngine:
     """What it tells of the end of every answer."""
     ended_early: int = 0
     """Streams that were closed before their end."""
+    places: asyncio.Queue[int] | None = None
+    """Where each stream waits, as it is put here; 0: it waits no more."""
 
     @property
     def info(self) -> EngineInfo:
         return EngineInfo("fake", "fake-1", self.is_language_model, self.context_size, self.is_scripted)
 
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str, None]:
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[str | Queued, None]:
         self.asked.append((prompt, sampling))
         text = self.text if isinstance(self.text, str) else self.text(prompt)
         self.running += 1
@@ -51,6 +53,11 @@ class FakeEngine:
         self.begun.set()
         complete = False
         try:
+            while self.places is not None:
+                place = await self.places.get()
+                yield Queued(place)
+                if not place:
+                    break
             for number, start in enumerate(range(0, len(text), self.size)):
                 if number == self.fail_after:
                     raise EngineUnavailable("The fake engine broke down.")
