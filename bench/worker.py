@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ def main() -> None:
 
 async def _measure(folder: Path) -> None:
     await _start(folder)
+    for pace in (0.002, 0.02):
+        await _sockets(folder, pace)
     for streams, pace in ((1, 0.002), (1, 0.02), (8, 0.01), (32, 0.02), (8, 0.0)):
         await _tokens(folder, streams, pace)
     await _drills(folder)
@@ -58,6 +62,46 @@ async def _start(folder: Path) -> None:
     print(f"to the first token: p50 {quantile(first, 0.5):.1f} ms")
 
 
+async def _sockets(folder: Path, pace: float) -> None:
+    """What it costs to wake two processes for each token: a chunk written by one event loop and read by another."""
+    tokens, took = int(8 / pace), []
+    for number in range(ROUNDS):
+        path, ended = str(folder / f"bare{number}-{pace}"), asyncio.Event()
+        spawned = get_context("spawn")
+        told: SimpleQueue[float] = spawned.SimpleQueue()
+
+        async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: asyncio.Event = ended) -> None:
+            while await reader.read(1 << 16):
+                pass
+            writer.close()
+            end.set()
+
+        async with await asyncio.start_unix_server(read, path):
+            child = spawned.Process(target=_write_alone, args=(path, pace, tokens, told))
+            child.start()
+            before = time.process_time()
+            await ended.wait()
+            took.append(time.process_time() - before + told.get())
+            await asyncio.to_thread(child.join)
+    a_token = quantile(took, 0.5) * 1000 / tokens
+    print(f"two bare sockets, one chunk in {pace * 1000:g} ms: {a_token:.3f} ms CPU a chunk in both processes")
+
+
+def _write_alone(path: str, pace: float, tokens: int, told: SimpleQueue[float]) -> None:
+    async def write() -> float:
+        _, writer = await asyncio.open_unix_connection(path)
+        before = time.process_time()
+        for _ in range(tokens):
+            await asyncio.sleep(pace)
+            writer.write(b"x" * 200)
+        took = time.process_time() - before
+        writer.close()
+        await writer.wait_closed()
+        return took
+
+    told.put(asyncio.run(write()))
+
+
 async def _tokens(folder: Path, streams: int, pace: float) -> None:
     """CPU of both processes, without what the driver takes by itself at the same tempo."""
     each = min(TOKENS // streams, int(8 / pace) if pace else TOKENS)
@@ -76,7 +120,7 @@ async def _tokens(folder: Path, streams: int, pace: float) -> None:
             bare.append(time.process_time() - before)
     a_token = (quantile(ours, 0.5) - quantile(bare, 0.5)) * 1000 / (each * streams)
     tempo = f"one token in {pace * 1000:g} ms each" if pace else "as fast as they come"
-    print(f"{streams} streams, {tempo}: {a_token:.3f} ms CPU a token in both processes (bar: 0.2)")
+    print(f"{streams} streams, {tempo}: {a_token:.3f} ms CPU a token in both processes (bar: 0.2)", flush=True)
 
 
 def _alone(values: dict[str, Any], streams: int, tokens: int) -> None:

@@ -21,7 +21,16 @@ class Deadline:
         self._waiting: asyncio.Task[object] | None = None
         self._cut_short = False
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds, self._end)
+        self._by = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._by, self._end)
+
+    def move(self, seconds: float) -> None:
+        """Let it be over so many seconds from now."""
+        self._by = self._loop.time() + seconds
+        if self._is_over or self._by < self._timer.when():  # else the timer finds out by itself
+            self._is_over = False
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._by, self._end)
 
     async def wait(self, work: Awaitable[T]) -> T:
         """The work's result. Cancels it when the time is over, and raises `late`."""
@@ -30,7 +39,7 @@ class Deadline:
         before = task.cancelling()
         self._waiting, self._cut_short = task, False
         if self._is_over:
-            self._loop.call_soon(self._end)
+            self._loop.call_soon(self._cut)
         try:
             return await work
         except asyncio.CancelledError:
@@ -50,7 +59,13 @@ class Deadline:
         self._timer.cancel()
 
     def _end(self) -> None:
+        if self._loop.time() < self._by:  # it was moved
+            self._timer = self._loop.call_at(self._by, self._end)
+            return
         self._is_over = True
+        self._cut()
+
+    def _cut(self) -> None:
         if self._waiting is not None and not self._cut_short:
             self._cut_short = True
             self._waiting.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from hashlib import sha256
 from typing import Final
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from core.deadline import Deadline
 from core.engines.openai_quirks import PRESETS, PROVIDERS, Quirks, adapted, provider_of, request_body
 from core.engines.openai_stream import EventReader, NotOurDialect, Piece, ThoughtFilter, clipped
 from core.errors import ConfigError, EngineBroke, EngineUnavailable
@@ -73,7 +75,7 @@ class OpenAIEngine:
             headers=self._headers(),
             timeout=httpx2.Timeout(
                 connect=settings.connect_timeout_seconds,
-                read=settings.first_token_timeout_seconds,
+                read=None,  # every read is timed below
                 write=settings.first_token_timeout_seconds,
                 pool=settings.first_token_timeout_seconds,
             ),
@@ -99,17 +101,18 @@ class OpenAIEngine:
         try:
             thoughts = ThoughtFilter()
             any_text, ended = False, Ended()
-            async for piece in self._pieces(response, begin_by, language):
-                self._check(piece, language)
-                if piece.place is not None:
-                    yield Queued(piece.place)
-                    continue
-                ended = _told(ended, piece)
-                text = thoughts.feed(piece.text)
-                text = text if any_text else text.lstrip()
-                if text:
-                    any_text = True
-                    yield text
+            async with aclosing(self._pieces(response, begin_by, language)) as pieces:
+                async for piece in pieces:
+                    self._check(piece, language)
+                    if piece.place is not None:
+                        yield Queued(piece.place)
+                        continue
+                    ended = _told(ended, piece)
+                    text = thoughts.feed(piece.text)
+                    text = text if any_text else text.lstrip()
+                    if text:
+                        any_text = True
+                        yield text
             rest = thoughts.close()
             if rest:
                 yield rest
@@ -205,32 +208,34 @@ class OpenAIEngine:
         return True
 
     # ------------------------------------------------------------ the stream itself
-    async def _pieces(self, response: httpx2.Response, begin_by: float, language: Language) -> AsyncIterator[Piece]:
+    async def _pieces(self, response: httpx2.Response, begin_by: float, language: Language) -> AsyncGenerator[Piece]:
         """What the server sends, each waited for no longer than the settings say."""
         clock = asyncio.get_running_loop()
         reader = EventReader()
         received = aiter(response.aiter_bytes())
-        deadline, begun, ended = begin_by, False, False
-        while not ended:
-            try:
-                part = await self._next(received, deadline, language)
-            except TimeoutError as error:
-                raise self._stalled(language) if begun else self._slow_to_begin(language) from error
-            ended = part is None
-            pieces = self._read(reader, part, language)
-            for piece in pieces:
-                if piece.done:
-                    return
-                yield piece
-            if any(piece.text or piece.reasoning for piece in pieces):
-                begun = True
-                deadline = clock.time() + self._settings.token_timeout_seconds
+        deadline, begun, ended = Deadline(begin_by - clock.time(), TimeoutError()), False, False
+        try:
+            while not ended:
+                try:
+                    part = await self._next(received, deadline, language)
+                except TimeoutError as error:
+                    raise self._stalled(language) if begun else self._slow_to_begin(language) from error
+                ended = part is None
+                pieces = self._read(reader, part, language)
+                for piece in pieces:
+                    if piece.done:
+                        return
+                    yield piece
+                if any(piece.text or piece.reasoning for piece in pieces):
+                    begun = True
+                    deadline.move(self._settings.token_timeout_seconds)
+        finally:
+            deadline.close()
 
-    async def _next(self, received: AsyncIterator[bytes], deadline: float, language: Language) -> bytes | None:
+    async def _next(self, received: AsyncIterator[bytes], deadline: Deadline, language: Language) -> bytes | None:
         """The next bytes; None at the end."""
         try:
-            async with asyncio.timeout_at(deadline):
-                return await anext(received, None)
+            return await deadline.wait(anext(received, None))
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise EngineBroke(say("engine_broke", language, host=self._host)) from error
 

@@ -58,11 +58,11 @@ class Ticket:
     async def take(self, seconds: float) -> list[Told]:
         """What came since, at least one thing; nothing after so many seconds, or when it is closed."""
         if not self._told and not self.is_closed:
+            late = asyncio.get_running_loop().call_later(seconds, self._wake.set)
             try:
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                return []
+                await self._wake.wait()
+            finally:
+                late.cancel()
         self._wake.clear()
         told, self._told = self._told, []
         return told

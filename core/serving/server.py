@@ -303,6 +303,10 @@ class _Server(uvicorn.Server):
         """Signals are the process's own matter."""
         yield
 
+    async def main_loop(self) -> None:
+        """Until it is cancelled; the library's own wakes up ten times a second to see whether it is to end."""
+        await asyncio.get_running_loop().create_future()
+
 
 # ---------------------------------------------------------------- who may come in
 class _Door:

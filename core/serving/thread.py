@@ -25,6 +25,7 @@ from core.serving.driver import (
     Event,
     Job,
     OutOfMemory,
+    Piece,
     Poisoned,
     Refused,
     TextDriver,
@@ -38,8 +39,8 @@ Cause: TypeAlias = Literal["cannot_load", "out_of_memory", "poisoned", "failed"]
 
 STATUS: Final[dict[Cause, int]] = {"failed": 70, "out_of_memory": 71, "poisoned": 75, "cannot_load": 78}
 """What the process exits with, by what ended it; 0: it was unloaded."""
-_GAP: Final = 0.01
-"""Seconds between two looks at what is said fast."""
+_GATHER: Final = 0.08
+"""Seconds for which words are gathered that come faster than that: so often a text is seen to grow steadily."""
 _SLICE: Final = 32
 """Texts that are embedded in one step."""
 
@@ -132,7 +133,10 @@ class ModelThread:
         self._news: deque[News] = deque()
         self._is_called = False
         self._heard_at = 0.0
+        self._again: asyncio.TimerHandle | None = None
         self._at_work: set[str] = set()
+        self._silent: set[str] = set()
+        """Of these, those that have said no word yet."""
         self._alive_at = time.monotonic()
         self.tokenizer: Tokenizer | None = None
 
@@ -174,21 +178,18 @@ class ModelThread:
             self._alive_at = time.monotonic()
             for event in events:
                 if isinstance(event, (Done, Broke, Computed)):
-                    self._at_work.discard(event.job_id)
+                    self._forget(event.job_id)
             if events:
                 self._say(*events)
 
     def _take_in(self, driver: TextDriver | _Vectors) -> None:
         """What has come; waits for something where there is nothing to do."""
-        while True:
-            try:
-                wanted = self._inbox.get(block=not self._at_work)
-            except queue.Empty:
-                return
+        while not self._at_work or not self._inbox.empty():
+            wanted = self._inbox.get()
             if isinstance(wanted, _Cancel):
                 if wanted.job_id in self._at_work:
                     driver.cancel(wanted.job_id)
-                    self._at_work.discard(wanted.job_id)
+                    self._forget(wanted.job_id)
                 continue
             try:
                 driver.begin(wanted)  # type: ignore[arg-type]  # the server asks each kind for what it can
@@ -199,24 +200,40 @@ class ModelThread:
                 self._say(Broke(wanted.id, str(error), code))
                 continue
             self._at_work.add(wanted.id)
+            self._silent.add(wanted.id)
             self._say(Begun(wanted.id))
+
+    def _forget(self, job_id: str) -> None:
+        self._at_work.discard(job_id)
+        self._silent.discard(job_id)
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._alive_at = time.monotonic()
         self._say(Progress(stage, done, total))
 
     def _say(self, *news: News) -> None:
-        """Wakes the event loop once for all that is said until it listens.
+        """Wakes the event loop, but for words that it will come for by itself.
 
-        While much is said it listens by itself a hundred times a second, which costs less than to be woken, and is more
-        than anybody reads.
+        What each word costs beside the model is to be woken, in both processes.
         """
         self._news.extend(news)
-        if not self._is_called:
+        is_urgent = any(self._is_urgent(one) for one in news)
+        if is_urgent or not self._is_called:
             self._is_called = True
             self._loop.call_soon_threadsafe(self._listen)
 
+    def _is_urgent(self, one: News) -> bool:
+        """All but words that follow upon others."""
+        if not isinstance(one, Piece):
+            return True
+        is_first = one.job_id in self._silent
+        self._silent.discard(one.job_id)
+        return is_first
+
     def _listen(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         self._is_called = False
         heard = []
         while self._news:
@@ -224,9 +241,9 @@ class ModelThread:
         if not heard:
             return
         now = self._loop.time()
-        if now - self._heard_at < 1.5 * _GAP:
+        if now - self._heard_at < 1.5 * _GATHER:
             self._is_called = True
-            self._loop.call_later(_GAP, self._listen)
+            self._again = self._loop.call_later(_GATHER, self._listen)
         self._heard_at = now
         self._hear(heard)
 
