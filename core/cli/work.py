@@ -71,6 +71,10 @@ def job_list(
 
         async with opened(settings) as kvasir:
             found, _ = await kvasir.jobs.page(state=state, kind=kind, limit=limit)
+            documents = await kvasir.jobs.documents([item.id for item in found if item.kind == "ingest"])
+        counted: dict[str, tuple[Any, Any]] = {
+            item.id: documents.get(item.id) or (item.progress.get("done"), item.progress.get("total")) for item in found
+        }
         if as_json:
             print_json(
                 {
@@ -81,6 +85,8 @@ def job_list(
                             "state": item.state,
                             "kb": item.payload.get("kb"),
                             "about": about(item),
+                            "done": counted[item.id][0],
+                            "total": counted[item.id][1],
                             "result": item.progress.get("result"),
                             "error": item.error,
                             "attempts": item.attempts,
@@ -100,13 +106,17 @@ def job_list(
                         about(i),
                         i.state,
                         f"{i.created_at:%Y-%m-%d %H:%M}",
-                        i.error or i.progress.get("result", ""),
+                        i.error or i.progress.get("result") or _how_far(*counted[i.id]),
                     )
                     for i in found
                 ],
             )
 
     run(work)
+
+
+def _how_far(done: Any, total: Any) -> str:
+    return f"{done or 0} / {total}" if total else ""
 
 
 @job.command("retry")

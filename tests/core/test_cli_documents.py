@@ -237,7 +237,10 @@ def test_documents_are_listed_shown_and_deleted(stocked: Commands) -> None:
 def test_jobs_are_listed_and_only_ended_ones_tried_again(stocked: Commands) -> None:
     (job,) = stocked.json("job", "list")["jobs"]
     assert (job["kind"], job["state"], job["kb"], job["error"]) == ("ingest", "done", "kb", None)
-    assert job["id"] in stocked("job", "list", "--state", "done")
+    assert (job["done"], job["total"]) == (2, 2)
+    listed = stocked("job", "list", "--state", "done")
+    assert job["id"] in listed
+    assert "2 / 2" in listed
     assert stocked.json("job", "list", "--state", "failed") == {"jobs": []}
     assert "ended already" in stocked.fails("job", "cancel", job["id"])
     assert "failed or was cancelled" in stocked.fails("job", "retry", job["id"])
