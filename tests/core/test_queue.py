@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from core.work import queue
 from core.work.jobs import Job, Jobs
 from tests.databases import Postgres
 from tests.fakes.library import incoming
+from tests.processes import KVASIR, start
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -195,8 +195,7 @@ def _process(settings: Settings) -> subprocess.Popen[bytes]:
         os.environ, KVASIR_DATA_DIR=str(settings.data_dir), KVASIR_DATABASE__URL=settings.database_url,
         KVASIR_EMBEDDER__KIND="none", KVASIR_LOG__LEVEL="ERROR",
     )  # fmt: skip
-    program = str(Path(sys.executable).with_name("kvasir"))
-    return subprocess.Popen([program, "up", "jobs"], env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    return start([KVASIR, "up", "jobs"], env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 async def test_the_dead_are_not_followed_by_their_lease_alone(database: Database) -> None:

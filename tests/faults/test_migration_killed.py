@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run
 
 DRILL = """
 import asyncio, json, os, signal, sqlite3, sys
@@ -69,10 +70,7 @@ print(json.dumps(told))
 @pytest.mark.slow
 def test_an_upgrade_killed_at_any_step_is_made_up_for(tmp_path: Path) -> None:
     """Protection: the upgrade is one transaction (`core/db/migrate.py: upgrade`, `core/db/session.py: _begin`)."""
-    done = subprocess.run(
-        [sys.executable, "-c", DRILL, str(tmp_path), "11"],
-        env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    done = run([sys.executable, "-c", DRILL, str(tmp_path), "11"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["steps"] > 30

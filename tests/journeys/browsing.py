@@ -24,6 +24,7 @@ from playwright.sync_api import (
     Dialog,
     FilePayload,
     Page,
+    Playwright,
     Request,
     expect,
     sync_playwright,
@@ -129,15 +130,45 @@ def language_model(mode: str, text: str = "…") -> Iterator[LlmServer]:
 
 
 # ---------------------------------------------------------------- the browser
+@dataclass(frozen=True)
+class _Driven:
+    """A browser, what drives it, and the loop that this runs in our thread."""
+
+    playwright: Playwright
+    browser: Browser
+    loop: asyncio.AbstractEventLoop
+
+
+_driven: list[_Driven] = []
+"""One for all test files of a process: to start it takes as long as to look at three pages."""
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium with a fresh profile, that can reach nothing but this machine."""
-    with sync_playwright() as playwright:
+    """Debian's Chromium, that can reach nothing but this machine; whoever opens a context closes it."""
+    before = asyncio._get_running_loop()
+    if not _driven:
+        playwright = sync_playwright().start()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        _driven.append(_Driven(playwright, browser, asyncio.get_running_loop()))
+    driven = _driven[0]
+    asyncio._set_running_loop(driven.loop)
+    try:
+        yield driven.browser
+        assert before or not driven.browser.contexts, "a context was left open"
+    finally:
+        asyncio._set_running_loop(before)  # other tests have loops of their own in this thread
+
+
+def end_chromium() -> None:
+    while _driven:
+        driven = _driven.pop()
+        asyncio._set_running_loop(driven.loop)
         try:
-            yield browser
+            driven.browser.close()
+            driven.playwright.stop()
         finally:
-            browser.close()
+            asyncio._set_running_loop(None)
 
 
 @dataclass
