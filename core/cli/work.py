@@ -106,7 +106,7 @@ def job_list(
                         about(i),
                         i.state,
                         f"{i.created_at:%Y-%m-%d %H:%M}",
-                        i.error or i.progress.get("result") or _how_far(*counted[i.id]),
+                        i.error or i.progress.get("result") or _how_far(i.state, *counted[i.id]),
                     )
                     for i in found
                 ],
@@ -115,8 +115,9 @@ def job_list(
     run(work)
 
 
-def _how_far(done: Any, total: Any) -> str:
-    return f"{done or 0} / {total}" if total else ""
+def _how_far(state: str, done: Any, total: Any) -> str:
+    """Documents or whatever it goes through; those of a cancelled one have all ended, and say nothing."""
+    return f"{done or 0} / {total}" if total and state != "cancelled" else ""
 
 
 @job.command("retry")
