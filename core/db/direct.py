@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -12,7 +12,7 @@ from sqlalchemy import Delete, Insert, Row, Select, Update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.engine import Dialect, result_tuple
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
@@ -99,12 +99,12 @@ class Translated:
         self._row = result_tuple([*columns.keys()])
         self._columns = [_gives(column.type) for column in columns]
 
-    def check(self, values: dict[str, Any]) -> None:
+    def check(self, values: Mapping[str, Any]) -> None:
         if not (self._required <= values.keys() <= self._names):
             wrong = sorted((self._required - values.keys()) | (values.keys() - self._names))
             raise TypeError(f"missing or unknown: {', '.join(wrong)}")
 
-    def bound(self, values: dict[str, Any]) -> tuple[Any, ...]:
+    def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         found = []
         for name, make, process in self._slots:
             value = values[name] if name in values else make()
@@ -129,6 +129,19 @@ async def run_on(connection: AsyncConnection, steps: Sequence[Step]) -> Sequence
         done = await connection.execute(step.statement.on_postgres, step.values)
         results.append(Result(done.all() if done.returns_rows else (), done.rowcount))
     return results
+
+
+async def run_many(session: AsyncSession, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The statement once for each row of values, all of the same names, as a part of the session's transaction."""
+    if not rows:
+        return
+    connection = await session.connection()
+    if connection.dialect.name == "sqlite":
+        translated = statement.on_sqlite
+        translated.check(rows[0])
+        await connection.exec_driver_sql(translated.sql, [translated.bound(row) for row in rows])
+    else:
+        await connection.execute(statement.on_postgres, rows)
 
 
 def _defaults(statement: Core, compiled: SQLCompiler) -> dict[str, Callable[[], Any]]:

@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import Column, ColumnElement, Update, bindparam, func, insert, or_, select, update
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.direct import Statement, run_many
+from core.db.session import Database
 from core.db.tables import DocumentRow, now
 
 _PAGE = 500
 _DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
 _UNFINISHED = ("queued", "working")
+_ADD = Statement(insert(_DOCUMENTS))
+_WAITING = Statement(
+    select(*(_DOCUMENTS.c[name] for name in ("id", "name", "content_hash", "live_hash", "size")))
+    .where(
+        _DOCUMENTS.c.job_id == bindparam("of_job"),
+        _DOCUMENTS.c.status.in_(_UNFINISHED),
+        _DOCUMENTS.c.name > bindparam("after"),
+    )
+    .order_by(_DOCUMENTS.c.name)
+    .limit(bindparam("most"))
+)
 _OF_BATCH = (
     update(_DOCUMENTS)
     .where(_DOCUMENTS.c.id == bindparam("of_id"), _DOCUMENTS.c.content_hash == bindparam("of_hash"))
@@ -92,8 +106,7 @@ async def totals(session: AsyncSession, kb_id: str) -> tuple[int, int]:
 
 
 async def add(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        await (await session.connection()).execute(insert(_DOCUMENTS), [dict(row) for row in rows])
+    await run_many(session, _ADD, rows)
 
 
 async def change(
@@ -123,9 +136,13 @@ async def finish(session: AsyncSession, job_id: str, ended: Sequence[tuple[Waiti
 
 
 async def _update(session: AsyncSession, statement: Update, parameters: Sequence[Mapping[str, Any]]) -> None:
-    names = [name for name in parameters[0] if not name.startswith("of_")]
-    statement = statement.values({name: bindparam(name) for name in names})
-    await (await session.connection()).execute(statement, [dict(row) for row in parameters])
+    names = tuple(name for name in parameters[0] if not name.startswith("of_"))
+    await run_many(session, _setting(statement, names), parameters)
+
+
+@cache
+def _setting(statement: Update, names: tuple[str, ...]) -> Statement:
+    return Statement(statement.values({name: bindparam(name) for name in names}))
 
 
 async def mark(session: AsyncSession, job_id: str, ids: Sequence[str], **values: Any) -> None:
@@ -157,16 +174,10 @@ async def queue(
         )
 
 
-async def waiting(session: AsyncSession, job_id: str, after: str, limit: int) -> list[Waiting]:
+async def waiting(db: Database, job_id: str, after: str, limit: int) -> list[Waiting]:
     """The job's documents that are not at their end, by name, from `after` on."""
-    c = _DOCUMENTS.c
-    rows = await session.execute(
-        select(c.id, c.name, c.content_hash, c.live_hash, c.size)
-        .where(c.job_id == job_id, c.status.in_(_UNFINISHED), c.name > after)
-        .order_by(c.name)
-        .limit(limit)
-    )
-    return [Waiting(*row) for row in rows]
+    [found] = await db.fetch(_WAITING(of_job=job_id, after=after, most=limit))
+    return [Waiting(*row) for row in found.rows]
 
 
 async def outcomes(session: AsyncSession, job_id: str) -> list[tuple[str, str, int, str | None]]:

@@ -12,13 +12,15 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.blobs import Blob, Blobs
 from core.db import curated, documents, overrides, versions
+from core.db.direct import Statement
 from core.db.session import Database
 from core.db.tables import DocumentRow, KnowledgeBaseRow, new_id, now
 from core.errors import KvasirError, TooLarge, UserError
@@ -46,6 +48,10 @@ _STAGES = ("stored", "parsed", "split", "embedded", "live")
 _NAME_LIMIT = 1024
 _Target: TypeAlias = tuple[Generation, SplitterSpec]
 _HEAD = 4096
+_BASES = cast(SqlTable, KnowledgeBaseRow.__table__)
+_IS_LIVE = Statement(
+    select(_BASES.c.id).where(_BASES.c.name == bindparam("kb"), _BASES.c.live_generation_id == bindparam("generation"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +371,7 @@ class Ingest:
         after = ""
         while True:
             if len(rows) < pace.documents:
-                async with self._db.read() as session:
-                    rows += await documents.waiting(session, job.id, after, 2 * pace.documents)
+                rows += await documents.waiting(self._db, job.id, after, 2 * pace.documents)
             if not rows:
                 return
             after = rows[-1].name
@@ -425,11 +430,8 @@ class Ingest:
 
     async def _is_live(self, kb_name: str, generation: Generation) -> bool:
         """False when another index became live meanwhile."""
-        async with self._db.read() as session:
-            live = await session.scalar(
-                select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.name == kb_name)
-            )
-        return live == generation.id
+        [live] = await self._db.fetch(_IS_LIVE(kb=kb_name, generation=generation.id))
+        return live.first is not None
 
     async def _switch(self, kb_name: str, generation: Generation, group: _Group) -> bool:
         """Make the group live in the database; False when another index became live in between.
