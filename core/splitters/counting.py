@@ -29,6 +29,9 @@ _ESTIMATED_PIECE = re.compile(r"\d+|[\u2e80-\uffef]|[^\W\d_\u2e80-\uffef]+|_|[^\
 _UNKNOWN = "[UNK]"
 _SPECIAL = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 _LONGEST_WORD = 100
+_DIGITS = "0123456789"
+_MOST_DIGITS = 4
+"""Digits in one entry of a vocabulary at most, to remember how it cuts numbers."""
 
 _CACHED_WORDS = 200_000
 _CACHED_WORD_LENGTH = 48
@@ -36,9 +39,6 @@ _CACHED_WORD_LENGTH = 48
 
 class TokenCounter(Protocol):
     """Tells how many tokens a text has, special tokens not counted."""
-
-    is_blind_to_digits: bool
-    """Whether it takes all digits for alike."""
 
     @property
     def name(self) -> str:
@@ -55,6 +55,9 @@ class TokenCounter(Protocol):
     def word(self, word: str, /) -> int:
         """The tokens of one word of such a text; nothing is remembered of it."""
 
+    def numbered(self, name: str, end: str, /) -> Callable[[str], int]:
+        """Counts, by their digits, words that begin with these ASCII letters and end with these marks: `No12345.`"""
+
 
 def token_counter(vocabulary: str) -> TokenCounter:
     """A counter that is exact for the WordPiece vocabulary at this path, or an estimate where the path is empty.
@@ -65,7 +68,7 @@ def token_counter(vocabulary: str) -> TokenCounter:
     letters of a word, one for every three digits of a number.
     """
     if not vocabulary:
-        return _WordCounter("estimate-1", _estimate, whole=None)
+        return _WordCounter("estimate-1", _Estimate(), whole=None)
     path = Path(vocabulary)
     try:
         status = path.stat()
@@ -95,8 +98,6 @@ def _open_counter(path: Path, *_version: int) -> TokenCounter:
 
 
 class _LibraryCounter:
-    is_blind_to_digits = False
-
     def __init__(self, name: str, count: Callable[[str], int]) -> None:
         self.name = name
         self._count = count
@@ -113,6 +114,15 @@ class _LibraryCounter:
     def word(self, word: str) -> int:
         return self._count(word)
 
+    def numbered(self, name: str, end: str) -> Callable[[str], int]:
+        return lambda digits: self._count(f"{name}{digits}{end}")
+
+
+class _OfWords(Protocol):
+    def __call__(self, word: str, /) -> int: ...
+
+    def numbered(self, name: str, end: str, /) -> Callable[[str], int]: ...
+
 
 class _WordCounter:
     """Sums over words, each counted once and remembered."""
@@ -120,22 +130,21 @@ class _WordCounter:
     def __init__(
         self,
         name: str,
-        word: Callable[[str], int],
+        word: _OfWords,
         *,
         whole: Callable[[str], int] | None,
         added: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.word = word
+        self.numbered = word.numbered
         self._words = _Words(word)
         self._whole = whole
-        self.is_blind_to_digits = whole is None
         self._added = added
-        suspicious = _NOT_WHITESPACE_TO_BERT + "".join(token[:1] for token in added)
-        self._find_suspicious = re.compile(f"[{re.escape(suspicious)}]").search
+        self._suspicious = {*_NOT_WHITESPACE_TO_BERT, *(token[0] for token in added if token)}
 
     def __call__(self, text: str) -> int:
-        if self._whole is not None and self._find_suspicious(text) and self._must_be_whole(text):
+        if self._whole is not None and self._is_suspicious(text) and self._must_be_whole(text):
             return self._whole(text)
         ones = 0
         if not text.isascii():
@@ -146,13 +155,16 @@ class _WordCounter:
 
     def each(self, texts: Sequence[str]) -> list[int]:
         everything = " ".join(texts)
-        if not everything.isascii() or (self._whole is not None and self._find_suspicious(everything)):
+        if not everything.isascii() or (self._whole is not None and self._is_suspicious(everything)):
             return list(map(self, texts))
         known = self._words.__getitem__
         return [sum(map(known, text.split())) for text in texts]
 
     def is_sum(self, text: str) -> bool:
-        return text.isascii() and (self._whole is None or not self._find_suspicious(text))
+        return text.isascii() and (self._whole is None or not self._is_suspicious(text))
+
+    def _is_suspicious(self, text: str) -> bool:
+        return any(map(text.__contains__, self._suspicious))
 
     def _must_be_whole(self, text: str) -> bool:
         return any(mark in text for mark in (*self._added, *_NOT_WHITESPACE_TO_BERT))
@@ -174,13 +186,18 @@ class _Words(dict[str, int]):
         return tokens
 
 
-def _estimate(word: str) -> int:
-    if word.isalpha() and word.isascii():
-        return (len(word) + 3) // 5 or 1
-    tokens = 0
-    for piece in _ESTIMATED_PIECE.findall(word):
-        tokens += (len(piece) + 2) // 3 if piece.isdigit() else (len(piece) + 3) // 5 or 1
-    return tokens
+class _Estimate:
+    def __call__(self, word: str) -> int:
+        if word.isalpha() and word.isascii():
+            return (len(word) + 3) // 5 or 1
+        tokens = 0
+        for piece in _ESTIMATED_PIECE.findall(word):
+            tokens += (len(piece) + 2) // 3 if piece.isdigit() else (len(piece) + 3) // 5 or 1
+        return tokens
+
+    def numbered(self, name: str, end: str) -> Callable[[str], int]:
+        others = self(name) + self(end)
+        return lambda digits: others + (len(digits) + 2) // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +216,7 @@ class _WordPiece:
         self._bert = bert
         self._tokens_of = model.tokenize
         self._library = library
+        self._digits: _Digits | None = None
 
     def __call__(self, word: str) -> int:
         if not _ASCII_WORD.fullmatch(word):
@@ -207,8 +225,51 @@ class _WordPiece:
             word = word.lower()
         return sum(map(self._piece, _ASCII_PIECE.findall(word)))
 
+    def numbered(self, name: str, end: str) -> Callable[[str], int]:
+        if self._digits is None:
+            self._digits = _Digits(self._bert.vocabulary)
+        known = self._digits
+        word = name.lower() if self._bert.lowercase else name
+        pieces = self._tokens_of(word)
+        starts = [piece.offsets[0] for piece in pieces]
+        if _UNKNOWN in (piece.value for piece in pieces) or not known.begin_behind(word, starts):
+            return lambda digits: self(f"{name}{digits}{end}")
+        others = len(pieces) + sum(map(self._piece, end))
+        return lambda digits: others + known.count(digits)
+
     def _piece(self, piece: str) -> int:
         return 1 if piece in self._bert.vocabulary else len(self._tokens_of(piece))
+
+
+class _Digits(dict[str, int]):
+    """How a vocabulary cuts numbers that stand behind letters; by the digits that come next: how many go together."""
+
+    def __init__(self, vocabulary: frozenset[str]) -> None:
+        super().__init__()
+        self._vocabulary = vocabulary
+        self._before = {entry.rstrip(_DIGITS) for entry in vocabulary if entry.endswith(tuple(_DIGITS))}
+        """What stands before the digits that an entry ends with."""
+        self._longest = max((len(entry) - 2 for entry in vocabulary if not entry.strip("#" + _DIGITS)), default=0)
+        self._is_able = self._longest <= _MOST_DIGITS and all(f"##{digit}" in vocabulary for digit in _DIGITS)
+
+    def begin_behind(self, name: str, starts: Sequence[int]) -> bool:
+        """Whether a token ends where this name does, which is cut at `starts`, whatever digits come behind."""
+        ends = (f"##{name[start:]}" if start else name for start in starts)
+        return self._is_able and self._before.isdisjoint(ends)
+
+    def count(self, digits: str) -> int:
+        tokens = at = 0
+        while at < len(digits):
+            at += self[digits[at : at + self._longest]]
+            tokens += 1
+        return tokens
+
+    def __missing__(self, digits: str) -> int:
+        long = len(digits)
+        while f"##{digits[:long]}" not in self._vocabulary:
+            long -= 1
+        self[digits] = long
+        return long
 
 
 def _open_tokenizer(path: Path, data: bytes) -> tuple[Tokenizer, _Bert | None]:

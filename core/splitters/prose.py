@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
@@ -22,7 +22,7 @@ from core.splitters.counting import TokenCounter
 from core.splitters.packing import even_size
 from core.splitters.pieces import LONGEST_TOKEN
 
-_ODD: Final = re.compile(r"[\t\r\x0b\x0c\x1c-\x1f]")
+_ODD: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f"
 """White space that is neither a blank nor a line's end."""
 _SURE: Final = re.compile("[eE](?=[NEL])")
 _UNSURE: Final = re.compile("[eElLO](?:(?<=[lLO])|(?=[oO]))")
@@ -36,14 +36,18 @@ _BLANK: Final = 1 << _TOKENS
 """An empty word: what stands between two blanks or line ends."""
 _LONGEST: Final = _TOKENS + LONGEST_TOKEN.bit_length() - 1
 
-_DIGITS: Final = str.maketrans("123456789", "0" * 9)
-_NUMBERED: Final = re.compile(r"([A-Z]?[a-z]{2,20})(0{5,20})[,;:.!?)]*")
-"""A name with a long number, as `item471147`, its digits written as zeros."""
+_MARKS: Final = ",;:.!?)"
+_DIGITS: Final = "0123456789"
+_NAME: Final = re.compile("[A-Z]?[a-z]{2,20}")
+_NUMBER: Final = range(5, 21)
+"""Digits of a long number; a name, such a number and perhaps marks are a word as `item471147.`"""
 
 _Word: TypeAlias = tuple[int, str, str, bytes]
 """Its width with the blank behind it, and in the 32 bits below that its tokens as the embedder counts; its sort; and
 its search tokens with a space before each, and their terms."""
-_Shape: TypeAlias = tuple[int, str, str, bytes, int, int, str, blake2b]
+_Numbered: TypeAlias = tuple[Callable[[str], int], str, str, bytes, str, blake2b]
+"""What words of a name and a long number have in common: what counts the embedder's tokens by the digits; their sort;
+token and terms of the name alone; and the name as the word's own token has it, with the hasher of its term."""
 _NOTHING: Final = term_hasher("")
 
 
@@ -53,44 +57,45 @@ class Words(dict[str, _Word]):
     def __init__(self, count: TokenCounter) -> None:
         super().__init__()
         self._count = count
-        self._shapes: dict[str, _Shape] = {}
+        self._names: dict[tuple[str, str], _Numbered] = {}
+        """By name, and the marks at the word's end."""
 
     def __missing__(self, word: str) -> _Word:
-        shape = word.translate(_DIGITS)
-        if shape != word and (like := self._shapes.get(shape) or self._shape(shape)):
-            size, sort, stem, stem_term, start, stop, name, named = like
-            number = word[start:stop]
-            tokens = f"{stem} {number} {name}{number}"  # too many to be kept
+        core = word.rstrip(_MARKS)
+        name = core.rstrip(_DIGITS)
+        number = core[len(name) :]
+        if len(number) in _NUMBER and (like := self._like(name, word[len(core) :])):
+            count, sort, stem, stem_term, start, named = like
             digits = number.encode()
             alone, whole = _NOTHING.copy(), named.copy()
             alone.update(digits)
             whole.update(digits)
-            return size or self._size(word), sort, tokens, stem_term + alone.digest() + whole.digest()
+            size = ((len(word) + 1) << _TOKENS) + count(number)
+            # too many to be kept
+            return size, sort, f"{stem} {number} {start}{number}", stem_term + alone.digest() + whole.digest()
         tokens = ascii_word_text(word)
-        found = (self._size(word), can_end(word), tokens, terms(tokens))
+        size = ((len(word) + 1) << _TOKENS) + self._count.word(word)
+        found = (size, can_end(word), tokens, terms(tokens))
         if len(word) <= _LONGEST_KEPT:
             if len(self) >= _KEPT:
                 self.clear()
             self[word] = found
         return found
 
-    def _size(self, word: str) -> int:
-        return ((len(word) + 1) << _TOKENS) + self._count.word(word)
-
-    def _shape(self, shape: str) -> _Shape | None:
-        """What all words of a name and a long number have in common that differ in their digits only."""
-        found = _NUMBERED.fullmatch(shape)
-        if found is None:
+    def _like(self, name: str, end: str) -> _Numbered | None:
+        """None where this is no name, or the marks behind it are too many."""
+        key = (name, end)
+        if like := self._names.get(key):
+            return like
+        if not _NAME.fullmatch(name) or len(end) > _LONGEST_KEPT:
             return None
-        name = found[1]
-        size = self._size(shape) if self._count.is_blind_to_digits else 0
         stem = ascii_word_text(name)
-        start, stop = found.span(2)
-        name = name.lower()
-        like = size, can_end(shape), stem, terms(stem), start, stop, name, term_hasher(name)
-        if len(self._shapes) >= _KEPT:
-            self._shapes.clear()
-        self._shapes[shape] = like
+        start = name.lower()
+        sort = can_end(f"{name}00000{end}")
+        like = self._count.numbered(name, end), sort, stem, terms(stem), start, term_hasher(start)
+        if len(self._names) >= _KEPT:
+            self._names.clear()
+        self._names[key] = like
         return like
 
 
@@ -114,7 +119,7 @@ class Prose:
 
 def read(text: str, count: TokenCounter, words: Words) -> Prose | None:
     """None where the text needs the closer look of `Cutter`."""
-    if not text.isascii() or _ODD.search(text) or text[:1].isspace() or text[-1:].isspace() or not count.is_sum(text):
+    if text[:1].isspace() or text[-1:].isspace() or any(map(text.__contains__, _ODD)) or not count.is_sum(text):
         return None
     sizes, sorts, tokens, hashes = zip(*map(words.__getitem__, text.replace("\n", " ").split(" ")), strict=True)
     sums = [0, *accumulate(sizes)]

@@ -19,7 +19,8 @@ from tests.fakes.model import model_dir
 __all__ = ["model_dir"]
 
 WORDS = ["the", "of", "sat", "mat", "hand", "book", "work", "er", "invoice", "hello", *"香港大学。，éxy"]
-CONTINUED = ["##s", "##ing", "##er", "##book", "##1", "##ö", "##ん"]
+NUMBERS = ["hand47", "##nd12", "book2", "##0123", "##12", "##123", "##47", *(f"##{digit}" for digit in range(10))]
+CONTINUED = ["##s", "##ing", "##er", "##book", "##ö", "##ん", *NUMBERS]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [*"abcdefghij", *(f"##{letter}" for letter in "abcdefghij"), *".,!?-()[]'\""]
 
@@ -129,6 +130,16 @@ def test_counts_any_text_like_the_library(tokenizer_json: Path, texts: list[str]
     assert token_counter(str(tokenizer_json))(text) == expected
 
 
+@given(
+    name=st.one_of(st.sampled_from(["Hand", "hand", "book", "handbook", "the", "xhand"]), st.text("abdhn", min_size=2)),
+    digits=st.text("01247", min_size=5, max_size=12),
+    end=st.text(",;:.!?)", max_size=2),
+)
+def test_words_with_numbers_are_counted_by_their_digits(tokenizer_json: Path, name: str, digits: str, end: str) -> None:
+    expected = len(_library(tokenizer_json).encode(f"{name}{digits}{end}", add_special_tokens=False))
+    assert token_counter(str(tokenizer_json)).numbered(name, end)(digits) == expected
+
+
 def test_lone_characters_are_always_one_token(tokenizer_json: Path) -> None:
     library = _library(tokenizer_json)
     first, last = ord(LONE[0]), ord(LONE[2])
@@ -168,6 +179,7 @@ def test_without_a_vocabulary_it_estimates() -> None:
     assert count("The cat, sat.") == 5
     assert count("internationalisation") == 4
     assert count("日本語のテキスト") == 8
+    assert count.numbered("invoices", ".)")("471147") == count("invoices471147.)") == 6
     assert count("") == 0
 
 
