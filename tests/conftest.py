@@ -16,9 +16,11 @@ from typing import Any
 import hypothesis
 import pytest
 
+import core.app
 from core.db.session import Database
 from core.settings import WeaviateSettings
 from tests.databases import Postgres, everything_on_postgres, put_sqlite
+from tests.fakes.parser import InProcessParser
 from tests.weaviate_server import any_server, empty
 
 hypothesis.settings.register_profile("kvasir", deadline=None)  # how long a test takes is the machine's business
@@ -71,6 +73,15 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def parser_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Kvasir of the test reads files in this process: starting one that reads takes longer than most tests.
+
+    A file of tests that is about those processes has a fixture of this name that does nothing.
+    """
+    monkeypatch.setattr(core.app, "ParserPool", InProcessParser)
 
 
 # ---------------------------------------------------------------- databases

@@ -79,7 +79,7 @@ async def serving(site: Site) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def open_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenSite:
+def open_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parser_here: None) -> OpenSite:
     """`async with open_site(web={...}) as site`."""
     cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr(accounts_module, "Passwords", lambda: Passwords(cheap))

@@ -30,6 +30,12 @@ from tests.admin.test_security import END, part, send
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def parser_here() -> None:
+    """Here files come from outside, and are read as they are in service: by processes of their own."""
+
+
 HANDBOOK = (
     b"# Handbook\n\n## Leave\n\nEvery employee has 25 days of leave a year.\n\n## Office\n\nThe office opens at nine.\n"
 )

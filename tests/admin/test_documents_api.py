@@ -18,6 +18,12 @@ from tests.admin.conftest import Site
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def parser_here() -> None:
+    """Here files come from outside, and are read as they are in service: by processes of their own."""
+
+
 API = "/api/v1"
 TEA = "# Tea\n\nTea is at four.\n"
 

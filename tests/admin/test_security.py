@@ -31,6 +31,12 @@ from tests.admin.conftest import PASSWORD, OpenSite, Site
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def parser_here() -> None:
+    """Here files come from outside, and are read as they are in service: by processes of their own."""
+
+
 BOUNDARY = b"----kvasir"
 
 

@@ -37,6 +37,7 @@ class WatchedParser(InProcessParser):
     """Lets a test look, wait or fail before a group of files is read."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.before: Callable[[Sequence[ParseTask]], Awaitable[None]] | None = None
         self.read: list[str] = []
         """Names of the documents that were read, in order."""
