@@ -177,6 +177,7 @@ def _serve(channel: socket.socket, prepared: str) -> tuple[dict[str, Any], list[
         for name in (*request["imports"], *_imported_by(request["words"])):
             with contextlib.suppress(ImportError):  # the process will say it
                 importlib.import_module(name)
+        assert threading.active_count() == 1, "an import has started a thread"
         gc.collect()
         gc.freeze()  # what is shared stays shared
         if (number := _fork_twice()) == 0:

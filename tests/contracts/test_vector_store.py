@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import math
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from core.types import (
     Some,
     Vector,
 )
+from tests import processes
 from tests.databases import Postgres
 from tests.weaviate_server import empty
 
@@ -502,26 +504,19 @@ class VectorStoreContract:
         """While it writes, this process reads; after a kill all that was acknowledged is there, in whole."""
         for number in range(4):
             word = spelt(number)
-            writer = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                self.WRITER,
-                str(folder),
-                str(number),
-                stdout=asyncio.subprocess.PIPE,
-                env={"PYTHONPATH": ":".join(sys.path)},
-            )
+            command = [sys.executable, "-c", self.WRITER, str(folder), str(number)]
+            writer = await asyncio.to_thread(processes.start, command, stdout=subprocess.PIPE)
             assert writer.stdout is not None
             acknowledged = 0
             async with asyncio.timeout(30):
                 while acknowledged < 4 + number * 3:
-                    acknowledged = int(await writer.stdout.readline())
+                    acknowledged = int(await asyncio.to_thread(writer.stdout.readline))
                     found = await store.search(GENERATION, vector=vector(1), tokens=[word], limit=3)
                     assert found.document_frequency[word] >= acknowledged * 20
                 await asyncio.sleep(0.003 * number)
                 writer.send_signal(signal.SIGKILL)
-                acknowledged = max([acknowledged, *map(int, (await writer.stdout.read()).split())])
-                await writer.wait()
+                rest, _ = await asyncio.to_thread(writer.communicate)
+                acknowledged = max([acknowledged, *map(int, rest.split())])
             found = await store.search(GENERATION, vector=None, tokens=[word], limit=1)
             assert found.document_frequency[word] in (acknowledged * 20, (acknowledged + 1) * 20)
         documents = await store.documents(GENERATION)

@@ -22,6 +22,7 @@ from core.db.session import Database
 from core.db.tables import AnswerRow, ChannelRow, InboxRow, JobRow, PostRow, new_id, now
 from core.errors import Unavailable
 from tests.databases import put_sqlite
+from tests.processes import start
 
 pytestmark = pytest.mark.anyio
 
@@ -180,16 +181,14 @@ asyncio.run(main())
 
 async def test_two_processes_lose_nothing(db: Database, database_url: str) -> None:
     await db.run(PUT(id="1", kind="a"))
-    other = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", ANOTHER, database_url), env={"PYTHONPATH": ":".join(sys.path)}
-    )
-    while other.returncode is None:
+    other = await asyncio.to_thread(start, [sys.executable, "-c", ANOTHER, database_url])
+    while other.poll() is None:
         async with db.session() as session:  # the other door
             await session.execute(update(JobRow).values(attempts=JobRow.attempts - 1))
         await db.run(STEP(job="1", more=1))
         await asyncio.sleep(0.001)
     (found,) = await db.fetch(GET(job="1"))
-    assert await other.wait() == 0
+    assert other.returncode == 0
     assert found.first is not None
     assert found.first.attempts == 100
 

@@ -16,6 +16,7 @@ import pytest
 
 from core.embedders.cache import CachedEmbedder
 from core.errors import EmbedderUnavailable
+from tests import processes
 from tests.fakes.embedder import HashEmbedder
 
 pytestmark = pytest.mark.anyio
@@ -188,7 +189,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4
 
 def child(path: Path, limit: int = 0, start: int = 0, step: int = 50) -> subprocess.Popen[str]:
     arguments = [sys.executable, "-c", CHILD, *map(str, (path, limit, start, step))]
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return processes.start(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, str]:

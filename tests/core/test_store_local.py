@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.stores import database, writing
 from core.stores.local import FILE, LocalStore, open_store
 from core.types import IndexedDocument
 from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, texts, vector
+from tests.processes import run
 
 pytestmark = pytest.mark.anyio
 
@@ -313,19 +315,10 @@ asyncio.run(main())
 
 async def test_a_full_disk_is_said_and_got_over(tmp_path: Path) -> None:
     """The child may not write files beyond 400 kB for a while; reads go on, and so do writes once it may again."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        FULL_DISK,
-        str(tmp_path),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )
-    async with asyncio.timeout(60):
-        out, _ = await child.communicate()
-    lines = out.decode().splitlines()
-    assert child.returncode == 0, lines
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    done = await asyncio.to_thread(run, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, lines
     assert FILE in lines[0]
     assert lines[-1] == "recovered"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +22,7 @@ from core.types import Mention, Person, Place, Role
 from tests.bots.conftest import Front, front
 from tests.fakes.library import opened_library
 from tests.fakes.platform import FakePlatform
+from tests.processes import run
 
 __all__ = ["front"]
 
@@ -198,10 +199,9 @@ def test_a_read_only_data_directory_ends_a_command_with_one_sentence(data: Path)
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
     for path in (*before, data):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-c", READ_ONLY, "--data-dir", str(data), "kb", "create", "new"],
-        env={"PYTHONPATH": ":".join(sys.path), "KVASIR_EMBEDDER__KIND": "none"},
-        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "KVASIR_EMBEDDER__KIND": "none"}, capture_output=True, text=True,
     )  # fmt: skip
     data.chmod(0o755)
     assert done.returncode == 1, done.stderr

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import signal
-import sys
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from core.serving.client import unload
 from core.serving.plan import Plan
 from core.serving.workers import worker_of
 from tests.fakes.commands import Commands
+from tests.processes import KVASIR, start
 from tests.serving.worker_process import TEXT, answer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -27,26 +28,24 @@ KEY = "a-key-of-the-network"
 
 
 @asynccontextmanager
-async def kvasir_worker(folder: Path, **settings: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def kvasir_worker(folder: Path, **settings: str) -> AsyncIterator[tuple[subprocess.Popen[str], str]]:
     """The command, serving, and its address."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KVASIR_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from core.cli import main; main()", "worker", "--kind", "scripted", "--port", "0",
+    process = await asyncio.to_thread(
+        start, [KVASIR, "worker", "--kind", "scripted", "--port", "0"],
         env={**kept, "KVASIR_DATA_DIR": str(folder), "KVASIR_WORKER__API_KEY": KEY, "LANG": "en_US.UTF-8", **settings},
-        stdout=asyncio.subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
         async with asyncio.timeout(30):
-            line = (await process.stdout.readline()).decode()
+            line = await asyncio.to_thread(process.stdout.readline)
         found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
         assert found, line
         yield process, found[0]
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
-            await process.wait()
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.communicate, timeout=30)
 
 
 @asynccontextmanager
@@ -78,7 +77,7 @@ async def test_a_worker_serves_other_machines_until_it_is_unloaded(tmp_path: Pat
             await asyncio.sleep(0.03)
             assert await unload(http, 10)
             assert await running == TEXT
-            assert await process.wait() == 0
+            assert await asyncio.to_thread(process.wait, 30) == 0
             with pytest.raises(EngineUnavailable):
                 await answer(engine, TEXT)
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -25,6 +24,7 @@ from core.types import Ended, Prompt, Sampling, Turn
 from tests.fakes.engine import text_of
 from tests.models.ct2_dir import write_ct2
 from tests.models.gguf_file import write_gguf
+from tests.processes import run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 PACKAGES = {"ctranslate2": "ctranslate2", "llamacpp": "llama_cpp"}
@@ -143,9 +143,9 @@ def test_a_question_on_the_command_line_is_answered_by_it(made: tuple[str, Path]
     def kvasir(*words: object) -> str:
         command = [sys.executable, "-c", "from core.cli import main; main()", *map(str, words)]
         command += ["--data-dir", str(tmp_path / "data")]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        ended = run(command, env=environment, capture_output=True, text=True, timeout=90)
         assert ended.returncode == 0, ended.stderr
-        return ended.stdout
+        return str(ended.stdout)
 
     kvasir("ingest", tmp_path / "bees.md", "--kb", "handbook")
     answer = json.loads(kvasir("ask", "Who looks after the bees?", "--kb", "handbook", "--json"))
