@@ -1124,6 +1124,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "已将 {count} 份文档及其余全部数据写入 {file}。",
     ),
     "restored": ("{count} documents are back in {folder}.", "已将 {count} 份文档恢复到 {folder}。"),
+    "restore_waiting": (
+        "{count} of them are read and indexed anew while «kvasir up» runs; «kvasir backup --with-index» spares this.",
+        "其中 {count} 份将在“kvasir up”运行时重新读取并索引；用“kvasir backup --with-index”备份可免去这一步。",
+    ),
     "file_exists": ("{file} exists already; name another file.", "{file} 已存在；请换一个文件名。"),
     "file_not_written": ("{file} could not be written ({reason}).", "无法写入 {file}（{reason}）。"),
     "no_such_file": ("There is no file {file}.", "没有文件 {file}。"),

@@ -118,6 +118,8 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What «kv
 
             restored = await bring_back(settings, file, follow)
         told("restored", count=restored.documents, folder=settings.data_dir)
+        if restored.waiting:
+            told("restore_waiting", count=restored.waiting)
         if restored.secrets_lost:
             err.print(plain(tell("restore_secrets", count=restored.secrets_lost)), style="yellow")
 

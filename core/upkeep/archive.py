@@ -118,6 +118,8 @@ async def _write_everything(kvasir: Kvasir, archive: zipfile.ZipFile, *, with_in
 @dataclass(frozen=True, slots=True)
 class Restored:
     documents: int
+    waiting: int
+    """Of them, those that are not in an index yet: a process with the role `jobs` reads them."""
     secrets_lost: int
     """Tokens and keys that were encrypted with a key that is not here; they must be entered again."""
 
@@ -173,8 +175,11 @@ async def _restore_everything(
             for table in _tables():
                 await _restore_rows(session, table, archive, brought, settings.store.kind)
             await _index_again(session, kept=kept, brought=frozenset(brought.values()))
-            count = await session.scalar(select(func.count()).select_from(DocumentRow)) or 0
-            return Restored(count, await _forget_secrets(session, Vault(settings.data_dir, settings.secret_key)))
+            counted = select(func.count()).select_from(DocumentRow)
+            count = await session.scalar(counted) or 0
+            waiting = await session.scalar(counted.where(DocumentRow.status == "queued")) or 0
+            lost = await _forget_secrets(session, Vault(settings.data_dir, settings.secret_key))
+            return Restored(count, waiting, lost)
 
 
 async def _forget_secrets(session: AsyncSession, vault: Vault) -> int:

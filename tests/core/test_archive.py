@@ -26,7 +26,7 @@ from tests.databases import Postgres, copy_data
 from tests.fakes.embedder import HashEmbedder
 from tests.weaviate_server import empty
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 FILES = {f"papers/{n}.md": f"# Paper {n}\n\nIt speaks of tide {n} and of number {n * 7}." for n in range(12)}
 QUESTIONS = ("tide 3", "number 28", "paper", "what does it speak of")
@@ -104,7 +104,7 @@ async def test_a_backup_comes_back_the_same_on_any_database(
     """Protection: fault 95; a backup of SQLite comes back on PostgreSQL too."""
     file, before = backed_up
     settings = on(tmp_path / "second", empty_database_url)
-    assert await restore(settings, file) == archive.Restored(len(FILES), 0)
+    assert await restore(settings, file) == archive.Restored(len(FILES), 0, 0)
     async with opened(settings) as kvasir:
         assert before["kb"][3] == len(FILES)
         assert await looks(kvasir) == before
@@ -132,7 +132,7 @@ async def test_what_was_in_another_store_comes_in_again(tmp_path: Path) -> None:
         before = await looks(kvasir)
         await archive.backup(kvasir, tmp_path / "kvasir.zip")
     settings = load(data_dir=tmp_path / "second")
-    await restore(settings, tmp_path / "kvasir.zip")
+    assert (await restore(settings, tmp_path / "kvasir.zip")).waiting == 1
     async with opened(settings) as kvasir:
         assert await looks(kvasir) == before
         await kvasir.ingest.recover()
