@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -254,11 +252,6 @@ async def test_the_doctor_says_what_is_missing(front: Front, server: DiscordServ
     assert (off.ok, "KVASIR_DISCORD__TOKEN" in off.says) == (False, True)
     (away,) = await findings(api_base="http://127.0.0.1:1/api/v10")
     assert (away.ok, "cannot be reached" in away.says) == (False, True)
-
-
-def test_the_library_is_imported_only_when_discord_is_on() -> None:
-    program = "import sys, bots.runner, bots.discord.entry, bots.discord.check; sys.exit('discord' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 # ---------------------------------------------------------------- pure parts

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -33,39 +31,12 @@ from tests.fakes.messenger import FakeMessenger
 
 pytestmark = pytest.mark.anyio
 
-LIBRARIES = ("slack_bolt", "slack_sdk", "discord", "aiogram", "aiohttp")
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(runner, "_REPORT_SECONDS", 0.02)
     monkeypatch.setattr(running, "_FIRST_WAIT", 0.01)
-
-
-def test_client_libraries_are_imported_only_where_their_platform_is_on(tmp_path: Path) -> None:
-    program = f"""
-import asyncio, sys
-from bots.handler import ChatHandler
-from bots.runner import serve
-from core.app import Kvasir
-from core.settings import load
-
-async def main():
-    async with Kvasir.open(load(data_dir=sys.argv[1], embedder={{"kind": "none"}})) as kvasir:
-        try:
-            async with asyncio.timeout(0.3):
-                await serve(kvasir, ChatHandler(kvasir))
-        except TimeoutError:
-            print("it waits")
-
-asyncio.run(main())
-print([name for name in (*{LIBRARIES}, "cryptography.fernet") if name in sys.modules])
-"""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.stdout.split("\n"), done.stderr) == (["it waits", "[]", ""], "")
 
 
 class Failing(FakeMessenger):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import AsyncIterator
@@ -449,17 +446,6 @@ async def test_the_doctor_says_what_is_missing(town: Town, monkeypatch: pytest.M
 
 
 # ---------------------------------------------------------------- the rest
-def test_the_library_is_imported_only_where_telegram_is_on() -> None:
-    code = (
-        "import sys, types, bots.telegram.entry, bots.telegram.check, bots.runner\n"
-        "from core.settings import load\n"
-        "assert bots.telegram.entry.open_platform(types.SimpleNamespace(settings=load())) is None\n"
-        "print([name for name in sys.modules if name.startswith('aiogram')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert json.loads(done.stdout) == []
-
-
 async def test_without_a_token_there_is_no_telegram(front: Front) -> None:
     assert open_platform(front.kvasir) is None
 
