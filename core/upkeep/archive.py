@@ -289,7 +289,7 @@ async def _index_again(session: AsyncSession, *, kept: str | None, brought: froz
         session.add(job)
         await session.execute(
             update(DocumentRow)
-            .where(DocumentRow.kb_id == base.id, DocumentRow.status != "deleting")
+            .where(DocumentRow.kb_id == base.id, DocumentRow.status.not_in(("deleting", "disabled")))
             .values(status="queued", stage="stored", live_hash=None, job_id=job.id)
         )
 
