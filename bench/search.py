@@ -24,10 +24,15 @@ from bench.common import quantile, ratio
 from core import settings as settings_module
 from core.analyzer import query_tokens, tokens
 from core.answering.retrieve import LiveKb, Retriever
+from core.blobs import Blobs
+from core.db.migrate import upgrade
+from core.db.session import Database
+from core.db.tables import GenerationRow, KnowledgeBaseRow
 from core.embedders.builtin import open_embedder
 from core.errors import EmbedderUnavailable
+from core.kb.knowledge import Knowledge
 from core.ports import Embedder, EmbedderInfo, VectorStore
-from core.settings import EmbedderSettings, RetrievalSettings
+from core.settings import EmbedderSettings, RetrievalSettings, SplitterSettings
 from core.stores.local import open_store
 from core.types import Chunk, Generation, IndexedDocument, Matrix, Vector
 
@@ -108,9 +113,11 @@ async def measure() -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             store = await open_store(settings_module.load(data_dir=Path(folder)))
+            db = Database(f"sqlite:///{folder}/kvasir.db")
             try:
-                await _measure_size(size, store, embedder, Path(folder))
+                await _measure_size(size, store, embedder, Path(folder), db)
             finally:
+                await db.close()
                 await store.close()
     print(
         "bars: ≤ 1.2 times the store call and the embedding; without embedding p50 ≤ 10 and p99 ≤ 30 at 100,000 chunks"
@@ -148,9 +155,9 @@ class Sides:
         return time.perf_counter() - started
 
 
-async def _measure_size(size: int, store: VectorStore, embedder: Embedder, folder: Path) -> None:
+async def _measure_size(size: int, store: VectorStore, embedder: Embedder, folder: Path, db: Database) -> None:
     corpus = Corpus()
-    sides = await _sides(size, store, embedder, corpus, folder)
+    sides = await _sides(size, store, embedder, corpus, folder, db)
     first = [await sides.hybrid(corpus.text(6), kb) for kb in range(KBS)]
     ways = [sides.hybrid, sides.store_alone, sides.plain]
     took: list[list[float]] = [[], [], []]
@@ -177,19 +184,36 @@ async def _measure_size(size: int, store: VectorStore, embedder: Embedder, folde
         one.connection.close()
 
 
-async def _sides(size: int, store: VectorStore, embedder: Embedder, corpus: Corpus, folder: Path) -> Sides:
+async def _sides(
+    size: int, store: VectorStore, embedder: Embedder, corpus: Corpus, folder: Path, db: Database
+) -> Sides:
     live, bare = [], []
     for number in range(KBS):
         generation = Generation(f"{number:032x}", f"kb{number}", "bench", DIMENSION, embedder.info.fingerprint)
         live.append(LiveKb(f"kb{number}", generation))
         bare.append(await _fill(store, generation, corpus, size // KBS, folder / f"bare{number}.db"))
-
-    async def chosen(names: Sequence[str]) -> list[LiveKb]:
-        return [one for one in live if one.name in names]
+    await _recorded(db, live)
 
     settings = RetrievalSettings()
-    retriever = Retriever(store, lambda: embedder, chosen, settings)
+    knowledge = Knowledge(db, store, Blobs(folder / "blobs"), SplitterSettings())
+    retriever = Retriever(store, lambda: embedder, knowledge.live, settings)
     return Sides(store, embedder, live, bare, retriever, settings.candidates)
+
+
+async def _recorded(db: Database, live: Sequence[LiveKb]) -> None:
+    """In the database, which each question asks for the live indexes."""
+    await upgrade(db)
+    async with db.session() as session:
+        for name, one in ((one.name, one.generation) for one in live):
+            kb = KnowledgeBaseRow(id=one.kb_id, name=name, chunk_size=256, chunk_overlap=0, live_generation_id=one.id)
+            session.add(kb)
+            await session.flush()
+            profile = {"embedder": one.embedder}
+            session.add(
+                GenerationRow(
+                    id=one.id, kb_id=one.kb_id, fingerprint=one.fingerprint, dimension=one.dimension, profile=profile
+                )
+            )
 
 
 async def _fill(store: VectorStore, generation: Generation, corpus: Corpus, chunks: int, path: Path) -> Bare:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:  # it takes longer to import than all else here, and every command imports this
     import numpy as np
@@ -140,9 +140,8 @@ Filter: TypeAlias = "Compare | All | Some | Not"
 
 
 # ---------------------------------------------------------------- search
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A chunk found by one leg of a search."""
+class Hit(NamedTuple):
+    """A chunk found by one leg of a search; a tuple, since each question makes hundreds."""
 
     document_id: str
     document: str

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -113,22 +114,17 @@ class Retriever:
         Raises StoreUnavailable, and EmbedderUnavailable in mode `vector` alone: the others go on with keywords.
         ConfigError where there is no such reranker.
         """
-        asked = query_tokens(question)[:_MAX_TOKENS]
         depth = max(self._settings.candidates, limit)
         vectors = _Vectors(partial(self._space, question))
         try:
             live, coming = await self._prepared(vectors, kbs, generation, by_words=mode == "keyword")
-            searching = asyncio.gather(
-                *(
-                    self._store.search(one.generation, vector=vector, tokens=asked, limit=depth, filter=filter)
-                    for one, vector in zip(live, coming, strict=True)
-                )
-            )
-            try:
-                spaces = await vectors.spaces(coming)
-                results = await _in_time(searching)
-            finally:
-                searching.cancel()
+            asked = query_tokens(question)[:_MAX_TOKENS]
+            searches = [
+                self._search(one.generation, vector, asked, depth, filter)
+                for one, vector in zip(live, coming, strict=True)
+            ]
+            results = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
+            spaces = vectors.spaces(coming)
         finally:
             vectors.close()
         if mode == "vector" and not spaces:
@@ -210,6 +206,25 @@ class Retriever:
             self._vectors.popitem(last=False)
         return vector
 
+    async def _search(
+        self, generation: Generation, vector: _Coming | None, asked: Sequence[str], depth: int, filter: Filter | None
+    ) -> SearchResult:
+        """The store's time begins when the vector is there."""
+
+        def begin(_: object = None) -> None:
+            with suppress(RuntimeError):  # the search has ended before this is called
+                limit.reschedule(asyncio.get_running_loop().time() + _STORE_SECONDS)
+
+        try:
+            async with asyncio.timeout(None) as limit:
+                if vector is None:
+                    begin()
+                else:
+                    vector.add_done_callback(begin)
+                return await self._store.search(generation, vector=vector, tokens=asked, limit=depth, filter=filter)
+        except TimeoutError as error:
+            raise StoreUnavailable(tell("search_slow")) from error
+
     def _dense_weight(self, spaces: _Spaces, known: float, chosen: float | None) -> float:
         if not known:
             return 0.0
@@ -264,12 +279,9 @@ class _Vectors:
             self._coming[fingerprint] = asyncio.create_task(self._made(fingerprint))
         return self._coming.get(fingerprint)
 
-    async def spaces(self, coming: Sequence[_Coming | None]) -> _Spaces:
-        """Of these, those that there are in the end."""
-        awaited = {task for task in coming if task is not None}
-        if awaited:
-            await asyncio.wait(awaited)
-        return {name: space for name, space in self._spaces.items() if self._coming[name] in awaited}
+    def spaces(self, coming: Sequence[_Coming | None]) -> _Spaces:
+        """Of these, those that there are by now."""
+        return {name: space for name, space in self._spaces.items() if self._coming[name] in coming}
 
     async def _made(self, fingerprint: str) -> Vector | None:
         space = await self._make(fingerprint)
@@ -281,14 +293,6 @@ class _Vectors:
     def close(self) -> None:
         for task in self._coming.values():
             task.cancel()
-
-
-async def _in_time(searching: Awaitable[list[SearchResult]]) -> list[SearchResult]:
-    try:
-        async with asyncio.timeout(_STORE_SECONDS):
-            return await searching
-    except TimeoutError as error:
-        raise StoreUnavailable(tell("search_slow")) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +318,7 @@ def _found(
         terms = together.terms if len(results) == 1 else _merged(asked, [result]).terms
         shares = keyword_shares([hit.keyword_score for hit in result.hits], terms)
         found += [
-            Found(one.name, hit, share, space=one.generation.embedder)
+            Found(one.name, hit, share, 0.0, one.generation.embedder)
             for hit, share in zip(result.hits, shares, strict=True)
         ]
     return found

@@ -40,6 +40,8 @@ _READERS: Final = 4
 _CHUNK_COLUMNS: Final = "c.text, c.tokens, c.content_hash, c.headings, c.locator"
 _KNOWN_CHARACTERS: Final = 16_000_000
 _NUMBER: Final = (1 << CHUNK_BITS) - 1
+_LITTLE: Final = 1_000_000
+"""Numbers in a matrix that costs less to be gone through than another thread to be woken."""
 
 _Row: TypeAlias = tuple[str, str, str, Chunk]
 
@@ -107,6 +109,10 @@ class LocalStore:
         if isinstance(vector, Future) and not vector.done():
             ahead = await self._read(self._ahead, generation, tokens, limit, filter)
         near = await asked_vector(generation, vector)
+        if ahead is not None and ahead.index.matrix.size <= _LITTLE:
+            chosen = _chosen(ahead, near, limit)
+            if rows := self._known.held(chosen.ids):
+                return _result(chosen, rows)
         return await self._read(self._search, generation, near, tokens, limit, filter, ahead)
 
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:
@@ -164,7 +170,8 @@ class LocalStore:
                         return SearchResult((), 0, dict.fromkeys(tokens, 0))
                     if ahead is None or ahead.index is not index:
                         ahead = _by_words(connection, generation, index, tokens, limit, filter)
-                    return _found(connection, self._known, ahead, vector, limit)
+                    chosen = _chosen(ahead, vector, limit)
+                    return _result(chosen, self._known.read(connection, chosen.ids))
             except Stale:  # another thread has just seen a newer state, so a new transaction does too
                 continue
 
@@ -211,9 +218,17 @@ def _by_words(
     return _ByWords(index, eligible, scores, frequencies, _best(scores, eligible, limit, above=0.0))
 
 
-def _found(
-    connection: sqlite3.Connection, known: _Known, words: _ByWords, vector: Vector | None, limit: int
-) -> SearchResult:
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The best of both legs."""
+
+    words: _ByWords
+    ids: list[int]
+    vector_scores: Sequence[float | None]
+    keyword_scores: Sequence[float | None]
+
+
+def _chosen(words: _ByWords, vector: Vector | None, limit: int) -> _Chosen:
     index, rows = words.index, words.best
     similarities = None if vector is None else _similarities(index, vector)
     if similarities is not None:
@@ -222,9 +237,13 @@ def _found(
     ids = index.ids[rows].tolist()
     vector_scores = [None] * len(ids) if similarities is None else similarities[rows].tolist()
     keyword_scores = words.scores[rows].tolist() if words.frequencies else [None] * len(ids)
-    both = zip(vector_scores, keyword_scores, strict=True)
-    hits = [Hit(*row, *scores) for row, scores in zip(known.read(connection, ids), both, strict=True)]
-    return SearchResult(tuple(hits), index.chunks, words.frequencies)
+    return _Chosen(words, ids, vector_scores, keyword_scores)
+
+
+def _result(chosen: _Chosen, rows: Sequence[_Row]) -> SearchResult:
+    both = zip(rows, chosen.vector_scores, chosen.keyword_scores, strict=True)
+    hits = tuple([Hit(*row, near, score) for row, near, score in both])
+    return SearchResult(hits, chosen.words.index.chunks, chosen.words.frequencies)
 
 
 class _Known(dict[int, _Row]):
@@ -233,6 +252,12 @@ class _Known(dict[int, _Row]):
     def __init__(self) -> None:
         super().__init__()
         self._characters = 0
+
+    def held(self, ids: Sequence[int]) -> list[_Row] | None:
+        """None where one of them is not known."""
+        found = [self.get(row) for row in ids]
+        rows = [row for row in found if row is not None]
+        return rows if len(rows) == len(found) else None
 
     def read(self, connection: sqlite3.Connection, ids: Sequence[int]) -> list[_Row]:
         held = [self.get(row) for row in ids]

@@ -258,6 +258,7 @@ class VectorStoreContract:
 
     async def test_a_vector_may_be_on_its_way_while_the_index_changes(self, store: VectorStore) -> None:
         await store.put(GENERATION, [document("d1", *(f"Page {spelt(number)}." for number in range(30)))])
+        before = [await store.search(GENERATION, vector=one, tokens=[spelt(3)], limit=5) for one in (vector(17), None)]
         coming: asyncio.Future[Vector | None] = asyncio.get_running_loop().create_future()
         nothing: asyncio.Future[Vector | None] = asyncio.get_running_loop().create_future()
         searches = [store.search(GENERATION, vector=one, tokens=[spelt(3)], limit=5) for one in (coming, nothing)]
@@ -265,10 +266,13 @@ class VectorStoreContract:
         await store.put(GENERATION, [document("d2", f"Leaf {spelt(3)}.")])
         coming.set_result(vector(17))
         nothing.set_result(None)
-        for near, found in zip((vector(17), None), await searching, strict=True):
-            there = await store.search(GENERATION, vector=near, tokens=[spelt(3)], limit=5)
-            assert set(found.hits) == set(there.hits)
-            assert (found.chunk_count, found.document_frequency) == (31, there.document_frequency)
+        after = [await store.search(GENERATION, vector=one, tokens=[spelt(3)], limit=5) for one in (vector(17), None)]
+        for found, old, new in zip(await searching, before, after, strict=True):
+            assert any(
+                (set(found.hits), found.chunk_count, found.document_frequency)
+                == (set(one.hits), one.chunk_count, one.document_frequency)
+                for one in (old, new)
+            )
 
     async def test_keywords_rank_by_bm25(self, store: VectorStore) -> None:
         pages = ["tea tea with cake", "tea", "cake and bread and butter and jam", "water", "bread tea"]

@@ -201,13 +201,15 @@ async def test_a_failing_embedder_leaves_the_keywords(shelf: Library) -> None:
     assert not found.vectors_used
 
 
+@pytest.mark.parametrize("embedder", [None, HashEmbedder()], ids=["words", "vectors"])
 async def test_a_store_that_hangs_is_not_waited_for(
-    shelf: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder | None
 ) -> None:
     monkeypatch.setattr(core.answering.retrieve, "_STORE_SECONDS", 0.05)
-    await shelf.add("en", ENGLISH)
+    await shelf.add("en", ENGLISH, embedder)
+    hanging = Hanging(tmp_path / "none.db", cache_mb=16)
     with pytest.raises(StoreUnavailable, match="try again"):
-        await retriever(shelf, store=Hanging(tmp_path / "none.db", cache_mb=16)).retrieve("holiday", ["en"], limit=3)
+        await retriever(shelf, embedder, store=hanging).retrieve("holiday", ["en"], limit=3)
 
 
 async def test_a_hanging_embedder_is_not_waited_for(shelf: Library, monkeypatch: pytest.MonkeyPatch) -> None:
