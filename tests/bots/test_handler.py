@@ -139,7 +139,8 @@ async def test_one_question_at_a_time_in_a_thread_and_in_order(front: Front) -> 
             await asyncio.sleep(0.005)
     assert [question for question, *_ in front.house.search.asked] == texts
     assert all(answer.finished for answer in platform.answers)
-    assert platform.answers[2].transcript[0] == "status: Waiting; questions before yours: 2."
+    told = [line for line in platform.answers[2].transcript if "queue" in line]
+    assert told == [f"status: You are number {place} in the queue…" for place in (2, 1)]
     assert front.house.engine.most_running == 1
 
 
@@ -152,7 +153,7 @@ async def test_threads_run_side_by_side_up_to_the_limit(front: Front) -> None:
             group.create_task(handler.on_mention(platform, mention("How long is leave?", place=place)))
     assert front.house.engine.most_running == 2
     assert all(answer.finished for answer in platform.answers)
-    assert sum("Waiting" in answer.transcript[0] for answer in platform.answers) == 3
+    assert sum("queue" in answer.transcript[0] for answer in platform.answers) == 3
 
 
 async def test_cancelling_stops_the_answer_and_lets_the_next_one_in(front: Front) -> None:
