@@ -179,11 +179,15 @@ class Watch:
     troubles: list[str] = field(default_factory=list)
     expected: tuple[str, ...] = ()
     """Beginnings of console lines that a test provokes."""
+    under_way: set[Request] = field(default_factory=set)
+    """What was asked for and has not come yet."""
 
     def over(self, page: Page) -> None:
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
         page.on("request", self._asked)
+        page.on("requestfinished", self._came)
+        page.on("requestfailed", self._came)
         page.on("dialog", self._interrupted)
 
     def _interrupted(self, dialog: Dialog) -> None:
@@ -194,7 +198,12 @@ class Watch:
         if message.type in ("error", "warning") and not message.text.startswith(self.expected or ("\0",)):
             self.troubles.append(f"console: {message.text}")
 
+    def _came(self, request: Request) -> None:
+        self.under_way.discard(request)
+
     def _asked(self, request: Request) -> None:
+        if request.resource_type != "eventsource":  # these stay
+            self.under_way.add(request)
         if not request.url.startswith((self.origin + "/", "blob:")):
             self.troubles.append(f"request: {request.url}")
 

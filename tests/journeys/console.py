@@ -51,6 +51,15 @@ def console_up(folder: Any, **settings: str) -> Iterator[Console]:
         yield Console(site, browser, set_up_unseen(browser, site))
 
 
+def drawn(page: Page, watch: Watch) -> None:
+    """Wait until all that the page asks for has come, and is drawn."""
+    end, quiet = time.monotonic() + 15, 0
+    while quiet < 2:
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        quiet = 0 if watch.under_way else quiet + 1
+        assert time.monotonic() < end, [request.url for request in watch.under_way]
+
+
 def accessible(page: Page) -> None:
     """Fails for what axe-core calls serious or critical."""
     found = Axe().run(page).response["violations"]

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.journeys.console import CHINESE, ENGLISH, PHONE, Console, accessible, console_up, fits, needs_browser
+from tests.processes import start
 
 pytestmark = needs_browser
 
@@ -21,7 +22,7 @@ _SAID = re.compile(r"KVASIR_SLACK__([A-Z_]+)=(\S+)")
 @contextmanager
 def slack_up() -> Iterator[dict[str, str]]:
     """A Slack of our own; gives its address and tokens."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.fakes.slack"], stderr=subprocess.PIPE, text=True)
+    process = start([sys.executable, "-m", "tests.fakes.slack"], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(3)]
@@ -118,12 +119,13 @@ def _set(page: Page, *, workspace: str, channel: str, when: str | None, name: st
     expect(dialog).to_have_count(0)
 
 
-@pytest.mark.parametrize("path", ["channels", "channels?platform=telegram", "channels?tab=channels"])
-def test_it_is_chinese_and_fits_a_phone(console: Console, path: str) -> None:
-    with console.page(path, **CHINESE, **PHONE) as (page, _):
-        expect(page.get_by_role("tab", name="连接")).to_be_visible()
-        expect(page.locator("#page [aria-busy=true]")).to_have_count(0)
-        words = {"channels": "连接 Telegram", "channels?platform=telegram": "机器人令牌"}.get(path, "添加位置")
-        expect(page.get_by_text(words).first).to_be_visible()
-        fits(page)
-        accessible(page)
+def test_it_is_chinese_and_fits_a_phone(console: Console) -> None:
+    pages = {"": "连接 Telegram", "?platform=telegram": "机器人令牌", "?tab=channels": "添加位置"}
+    with console.page("channels", **CHINESE, **PHONE) as (page, _):
+        for path, words in pages.items():
+            page.goto(f"/console/channels{path}")
+            expect(page.get_by_role("tab", name="连接")).to_be_visible()
+            expect(page.locator("#page [aria-busy=true]")).to_have_count(0)
+            expect(page.get_by_text(words).first).to_be_visible()
+            fits(page)
+            accessible(page)
