@@ -15,7 +15,7 @@ from core.db.tables import new_id
 from core.engines.openai import OpenAIEngine
 from core.errors import EngineUnavailable, NotFound, StoreUnavailable, TooLarge, UserError
 from core.settings import OpenAISettings, load
-from core.types import Delta, Finished, Locator, Passage, PastTurn, Question, Sources, Turn
+from core.types import Delta, Finished, Locator, Passage, PastTurn, Question, Queued, Sources, Turn
 from tests.databases import put_sqlite
 from tests.fakes.house import LEAVE, PARKING, FakeSearch, House, furnished
 from tests.fakes.llm_server import llm_server
@@ -59,6 +59,18 @@ async def test_an_answer_comes_with_its_sources_and_is_recorded(any_house: House
     count = any_house.engine.count_tokens
     assert row.prompt_tokens == sum(count(turn["text"]) for turn in row.prompt)
     assert row.answer_tokens == count(finished.text)
+
+
+async def test_where_it_waits_comes_before_its_words(house: House) -> None:
+    house.engine.places = asyncio.Queue()
+    for place in (2, 1, 0):
+        house.engine.places.put_nowait(place)
+    sources, *rest, finished = await house.ask()
+    assert isinstance(sources, Sources)
+    assert rest[:3] == [Queued(2), Queued(1), Queued(0)]
+    assert all(isinstance(event, Delta) for event in rest[3:])
+    assert isinstance(finished, Finished)
+    assert finished.text == "Annual leave is 28 days [1]."
 
 
 async def test_an_engine_that_only_quotes_uses_no_tokens(house: House) -> None:

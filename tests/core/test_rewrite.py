@@ -146,6 +146,17 @@ async def test_a_slow_or_broken_engine_costs_little_time() -> None:
     assert await standalone_by_engine(FakeEngine(fail_after=0), "Who approves it?", history) == by_rule
 
 
+async def test_who_would_wait_for_the_engine_takes_the_rule() -> None:
+    """So a question waits once, for its answer."""
+    history = past("How do I get a new laptop?")
+    busy = FakeEngine("Who approves a new laptop?", places=asyncio.Queue())
+    busy.places.put_nowait(1)  # type: ignore[union-attr]  # it is above
+    async with asyncio.timeout(2):
+        said = await standalone_by_engine(busy, "Who approves it?", history)
+    assert said == standalone("Who approves it?", history)
+    assert busy.running == 0
+
+
 async def test_no_history_asks_no_engine() -> None:
     engine = FakeEngine()
     assert await standalone_by_engine(engine, "Who approves it?", ()) == "Who approves it?"
@@ -154,9 +165,9 @@ async def test_no_history_asks_no_engine() -> None:
 
 @pytest.mark.parametrize("piece", ["it ", "that ", "那", "它", "the one ", "and ", "what about ", "呢", "什么", "A1 "])
 async def test_hostile_questions_take_linear_time(piece: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     for size in (300, 100_000):
         text = piece * (size // len(piece))
         standalone(text, past(text))
         standalone("And it?", past(text))
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 5  # what takes the square takes minutes
