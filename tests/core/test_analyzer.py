@@ -117,7 +117,7 @@ def test_hostile_text_takes_linear_time(name: str) -> None:
     tokens(text)
     query_tokens(text)
     query_units(text)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5  # what takes the square takes minutes
 
 
 @settings(max_examples=5)

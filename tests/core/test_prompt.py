@@ -177,8 +177,8 @@ def test_an_engine_that_quotes_gets_the_passages_as_they_are() -> None:
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     text = piece * (500_000 // len(piece))
-    begun = time.monotonic()
+    begun = time.process_time()
     disarmed(text)
     cited(text, 5)
     filled(text, {"a": "b"})
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 5  # what takes the square takes minutes

@@ -18,7 +18,7 @@ from core.errors import ConfigError, KvasirError, StoreUnavailable
 from core.indexing import moving as moving_module
 from core.indexing.moving import Moving
 from core.ports import VectorStore
-from core.settings import PgvectorSettings, Settings
+from core.settings import PgvectorSettings, Settings, load
 from core.stores import pgvector as pgvector_module
 from core.stores.local import open_store as open_local
 from core.stores.pgvector import PgvectorStore, open_store
@@ -186,7 +186,7 @@ async def test_writers_of_one_index_take_turns(store: PgvectorStore) -> None:
 
 async def test_what_cannot_be_used_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="KVASIR_PGVECTOR__URL"):
-        await open_store(Settings(data_dir=tmp_path))
+        await open_store(load(data_dir=tmp_path, database={"url": "sqlite+aiosqlite:///kvasir.db"}))
     url = "postgresql://ann:secret@127.0.0.1:1/kvasir"
     away = Settings(data_dir=tmp_path, pgvector=PgvectorSettings(url=SecretStr(url)))
     with pytest.raises(StoreUnavailable) as raised:
