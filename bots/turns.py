@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from core.gate import Gate
 
-Queued: TypeAlias = Callable[[int], Awaitable[None]]
+Hear: TypeAlias = Callable[[int], Awaitable[None]]
 """Hears the place in the line, from 1, whenever it changes."""
 
 
@@ -21,7 +21,7 @@ class Turns:
         """Those who wait in one conversation, in the order they came."""
 
     @asynccontextmanager
-    async def turn(self, conversation: str, person: str, queued: Queued) -> AsyncIterator[None]:
+    async def turn(self, conversation: str, person: str, queued: Hear) -> AsyncIterator[None]:
         """Inside, the question may be answered; `queued` hears of it while it must wait."""
         line = self._lines.setdefault(conversation, Gate(1))
         try:
@@ -33,7 +33,7 @@ class Turns:
 
 
 @asynccontextmanager
-async def _inside(gate: Gate, person: str, queued: Queued) -> AsyncIterator[None]:
+async def _inside(gate: Gate, person: str, queued: Hear) -> AsyncIterator[None]:
     async with aclosing(gate.enter(person)) as places:
         async for place in places:
             await queued(place)
