@@ -114,6 +114,14 @@ async def test_what_goes_wrong_is_said(editor: httpx2.AsyncClient) -> None:
         assert (await editor.post(path, json={"text": "x", "generation_id": generation_id})).status_code == 404
 
 
+async def test_two_trials_of_one_engine_wait_for_each_other(editor: httpx2.AsyncClient, site: Site) -> None:
+    values = {"parallel": 1, "reply": "28 days [1].", "token_seconds": 0.05}
+    await site.kvasir.models.add("engine", "poet", "scripted", values)
+    both = await asyncio.gather(*(tried(editor, options={"engine": "poet"}) for _ in range(2)))
+    assert sorted([data["place"] for kind, data in one if kind == "queued"] for one in both) == [[], [1, 0]]
+    assert all(one[-1][0] == "finished" for one in both)
+
+
 async def test_closing_stops_the_engine(open_site: Any) -> None:
     """Protection: a trial that nobody waits for costs nothing more."""
     async with open_site(scripted={"tokens": 100_000, "token_seconds": 0.01}) as site:
