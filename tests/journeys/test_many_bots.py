@@ -71,7 +71,7 @@ async def until(right: Callable[[], object], what: str, within: float = 60.0) ->
     try:
         async with asyncio.timeout(within):
             while not right():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)  # to look costs more than one thinks: all connections of a process
     except TimeoutError:
         raise AssertionError(what) from None
 
@@ -132,9 +132,10 @@ async def test_two_processes_share_what_there_is_and_either_may_die(house: House
             await answered(world, await asked("How long is leave with two?"))
             assert world.telegram.world.mail.conflicts == 0, "one asks at a time"
             health = dict.fromkeys((*PLATFORMS, "Role bots"), False)
-            for _ in range(10):  # what they say is written down every three seconds
+            for _ in range(20):
                 if all((health := await asyncio.to_thread(checked, one)).values()):
                     break
+                await asyncio.sleep(1.0)  # what they say is written down every three seconds
             assert health == dict.fromkeys((*PLATFORMS, "Role bots"), True)
             identified = len(discord.gateway.identified)
 
