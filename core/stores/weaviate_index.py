@@ -157,8 +157,14 @@ class Index:
 
     async def look(self, keys: Sequence[str]) -> tuple[State, list[dict[str, Any]]]:
         """Both `state` and `editions`, in few calls: most often there is little but chunks."""
+        from weaviate.classes.query import Filter as Where
+
+        # All there is; without a filter the server would walk past everything that was ever deleted.
+        every = Where.by_property("kind").contains_any(["change", "document"])
         few, with_chunks = await asyncio.gather(
-            self._documents.query.fetch_objects(limit=_FEW, return_properties=["kind", *_NOTE, *_DOCUMENT]),
+            self._documents.query.fetch_objects(
+                filters=every, limit=_FEW, return_properties=["kind", *_NOTE, *_DOCUMENT]
+            ),
             self._with_keys(self._chunks, _FIRST, keys),
         )
         if len(few.objects) == _FEW:

@@ -1,7 +1,8 @@
 """What Kvasir makes on a Weaviate server: the names, the collections, and what an object of each holds.
 
 For each profile (embedder, analyzer, splitter: the fingerprint) one collection of chunks, and for all of them one of
-documents; in both each index is a tenant of its own, with its own statistics, and gone at once when it is dropped.
+notes and of documents without a chunk; in both each index is a tenant of its own, with its own statistics, and gone at
+once when it is dropped.
 """
 
 from __future__ import annotations
