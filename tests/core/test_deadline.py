@@ -73,3 +73,18 @@ async def both(deadline: Deadline) -> None:
     await asyncio.sleep(0.03)
     asyncio.get_running_loop().call_soon(task.cancel)
     await deadline.wait(asyncio.sleep(60))
+
+
+async def test_it_can_be_moved_both_ways() -> None:
+    late, soon = Deadline(0.02, Late()), Deadline(60, Late())
+    late.move(60)
+    await late.wait(asyncio.sleep(0.05))
+    assert not late.is_over
+    soon.move(0.01)
+    with pytest.raises(Late):
+        await soon.wait(asyncio.sleep(60))
+    soon.move(60)  # what came in time after all begins anew
+    await soon.wait(asyncio.sleep(0.02))
+    assert not soon.is_over
+    late.close()
+    soon.close()
