@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from admin import server
 from admin.app import create_app
+from admin.openapi import described
 from core.app import Kvasir
 from core.identity import accounts as accounts_module
 from core.identity.passwords import Passwords
@@ -60,7 +61,14 @@ class Site:
         assert response.status_code == 200, response.text
         return browser
 
+    def document(self) -> dict[str, Any]:
+        """The API's own, to be read only: it is the same for each application, and takes a while to make."""
+        if not _DOCUMENTS:
+            _DOCUMENTS.append(described(self.app))
+        return _DOCUMENTS[0]
 
+
+_DOCUMENTS: list[dict[str, Any]] = []
 OpenSite = Callable[..., Any]
 
 

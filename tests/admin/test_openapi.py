@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
-from admin.openapi import described
 from core.access import Scope
 from core.types import Role
 from tests.admin.conftest import HERE, OpenSite, Site
@@ -38,7 +37,7 @@ async def test_it_is_served_to_those_who_are_logged_in(site: Site) -> None:
 
 
 async def test_every_operation_has_a_name_a_noun_and_the_errors_it_may_end_with(site: Site) -> None:
-    document = described(site.app)
+    document = site.document()
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     names = [one["operationId"] for one in operations]
     assert len(names) == len(set(names))
@@ -64,7 +63,7 @@ async def test_no_answer_is_an_error_of_ours_or_untold(open_site: OpenSite) -> N
         await site.kvasir.knowledge.create("hr")
         _, token = await site.kvasir.accounts.create_key("ann", "all", [Scope.ADMIN])
         headers = {"authorization": f"Bearer {token}"}
-        document = described(site.app)
+        document = site.document()
         operations = [
             result.ok()
             for result in schemathesis.openapi.from_dict(document).get_all_operations()

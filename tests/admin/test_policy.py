@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 import httpx2
 import pytest
 
-from admin.openapi import described
 from core.access import Action, may
 from core.types import Person, Role
 from tests.admin.conftest import PASSWORD, OpenSite, Site
@@ -219,7 +218,7 @@ class Operation:
 
 
 def operations(site: Site) -> list[Operation]:
-    document = described(site.app)
+    document = site.document()
     return [
         Operation(told["operationId"], method.upper(), path, told, document)
         for path, methods in document["paths"].items()

@@ -101,8 +101,7 @@ async def fill(db: Database, numbers: range) -> None:
     async with db.session() as session:
         for table in Table.metadata.sorted_tables:
             if table.name not in LEFT_OUT:
-                for number in numbers:
-                    await session.execute(insert(table).values(row(table, number)))
+                await session.execute(insert(table), [row(table, number) for number in numbers])
 
 
 @contextmanager
