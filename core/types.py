@@ -57,9 +57,8 @@ class Parsed:
     """Sentences for the person who uploaded it, e.g. «Only the first 2,000,000 characters were read»."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a document as it is indexed."""
+class Chunk(NamedTuple):
+    """A piece of a document as it is indexed; a tuple, which is made in a quarter of the time, and there are many."""
 
     number: int
     """Its place in the document, from 0."""

@@ -242,7 +242,7 @@ def _chunks(slots: Sequence[_Slot], at_end: Sequence[Override]) -> tuple[list[Ch
         for key in slot.touched:
             places.setdefault(key, len(chunks))
         if slot.text == slot.origin.text:
-            chunks.append(replace(slot.origin, number=len(chunks)))
+            chunks.append(slot.origin._replace(number=len(chunks)))
         elif slot.text:
             chunks.append(_remade(slot.origin, slot.text, len(chunks)))
         for one in slot.added:
@@ -261,8 +261,7 @@ def _remade(origin: Chunk, text: str, number: int) -> Chunk:
     own = token_text(origin.text)
     header = origin.tokens.removesuffix(own) if own else origin.tokens
     header = token_text(prefix) if header == origin.tokens and own else header
-    return replace(
-        origin,
+    return origin._replace(
         number=number,
         text=text,
         tokens=f"{header.strip()} {token_text(text)}".strip(),

@@ -228,8 +228,8 @@ async def test_a_copy_that_differs_is_given_up(library: Library, monkeypatch: py
     live = await library.live("kb")
     put = library.store.put
     spoilings = {
-        "chunk": lambda one: replace(one, chunks=(replace(one.chunks[0], content_hash="x"), *one.chunks[1:])),
-        "tokens": lambda one: replace(one, terms=b"", chunks=tuple(replace(chunk, tokens="x") for chunk in one.chunks)),
+        "chunk": lambda one: replace(one, chunks=(one.chunks[0]._replace(content_hash="x"), *one.chunks[1:])),
+        "tokens": lambda one: replace(one, terms=b"", chunks=tuple(chunk._replace(tokens="x") for chunk in one.chunks)),
         "vectors": lambda one: replace(one, vectors=-one.vectors),
         "metadata": lambda one: replace(one, metadata={"lost": 1}),
     }
