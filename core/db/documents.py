@@ -20,6 +20,11 @@ _PAGE = 500
 _DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
 _UNFINISHED = ("queued", "working")
 _ADD = Statement(insert(_DOCUMENTS))
+_STILL_WAITING = select(_DOCUMENTS.c.id).where(
+    _DOCUMENTS.c.id.in_(bindparam("ids", expanding=True)),
+    _DOCUMENTS.c.job_id == bindparam("of_job"),
+    _DOCUMENTS.c.status.in_(_UNFINISHED),
+)
 _WAITING = Statement(
     select(*(_DOCUMENTS.c[name] for name in ("id", "name", "content_hash", "live_hash", "size")))
     .where(
@@ -157,9 +162,7 @@ async def mark(session: AsyncSession, job_id: str, ids: Sequence[str], **values:
 
 async def of_job(session: AsyncSession, job_id: str, ids: Sequence[str]) -> set[str]:
     """Those of the documents that still wait for this job."""
-    c = _DOCUMENTS.c
-    rows = await session.scalars(select(c.id).where(c.id.in_(ids), c.job_id == job_id, c.status.in_(_UNFINISHED)))
-    return set(rows)
+    return set(await session.scalars(_STILL_WAITING, {"ids": ids, "of_job": job_id}))
 
 
 async def queue(

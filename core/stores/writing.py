@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
@@ -33,8 +34,8 @@ class _Stretch:
 
     document: IndexedDocument
     first: int
-    chunks: list[tuple[int, str, str, str, str, str]]
-    """Number, text, tokens, headings, locator, content hash."""
+    columns: tuple[Sequence[str], ...]
+    """Text, tokens, headings, locator and content hash of each chunk."""
     lengths: bytes
     terms: bytes
     vectors: bytes
@@ -57,8 +58,9 @@ class _Analysed:
         vectors = b""
         if generation.dimension and document.vectors is not None:
             vectors = document.vectors[first:end].astype("<f2").tobytes()
-        rows = [chunk_row(number, chunk) for number, chunk in enumerate(document.chunks[first:end], first)]
-        return _Stretch(document, first, rows, np.array(counts, np.uint32).tobytes(), terms, vectors)
+        return _Stretch(
+            document, first, _columns(document.chunks[first:end]), np.array(counts, np.uint32).tobytes(), terms, vectors
+        )
 
 
 _Group: TypeAlias = list[tuple[_Analysed, int, int, bool]]
@@ -226,10 +228,18 @@ def chunk_row(number: int, chunk: Chunk) -> tuple[int, str, str, str, str, str]:
         number,
         chunk.text,
         chunk.tokens,
-        _headings_json(chunk.headings) if chunk.headings else "",
-        _locator_json(chunk.locator) if chunk.locator.kind else "",
+        _headings_json(chunk.headings),
+        _locator_json(chunk.locator),
         chunk.content_hash,
     )
+
+
+def _columns(chunks: Sequence[Chunk]) -> tuple[Sequence[str], ...]:
+    """Of all that `chunk_row` says but the number; none where there is no chunk."""
+    if not chunks:
+        return ()
+    _, texts, tokens, hashes, headings, locators, _ = zip(*chunks, strict=True)
+    return texts, tokens, [*map(_headings_json, headings)], [*map(_locator_json, locators)], hashes
 
 
 def _insert(
@@ -260,12 +270,11 @@ def _insert(
 
 
 def _write(connection: sqlite3.Connection, document: int, stretch: _Stretch) -> None:
-    if not stretch.chunks:
+    if not stretch.columns:
         return
-    start = document << CHUNK_BITS
     connection.executemany(
-        "INSERT INTO chunks (id, text, tokens, headings, locator, content_hash) VALUES (? + ?, ?, ?, ?, ?, ?)",
-        [(start, *row) for row in stretch.chunks],
+        "INSERT INTO chunks (id, text, tokens, headings, locator, content_hash) VALUES (?, ?, ?, ?, ?, ?)",
+        zip(count((document << CHUNK_BITS) + stretch.first), *stretch.columns, strict=False),
     )
     connection.execute(
         "INSERT INTO blocks (document, first, lengths, terms, vectors) VALUES (?, ?, ?, ?, ?)",
@@ -311,10 +320,12 @@ def _generation_row(connection: sqlite3.Connection, generation: Generation) -> i
 
 @lru_cache(maxsize=1024)
 def _headings_json(headings: tuple[str, ...]) -> str:
-    return json.dumps(headings, ensure_ascii=False)
+    return json.dumps(headings, ensure_ascii=False) if headings else ""
 
 
 def _locator_json(locator: Locator) -> str:
+    if not locator.kind:
+        return ""
     label = json.dumps(locator.label, ensure_ascii=False) if locator.label else '""'
     first = "null" if locator.first is None else locator.first
     last = "null" if locator.last is None else locator.last
