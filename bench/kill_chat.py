@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.fakes.chats import PLATFORMS, Asked, Begin, Chats, Process, chats
+from tests.fakes.chats import PLATFORMS, Asked, Chats, Process, chats
 
 KILLS: Final = 200
 COPIES: Final = 4
@@ -34,7 +33,12 @@ def main() -> None:
 
 
 async def drill(
-    folder: Path, *, kills: int, seed: int, longest_life: float = _LONGEST_LIFE, begin: Begin = subprocess.Popen
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    longest_life: float = _LONGEST_LIFE,
+    process_of: Callable[[Path, dict[str, str]], Process] = Process,
 ) -> str:
     """Run it in `folder`; raises AssertionError where an answer is missing, doubled or other; gives one sentence."""
     chance = random.Random(seed)
@@ -44,7 +48,7 @@ async def drill(
             "KVASIR_SCRIPTED__REPLY": _REPLY,
             "KVASIR_SCRIPTED__TOKEN_SECONDS": str(_TOKEN_SECONDS),
         }
-        with Process(folder / "data", {**world.settings(), **script}, begin=begin) as process:
+        with process_of(folder / "data", {**world.settings(), **script}) as process:
             await asyncio.to_thread(process.prepare)
             asked: list[Asked] = []
             in_flight = 0

@@ -140,7 +140,8 @@ class _Nursery:
 
     def end(self) -> None:
         self._channel.close()
-        self._process.wait(10)
+        self._process.kill()  # it holds nothing
+        self._process.wait()
 
     def bear(self, request: dict[str, Any], streams: list[int]) -> int:
         """The number of a new child of this process."""

@@ -1,4 +1,4 @@
-"""Two and three `kvasir up bots` on one PostgreSQL, as on several machines: one answer each, whoever dies.
+"""`kvasir up bots` killed and started anew, and several on one PostgreSQL as on several machines: one answer each.
 
 Processes, database, client libraries and wire are real; leases run out after seconds (`fakes/quick.py`).
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.kill_chat import drill
 from core.chats.outbox import Outbox
 from core.db.session import Database
 from core.db.tables import now
@@ -27,11 +28,17 @@ from tests.databases import Postgres
 from tests.fakes.chats import LATE, PLATFORMS, Asked, Chats, Process, chats
 from tests.processes import start
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.postgres]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 REPLY = "You asked «{question}». It is 28 days a year [1]."
 SHARDS = 4
 QUICK = "tests.fakes.quick"
+
+
+def quick(data: Path, settings: dict[str, str]) -> Process:
+    found = Process(data, settings, begin=partial(start, prepared=QUICK, imports=LATE))
+    found.command = [sys.executable, "-m", QUICK]
+    return found
 
 
 @dataclass
@@ -42,7 +49,7 @@ class House:
     data: Path
 
     def process(self, **settings: str) -> Process:
-        found = Process(
+        return quick(
             self.data,
             {
                 "KVASIR_DATABASE__URL": self.url,
@@ -51,10 +58,7 @@ class House:
                 "KVASIR_LOG__LEVEL": "INFO",
                 **settings,
             },
-            begin=partial(start, prepared=QUICK, imports=LATE),
         )
-        found.command = [sys.executable, "-m", QUICK]
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,7 @@ def checked(process: Process) -> dict[str, bool]:
     return {one["what"]: one["ok"] for one in found["findings"]}
 
 
+@pytest.mark.postgres
 async def test_two_processes_share_what_there_is_and_either_may_die(house: House) -> None:
     async with chats() as world:
         discord = world.discord
@@ -164,6 +169,7 @@ async def test_two_processes_share_what_there_is_and_either_may_die(house: House
         await answered(world, [*flying, *late, *last])
 
 
+@pytest.mark.postgres
 async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -> None:
     """Slack's requests come to any of them, and a person's questions are counted by all together."""
     async with chats() as world:
@@ -193,6 +199,14 @@ async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -
             await asyncio.sleep(1.0)  # what would be let in besides is
             assert [len(finals(world, one)) for one in questions].count(1) == 6
             assert not any(len(finals(world, one)) > 1 for one in questions)
+
+
+async def test_each_question_has_one_answer_whenever_the_bots_are_killed(tmp_path: Path) -> None:
+    """Questions in flight when a process is killed are answered once by the next one (faults 82, 83 and 85).
+
+    `make bench ARGS=kill_chat` does it 200 times, with leases as they are.
+    """
+    assert await drill(tmp_path, kills=2, seed=7, longest_life=2.0, process_of=quick)
 
 
 async def known(house: House, numbers: set[int]) -> None:
