@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from core.db.session import Database
 from core.db.tables import PlatformStateRow, new_id, now
@@ -39,7 +38,6 @@ class Memory:
             return {row.workspace: row.value for row in rows}
 
     async def put(self, key: str, value: str, workspace: str = "") -> None:
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         row = {
             "id": new_id(),
             "platform": self._platform,
@@ -50,7 +48,7 @@ class Memory:
         }
         async with self._db.session() as session:
             await session.execute(
-                insert(PlatformStateRow)
+                self._db.insert(PlatformStateRow)
                 .values(row)
                 .on_conflict_do_update(
                     index_elements=["platform", "workspace", "key"], set_={"value": value, "updated_at": now()}
@@ -59,10 +57,9 @@ class Memory:
 
     async def settle(self, key: str, value: str, workspace: str = "") -> str:
         """What is kept; `value`, where nothing was. All processes get the same."""
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         row = {"id": new_id(), "platform": self._platform, "workspace": workspace, "key": key, "value": value}
         async with self._db.session() as session:
-            new = insert(PlatformStateRow).values({**row, "updated_at": now()})
+            new = self._db.insert(PlatformStateRow).values({**row, "updated_at": now()})
             await session.execute(new.on_conflict_do_nothing(index_elements=["platform", "workspace", "key"]))
         return await self.get(key, workspace) or value
 

@@ -29,10 +29,15 @@ def beside(group: str, name: str, attribute: str, otherwise: Any = None) -> Any:
     return getattr(sys.modules[load(group, name).__module__], attribute, otherwise)
 
 
-@cache
 def _points(group: str) -> EntryPoints:
+    found: EntryPoints = _installed().select(group=group)
+    return found
+
+
+@cache
+def _installed() -> Any:  # before Python 3.12 it has another type, with the same `select`
     """What was there when it was first asked for: to look reads a file of every package that is installed."""
-    return entry_points(group=group)
+    return entry_points()
 
 
 def _import(point: EntryPoint) -> Any:

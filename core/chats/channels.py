@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import and_, bindparam, delete, literal, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.chats import digests
@@ -191,14 +190,13 @@ class Channels:
         if name is not None:
             changes["name"] = "".join(char for char in name if char.isprintable()).strip()[:_LONGEST_NAME]
         changes |= {field: _kept(field, value, self._engines()) for field, value in values.items()}
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         async with self._db.session() as session:
             await _check_kbs(session, changes.get("kbs") or ())
             if changes.get("digest") in ("daily", "weekly"):
-                await digests.ensure(session, changes["digest"], is_sqlite=self._db.is_sqlite)
+                await digests.ensure(session, changes["digest"], self._db.insert)
             key = {"platform": place.platform, "workspace": place.workspace, "channel": place.channel}
             await session.execute(
-                insert(ChannelRow)
+                self._db.insert(ChannelRow)
                 .values({"id": new_id(), **key, **changes})
                 .on_conflict_do_update(index_elements=list(key), set_=changes)
             )

@@ -16,7 +16,6 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 from sqlalchemy import func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from core.chats.platform_options import ADDRESSES, Field, Origin, cleaned, is_hidden, is_secret, kind_of, says, variable
 from core.chats.reports import Report, State, reports_of, state_of, with_report
@@ -188,11 +187,12 @@ class Connections:
     # ------------------------------------------------------------ what processes say
     async def report(self, platform: str, said: Report) -> None:
         """Keep what a process says of a platform."""
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         async with self._db.session() as session:
             row = await session.get(ConnectionRow, platform, with_for_update=True)
             if row is None:
-                new = insert(ConnectionRow).values(platform=platform, enabled=True, settings={}, secrets="", status={})
+                new = self._db.insert(ConnectionRow).values(
+                    platform=platform, enabled=True, settings={}, secrets="", status={}
+                )
                 await session.execute(new.on_conflict_do_nothing())
                 row = await session.get_one(ConnectionRow, platform, with_for_update=True)
             row.status = with_report(row.status, said)
@@ -302,9 +302,10 @@ class Connections:
             raise NotAccepted(says, {moved[0]: says})
 
     async def _keep(self, platform: str, by: str, values: Mapping[str, Any], enabled: bool | None) -> None:
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         async with self._db.session() as session:
-            new = insert(ConnectionRow).values(platform=platform, enabled=True, settings={}, secrets="", status={})
+            new = self._db.insert(ConnectionRow).values(
+                platform=platform, enabled=True, settings={}, secrets="", status={}
+            )
             await session.execute(new.on_conflict_do_nothing())
             row = await session.get_one(ConnectionRow, platform, with_for_update=True)
             after = self._changed(platform, row, values)

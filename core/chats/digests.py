@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.direct import InsertInto
 from core.db.tables import AnswerRow, ChannelRow, RatingRow, ScheduleRow, now
 from core.errors import UserError
 from core.outbound import safe_markdown
@@ -87,9 +87,8 @@ async def post(kvasir: Kvasir, wanted: Wanted, run_id: str, at: datetime | None 
     return bool(await kvasir.outbox.add(place, text, "digest", id=uuid.uuid5(_NAMES, name).hex))
 
 
-async def ensure(session: AsyncSession, period: str, *, is_sqlite: bool) -> None:
+async def ensure(session: AsyncSession, period: str, insert: InsertInto) -> None:
     """Have the schedule that serves the channels with this period; it may be changed and turned off, as all may."""
-    insert = sqlite.insert if is_sqlite else postgresql.insert
     row = {
         "id": uuid.uuid5(_NAMES, period).hex,
         "name": tell(f"digest_schedule_{period}"),
@@ -111,7 +110,7 @@ async def ensure_wanted(kvasir: Kvasir) -> None:
     if wanted:
         async with kvasir.db.session() as session:
             for period in sorted(filter(None, wanted)):
-                await ensure(session, period, is_sqlite=kvasir.db.is_sqlite)
+                await ensure(session, period, kvasir.db.insert)
 
 
 async def _places(kvasir: Kvasir, period: str) -> Sequence[Place]:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from core.db.batches import delete_in_batches
 from core.db.session import Database
@@ -66,13 +65,12 @@ class Outbox:
         words = text.replace("\x00", "").strip()[:LONGEST]
         if not words:
             raise UserError(tell("outbox_no_text"))
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         row = {
             "id": id or new_id(), "platform": place.platform, "workspace": place.workspace, "channel": place.channel,
             "thread": place.thread, "text": words, "purpose": purpose, "state": "waiting", "created_at": now(),
         }  # fmt: skip
         async with self._db.session() as session:
-            done: Any = await session.execute(insert(OutboxRow).values(row).on_conflict_do_nothing())
+            done: Any = await session.execute(self._db.insert(OutboxRow).values(row).on_conflict_do_nothing())
         return str(row["id"]) if done.rowcount else ""
 
     async def get(self, posting_id: str) -> Posting:

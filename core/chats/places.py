@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import and_, cast, func, null, or_, select, tuple_, union_all
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
 from core.chats.channels import values_of
@@ -124,11 +123,10 @@ class Places:
 
     async def name(self, place: Place, name: str) -> None:
         """Keep what the platform calls a channel; empty: it has no name."""
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         key = {"platform": place.platform, "workspace": place.workspace, "key": CHANNEL_KEY + place.channel}
         kept = {"value": "".join(char for char in name if char.isprintable())[:255], "updated_at": now()}
         async with self._db.session() as session:
-            row = insert(PlatformStateRow).values({"id": new_id(), **key, **kept})
+            row = self._db.insert(PlatformStateRow).values({"id": new_id(), **key, **kept})
             await session.execute(row.on_conflict_do_update(index_elements=list(key), set_=kept))
 
 

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any, Final
 
 from sqlalchemy import Delete, Insert, Row, Select, Update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.engine import Dialect, result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -37,6 +37,13 @@ class Result:
         return self.rows[0] if self.rows else None
 
 
+def postgres_insert() -> InsertInto:
+    """PostgreSQL's own; late: with it come its dialects, a twentieth of what all commands import."""
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert  # type: ignore[return-value]  # see InsertInto
+
+
 class Statement:
     """A statement of SQLAlchemy Core; calling it gives a step of a transaction, for `Database.run` or `.fetch`.
 
@@ -54,7 +61,7 @@ class Statement:
 
     @cached_property
     def on_postgres(self) -> Core:
-        return self._text if isinstance(self._text, Core) else self._text(postgresql.insert)  # type: ignore[arg-type]  # see InsertInto
+        return self._text if isinstance(self._text, Core) else self._text(postgres_insert())
 
     @cached_property
     def on_sqlite(self) -> Translated:

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import URL, event, text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from core.db.direct import Result, Step, run_on
+from core.db.direct import InsertInto, Result, Step, postgres_insert, run_on
 from core.db.driver import READ, Connection
 from core.db.postgres import for_asyncpg
 from core.db.thread import SqliteThread
@@ -60,6 +61,8 @@ class Database:
             self.engine = _sqlite_engine(self.url)
         else:
             self.engine = _postgres_engine(self.url, options or DatabaseSettings())
+        self.insert: InsertInto = sqlite.insert if self.is_sqlite else postgres_insert()
+        """`insert` with the ON CONFLICT of this database."""
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(self.engine.execution_options(**{_READ: True}), expire_on_commit=False)
         self._snapshots = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_SNAPSHOT)

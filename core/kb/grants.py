@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from sqlalchemy import func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.access import ACCOUNT_PREFIX
@@ -49,7 +48,6 @@ class Grants:
 
         Raises UserError where there can be no such person, or where one of a chat platform is to edit.
         """
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         async with self._db.session() as session:
             row = await kb_row(session, kb)
             key, name = await _known(session, person)
@@ -58,7 +56,7 @@ class Grants:
             grant = Grant(key, name, right, now())
             values = {"id": new_id(), "kb_id": row.id, "person": key, "right": right, "created_at": grant.created_at}
             await session.execute(
-                insert(KbGrantRow)
+                self._db.insert(KbGrantRow)
                 .values(values)
                 .on_conflict_do_update(index_elements=["kb_id", "person"], set_={"right": right})
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from core.db.direct import Statement
 from core.db.session import Database
@@ -53,10 +52,9 @@ class TemporaryBases:
             "title_enhance": self._defaults.title_enhance,
             "expires_at": expires_at,
         }
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         async with self._db.session() as session:
             await session.execute(
-                insert(KnowledgeBaseRow)
+                self._db.insert(KnowledgeBaseRow)
                 .values(row)
                 .on_conflict_do_update(index_elements=["name"], set_={"expires_at": expires_at}, where=~LASTING)
             )

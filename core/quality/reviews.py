@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, or_, select, union
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.access import ACCOUNT_PREFIX
@@ -233,11 +232,10 @@ class Reviews:
                 account = await session.get(UserRow, given.assignee)
                 if account is None or account.disabled or Role(account.role) not in _REVIEWERS:
                     raise UserError(tell("review_bad_assignee"))
-            insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
             fresh = {"state": "new", "labels": [], "note": "", "cure": {}, "created_at": now()} | values
             changes = values | {"updated_by": by.name, "updated_at": now()}
             await session.execute(
-                insert(ReviewRow)
+                self._db.insert(ReviewRow)
                 .values(answer_id=answer_id, **(fresh | changes))
                 .on_conflict_do_update(index_elements=["answer_id"], set_=changes)
             )
@@ -251,13 +249,12 @@ class Reviews:
         where = [_NEEDED, AnswerRow.id.in_(dict.fromkeys(answer_ids))]
         if allowed is not None:
             where.append(seen(allowed, is_sqlite=self._db.is_sqlite))
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         fresh = {"labels": [], "note": "", "cure": {}, "created_at": now()} | values
         async with self._db.session() as session:
             ids = list(await session.scalars(select(AnswerRow.id).where(*where)))
             for start in range(0, len(ids), _PAGE):
                 rows = [{"answer_id": key, **fresh} for key in ids[start : start + _PAGE]]
-                put = insert(ReviewRow).values(rows)
+                put = self._db.insert(ReviewRow).values(rows)
                 await session.execute(put.on_conflict_do_update(index_elements=["answer_id"], set_=values))
         return len(ids)
 

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.session import Database
@@ -42,12 +41,11 @@ class Leases:
 
     async def take(self, name: str, holder: str) -> int | None:
         """The fence of a lease taken or taken over; None while another holds it."""
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
         moment = now()
         row = {"name": name, "holder": holder, "fence": 1, "until": moment + LEASE}
         async with self._db.session() as session:
             found: int | None = await session.scalar(
-                insert(LeaseRow)
+                self._db.insert(LeaseRow)
                 .values(row)
                 .on_conflict_do_update(
                     index_elements=["name"],
