@@ -258,19 +258,25 @@ async def test_whoever_may_gets_through(open_site: OpenSite) -> None:
         owner = (await site.kvasir.accounts.create("owner", PASSWORD, Role.OWNER)).person
         things = await make_things(site, "own", by=owner)
         personas = await _personas(site, owner)
+        limited = [one.name for one in personas if one.name.startswith("limited")]
+
+        async def fresh(number: int) -> Mapping[str, str]:
+            made = await make_things(site, f"own{number}", by=owner)
+            for name in limited:
+                await site.kvasir.people.change(owner, name, rights={things["kb"]: "edit", made["kb"]: "edit"})
+            return made
+
         faults = []
         for number, operation in enumerate(operations(site)):
             rule = rule_of(operation.id)
             if rule.kind in ("open", "account", "mine") or operation.id in NOT_CALLED:
                 continue
             least = next(one for one in personas if one.allowed(rule, own=True))
-            mine = things
-            if operation.method != "GET":
-                mine = await make_things(site, f"own{number}", by=owner)
-                if least.name.startswith("limited"):
-                    rights = {f"own{number}": "edit", "own": "edit"}
-                    await site.kvasir.people.change(owner, least.name, rights=rights)
+            mine = await fresh(number) if operation.method == "DELETE" else things
             answer = await least.browser.request(**operation.call(mine))
+            if mine is things and not answer.is_success:  # perhaps for what an earlier operation did to them
+                things = await fresh(number)
+                answer = await least.browser.request(**operation.call(things))
             if answer.status_code in (401, 403, 404, 405, 422) or answer.status_code in (500, 501):
                 faults.append(f"{operation.id} by {least.name}: {answer.status_code} {answer.text[:300]}")
         assert not faults, "\n".join(faults)
