@@ -1,24 +1,31 @@
-"""The kinds of sources there are, by name."""
+"""The kinds of sources there are, by name; each is imported when it is wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from core.errors import UserError
-from core.sources.folder import FOLDER
-from core.sources.git import GIT
-from core.sources.port import SourceKind
-from core.sources.rss import RSS
-from core.sources.sitemap import SITEMAP
-from core.sources.web import URL
 from core.texts import tell
 
-KINDS: Final[Mapping[str, SourceKind]] = {"url": URL, "sitemap": SITEMAP, "git": GIT, "rss": RSS, "folder": FOLDER}
+if TYPE_CHECKING:
+    from core.sources.port import SourceKind
+
+_PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "url": ("core.sources.web", "URL"),
+    "sitemap": ("core.sources.sitemap", "SITEMAP"),
+    "git": ("core.sources.git", "GIT"),
+    "rss": ("core.sources.rss", "RSS"),
+    "folder": ("core.sources.folder", "FOLDER"),
+}
+KINDS: Final = tuple(_PLACES)
 
 
 def kind_named(name: str) -> SourceKind:
     """Raises UserError."""
     if name not in KINDS:
         raise UserError(tell("source_bad_kind", kind=name[:40], there=", ".join(KINDS)))
-    return KINDS[name]
+    module, attribute = _PLACES[name]
+    kind: SourceKind = getattr(import_module(module), attribute)
+    return kind

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UserError
 from core.settings import SourcesSettings
-from core.sources.visit import Visit
 from core.texts import CATALOGUE, tell
+
+if TYPE_CHECKING:
+    from core.sources.visit import Visit
 
 Mark: TypeAlias = Mapping[str, str]
 """By what a version is known again, e.g. an etag."""

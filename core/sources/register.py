@@ -8,7 +8,8 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,11 +22,13 @@ from core.kb.knowledge import Knowledge, generation_of, kb_row
 from core.settings import Settings
 from core.sources.kinds import kind_named
 from core.sources.port import SourceKind, Spec, Tools, spec_of
-from core.sources.visit import Manners, Visit
 from core.texts import tell
 from core.vault import Vault
 from core.work.jobs import Job, Jobs
 from core.work.schedules import Schedules
+
+if TYPE_CHECKING:
+    from core.sources.visit import Manners
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +110,13 @@ class Sources:
         self._vault = vault
         self._settings = settings
         self._readable = readable
-        self._manners = Manners()
         self._looks = asyncio.Semaphore(_LOOKS)
+
+    @cached_property
+    def _manners(self) -> Manners:
+        from core.sources.visit import Manners
+
+        return Manners()
 
     # ------------------------------------------------------------ definitions
     async def create(self, given: NewSource) -> SourceInfo:
@@ -263,6 +271,8 @@ class Sources:
 
     def tools(self) -> Tools:
         """For one visit to a source."""
+        from core.sources.visit import Visit  # late, as the kinds
+
         settings = self._settings.sources
         return Tools(Visit(self._manners, settings), settings, self._settings.ingest.max_file_mb << 20, self._readable)
 
