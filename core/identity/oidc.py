@@ -16,7 +16,6 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-import httpx2
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -190,6 +189,8 @@ class Oidc:
         return dict(claims)
 
     async def _json(self, method: str, url: str, **options: Any) -> Mapping[str, Any]:
+        import httpx2  # late: most houses have no provider
+
         _safe(url)
         try:
             async with asyncio.timeout(_SECONDS), httpx2.AsyncClient(follow_redirects=False) as client:
