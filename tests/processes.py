@@ -25,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ _COMMANDS: Final = (
 _PLAIN: Final = ("C", "POSIX", "C.UTF-8", "C.utf8")
 """Locales in which a Python takes and gives bytes that are no text."""
 _MESSAGE: Final = 1 << 17
+_PATIENCE: Final = 120.0
 _SET_CHILD_SUBREAPER: Final = 36
 """Of prctl: descendants who lose their parent become children of this process."""
 
@@ -129,19 +131,22 @@ class _Nursery:
     def __init__(self, prepared: str) -> None:
         self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.settimeout(_PATIENCE)
         self._prctl = ctypes.CDLL(None).prctl
+        self._said = tempfile.TemporaryFile()  # no terminal, whatever ours is: what imports looks at it  # noqa: SIM115
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.processes", str(theirs.fileno()), prepared],
-                cwd=Path(__file__).parents[1], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                cwd=Path(__file__).parents[1], pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
             )  # fmt: skip
-
         atexit.register(self.end)
 
     def end(self) -> None:
         self._channel.close()
         self._process.kill()  # it holds nothing
         self._process.wait()
+        self._said.close()
 
     def bear(self, request: dict[str, Any], streams: list[int]) -> int:
         """The number of a new child of this process."""
@@ -152,7 +157,9 @@ class _Nursery:
                 said = self._channel.recv(99)
             finally:
                 self._prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        assert said, "the process that forks has ended"
+        if not said:
+            self._said.seek(0)
+            raise AssertionError(f"the process that forks has ended: {self._said.read().decode()}")
         return int(said)
 
 
@@ -176,7 +183,7 @@ def _serve(channel: socket.socket, prepared: str) -> tuple[dict[str, Any], list[
             os._exit(0)
         request = json.loads(text)
         for name in (*request["imports"], *_imported_by(request["words"])):
-            with contextlib.suppress(ImportError):  # the process will say it
+            with contextlib.suppress(Exception):  # the process will say it
                 importlib.import_module(name)
         assert threading.active_count() == 1, "an import has started a thread"
         gc.collect()
@@ -190,10 +197,13 @@ def _serve(channel: socket.socket, prepared: str) -> tuple[dict[str, Any], list[
 
 
 def _imported_by(words: Sequence[str]) -> list[str]:
-    """What the program in `-c` or the module in `-m` begins by importing."""
-    if words[1] != "-c":
+    """What the program of `-c` imports at its top."""
+    if words[1:2] != ["-c"]:
         return []
-    tree = ast.parse(words[2])
+    try:
+        tree = ast.parse(words[2])
+    except SyntaxError:  # the process will say it
+        return []
     found = [name.name for one in tree.body if isinstance(one, ast.Import) for name in one.names]
     return found + [one.module for one in tree.body if isinstance(one, ast.ImportFrom) and one.module]
 

@@ -63,6 +63,8 @@ def test_it_finds_itself_where_a_new_one_would(tmp_path: Path, encoding: str, se
         ("raise SystemExit(3)", 3),
         ("import sys; sys.exit('in words')", 1),
         ("nope", 1),
+        ("no program", 1),
+        ("import nothing_of_that_name", 1),
         ("raise KeyboardInterrupt", -signal.SIGINT),
         ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL),
         ("import os, signal; signal.signal(15, lambda *_: os._exit(7)); os.kill(os.getpid(), 15)", 7),
