@@ -17,9 +17,10 @@ import hypothesis
 import pytest
 
 import core.app
+import core.db.migrate
 from core.db.session import Database
 from core.settings import WeaviateSettings
-from tests.databases import Postgres, everything_on_postgres, put_sqlite
+from tests.databases import Postgres, everything_on_postgres, put_sqlite, upgrade_at_once
 from tests.fakes.parser import InProcessParser
 from tests.weaviate_server import any_server, empty
 
@@ -85,6 +86,12 @@ def parser_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---------------------------------------------------------------- databases
+@pytest.fixture(autouse=True)
+def upgraded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty SQLite database has its tables in a moment; tests of the migrations have a fixture of this name."""
+    monkeypatch.setattr(core.db.migrate, "_upgrade", upgrade_at_once)
+
+
 DATABASES = [pytest.param("postgres", marks=pytest.mark.postgres)]
 if not everything_on_postgres():
     DATABASES.insert(0, pytest.param("sqlite"))

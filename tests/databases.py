@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, NullPool, make_url, text
+from sqlalchemy import URL, Connection, NullPool, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import core.settings
@@ -99,6 +99,25 @@ async def _migrate(address: str) -> None:
     database = Database(address)
     await migrate.upgrade(database)
     await database.close()
+
+
+_genuine_upgrade = migrate._upgrade
+_steps: list[str] = []
+"""What makes the tables of an empty SQLite database, once one was migrated."""
+
+
+def upgrade_at_once(connection: Connection) -> None:
+    """What the migrations do; an empty SQLite database gets at once what they made of the first one."""
+    if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
+        _genuine_upgrade(connection)
+    elif _steps:
+        for step in _steps:
+            connection.exec_driver_sql(step)
+    else:
+        _genuine_upgrade(connection)
+        (current,) = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars()
+        made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid")
+        _steps[:] = [*made.scalars(), f"INSERT INTO alembic_version VALUES ('{current}')"]
 
 
 class Postgres:

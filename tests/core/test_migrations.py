@@ -20,9 +20,14 @@ from core.db.session import Database
 from core.db.tables import KnowledgeBaseRow, Table
 from core.errors import ConfigError, Unavailable
 from core.work.jobs import Jobs
-from tests.databases import Postgres
+from tests.databases import Postgres, upgrade_at_once
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def upgraded_at_once() -> None:
+    """Here every database goes through all migrations."""
 
 
 async def test_the_migrations_make_exactly_the_tables(db: Database) -> None:
@@ -37,6 +42,20 @@ async def test_the_migrations_make_exactly_the_tables(db: Database) -> None:
 
     async with db.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+@pytest.mark.sqlite("there the tests spare themselves the migrations")
+async def test_databases_of_tests_are_as_migrated_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dump(name: str) -> list[str]:
+        database = Database(f"sqlite+aiosqlite:///{tmp_path / name}")
+        assert (await migrate.upgrade(database)).is_newest
+        await database.close()
+        with closing(sqlite3.connect(tmp_path / name)) as file:
+            return list(file.iterdump())
+
+    migrated = await dump("migrated.db")
+    monkeypatch.setattr(migrate, "_upgrade", upgrade_at_once)
+    assert [await dump("first.db"), await dump("second.db")] == [migrated, migrated]
 
 
 def test_the_newest_revision_is_the_one_that_alembic_would_go_to() -> None:
