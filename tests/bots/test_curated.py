@@ -18,7 +18,7 @@ from core.work.jobs import run_job
 from tests.bots.test_thread_files import Desk
 from tests.fakes.messenger import ANN, PLACE
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 RITA = Person("user:" + "a" * 32, "rita", Role.REVIEWER)
 CASES = [

@@ -22,7 +22,7 @@ from core.settings import load
 from core.types import ChatFile, Mention, Place, Press
 from tests.fakes.messenger import ANN, BOB, PLACE, FakeMessenger
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 NOTES = b"# Canteen\n\nThe canteen opens at half past eleven on weekdays.\n\nOn Fridays it serves fish.\n"
 

@@ -26,7 +26,7 @@ from tests.fakes.commands import Commands
 from tests.fakes.embedder import HashEmbedder
 from tests.s3_server import S3, any_s3
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 LARGE = os.urandom(SMALL * 3)
 

@@ -11,6 +11,8 @@ from pytest_httpserver import HTTPServer
 from tests.databases import copy_data
 from tests.fakes.commands import Commands
 
+pytestmark = pytest.mark.usefixtures("parser_here")
+
 LEAVE = "# Leave\n\nAnnual leave is twenty-eight days for everybody in the house."
 PARKING = "# Parking\n\nVisitors park in the yard behind the mill."
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.fakes.commands import Commands
 
+pytestmark = pytest.mark.usefixtures("parser_here")
+
 LONG = "\n\n".join(f"Paragraph {n} is about annual leave, and takes some words to say so." for n in range(30))
 
 

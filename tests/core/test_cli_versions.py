@@ -8,6 +8,8 @@ import pytest
 
 from tests.fakes.commands import Commands
 
+pytestmark = pytest.mark.usefixtures("parser_here")
+
 
 @pytest.fixture
 def kvasir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:

@@ -23,7 +23,7 @@ from core.types import Compare, Finished, Question, Sources
 from core.work.jobs import run_job
 from tests.fakes.house import House, furnished
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 QUESTION, TEXT = "How many days of annual leave do I get?", "**Thirty** days since May. Ask *Ann*."
 OTHERS = ("How much paid vacation am I entitled to?",)

@@ -18,7 +18,7 @@ from core.settings import load
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.embedding_server import EmbeddingServer, embedding_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 TEXT = "Annual leave is 28 days a year. The office opens at seven."
 
 

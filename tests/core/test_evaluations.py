@@ -26,7 +26,7 @@ from core.work.jobs import run_job
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import Library, opened_library
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 FILES = {
     "leave.md": "# Leave\n\nEvery employee has 28 days of annual leave.",

@@ -24,7 +24,7 @@ from core.vault import KEY_FILE
 from core.work.jobs import run_job
 from tests.fakes.embedder import HashEmbedder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 SETTINGS: dict[str, Any] = {
     "description": "Of tides.", "instructions": "Be brief.", "private": True, "top_k": 3, "mode": "keyword",

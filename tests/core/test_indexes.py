@@ -21,7 +21,7 @@ from core.types import Generation
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.library import Library, opened_library
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 LONG = "\n\n".join(
     f"Paragraph {n} is about the tide table and takes some words to say so, every time." for n in range(20)

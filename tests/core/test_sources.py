@@ -33,7 +33,7 @@ from tests.databases import put_sqlite
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.git_server import GitServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
