@@ -29,6 +29,8 @@ _ALIVE_EVERY: Final = 4.0
 _STREAM_PAUSE: Final = 0.4
 """Seconds for which pieces are gathered before they go to a platform's stream."""
 
+_SIGNS: Final = 2
+"""Edits before there is any text, after which no more of them slow the text down: those that say where it waits."""
 _LONG: Final = 1500
 """Characters from which rendering takes more than a few milliseconds."""
 _LOOK_EVERY: Final = 1.0
@@ -110,8 +112,6 @@ class ChatAnswer:
         await self.status(tell("reading_passages", count=len(sources)))
 
     async def append(self, text: str) -> None:
-        if not self._text:
-            self._edits = 0  # those that said where it waits do not slow its text down
         self._text += text
         self._changed.set()
 
@@ -251,7 +251,7 @@ class ChatAnswer:
             else:
                 await self._try(self._surface.edit(self._item.posts[0], part, _STOP))
                 self._tempo.took()
-            self._edits += 1
+            self._edits += bool(self._text) or self._edits < _SIGNS
         else:
             await self._try(self._surface.working(part))
             self._tempo.took()

@@ -115,6 +115,23 @@ async def test_a_long_answer_comes_whole_in_any_way(front: Front, streaming: Any
     assert [message.controls.rate for message in desk.messenger.messages.values()][-2:] == [False, True]
 
 
+async def test_whoever_waited_sees_the_text_grow_all_the_same(front: Front) -> None:
+    """Edits that told of the queue do not slow down those of the text, of which each waits longer than the last."""
+    places: asyncio.Queue[int] = asyncio.Queue()
+    engine = front.house.replace_engine(FakeEngine("Word after word. " * 8, size=17, pause=0.1, places=places))
+    desk = Desk(front, FakeMessenger(capabilities=Capabilities(4000, "edit", 0.01, edit_growth=3)))
+    await desk.intake.take(mention())
+    await asyncio.wait_for(engine.begun.wait(), 10)
+    for place in range(9, 0, -1):
+        places.put_nowait(place)
+        says = f"number {place} in the queue"
+        await until(lambda: any(says in one.text for one in desk.messenger.messages.values()))  # noqa: B023  at once
+    places.put_nowait(0)
+    await desk.idle()
+    (message,) = desk.messenger.messages.values()
+    assert any(text.startswith("Word") and text.count("Word") < 8 for text in message.history)
+
+
 async def test_a_native_stream_grows_to_the_answer(front: Front) -> None:
     front.house.replace_engine(FakeEngine("First piece. Second piece [1].", size=13))
     messenger = FakeMessenger(streams=True, capabilities=Capabilities(4000, "native", 0.0))
