@@ -70,7 +70,7 @@ print(json.dumps(told))
 @pytest.mark.slow
 def test_an_upgrade_killed_at_any_step_is_made_up_for(tmp_path: Path) -> None:
     """Protection: the upgrade is one transaction (`core/db/migrate.py: upgrade`, `core/db/session.py: _begin`)."""
-    done = run([sys.executable, "-c", DRILL, str(tmp_path), "11"], capture_output=True, text=True)
+    done = run([sys.executable, "-c", DRILL, str(tmp_path), "11"], timeout=100, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["steps"] > 30
