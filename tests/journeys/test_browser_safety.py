@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -224,6 +225,8 @@ def test_a_long_answer_streams_and_stops(
         expect(answer.locator("strong").nth(3)).to_be_visible()
         shown = len(answer.inner_text())
         page.wait_for_function("n => document.querySelector('.answer').innerText.length > n + 40", arg=shown)
+        not_written_yet = re.compile("/api/v1/conversations/[0-9a-f]{32}$")
+        page.route(not_written_yet, lambda route: route.fulfill(json={"exchanges": []}), times=1)
         page.keyboard.press("Escape")
         expect(page.locator(".answer[aria-busy]")).to_have_count(0)
         expect(page.locator(".answer")).to_contain_text("Stopped.")

@@ -194,11 +194,26 @@ class Chat {
   /** The server keeps what was written until the stop; take its record, so that it can be rated. @param {ExchangeView} view */
   async #stopped(view) {
     view.stop();
-    if (!this.conversation) return;
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    if (!(await this.#recorded(view, 400))) void this.#lookAgain(view);
+  }
+
+  /** A server that has much to do writes it a bit later. @param {ExchangeView} view */
+  async #lookAgain(view) {
+    const { conversation } = this;
+    for (const wait of [1000, 2000, 4000, 8000]) {
+      if ((await this.#recorded(view, wait)) || this.running || this.conversation !== conversation) return;
+    }
+  }
+
+  /** Whether the record of a stopped answer is there after so many milliseconds, and is shown. @param {ExchangeView} view @param {number} wait */
+  async #recorded(view, wait) {
+    if (!this.conversation) return false;
+    await new Promise((resolve) => setTimeout(resolve, wait));
     const found = await get(path("conversations", this.conversation.id)).catch(() => null);
     const record = found?.exchanges.at(-1);
-    if (record && record.question === view.question && record.state === "stopped") view.settle(record);
+    if (!record || record.question !== view.question || record.state !== "stopped") return false;
+    view.settle(record);
+    return true;
   }
 
   async #refreshTitle() {
