@@ -102,9 +102,11 @@ class StructuralSplitter:
 
     def _pieces(self, group: _Group, prefix: str, found: str) -> Iterator[RunPiece]:
         found_terms = terms(found)
+        hasher = blake2b(prefix.encode(), digest_size=20)
         for text, tokens, its_terms, first, last in self._prose(group) or self._texts(group):
-            content_hash = blake2b((prefix + text).encode(), digest_size=20).hexdigest()
-            yield text, (found + tokens).strip(), found_terms + its_terms, content_hash, first, last
+            embedded = hasher.copy()
+            embedded.update(text.encode())
+            yield text, (found + tokens).strip(), found_terms + its_terms, embedded.hexdigest(), first, last
 
     def _prose(self, group: _Group) -> Iterator[_Text] | None:
         """As `_texts`, where the fast way does."""
