@@ -1,0 +1,38 @@
+"""What a command does without is not imported: a start is mostly imports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_LATE = (
+    *("httpx2", "sqlalchemy.dialects.postgresql", "alembic.command", "apscheduler", "rich.markdown"),
+    *("core.sources.web", "core.egress", "core.serving.client", "fastapi", "sqladmin", "uvicorn"),
+    *("slack_sdk", "discord", "aiogram"),
+)
+_LISTS = """
+import sys
+from core.cli import main
+sys.argv = ["kvasir", "kb", "list", "--json"]
+try:
+    main()
+finally:
+    print(*sorted(name for name in LATE if name in sys.modules), file=sys.stderr)
+"""
+
+
+def test_a_command_imports_only_what_it_works_with(tmp_path: Path) -> None:
+    environment = {**os.environ, "KVASIR_DATA_DIR": str(tmp_path), "KVASIR_EMBEDDER__KIND": "none"}
+    for _ in range(2):  # the first makes the database
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", f"LATE = {list(_LATE)!r}\n{_LISTS}"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert done.stdout.strip().startswith(("[", "{"))
+    assert done.stderr.split() == []
