@@ -132,14 +132,17 @@ def _conditions(etag: str, modified: str) -> dict[str, str]:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """Whose certificates are believed; read once, since that takes longer than many an answer."""
-    return httpx2.create_ssl_context(trust_env=False)
+def trusted(*, as_environment: bool = True) -> ssl.SSLContext:
+    """Whose certificates are believed, for any number of clients: reading them takes longer than many an answer.
+
+    `as_environment`: those that SSL_CERT_FILE or SSL_CERT_DIR name, where one is set.
+    """
+    return httpx2.create_ssl_context(trust_env=as_environment)
 
 
 async def _follow(url: str, way: _Way) -> Fetched:
     async with httpx2.AsyncClient(
-        trust_env=False, verify=_trusted(), follow_redirects=False, timeout=None, headers=_HEADERS
+        trust_env=False, verify=trusted(as_environment=False), follow_redirects=False, timeout=None, headers=_HEADERS
     ) as client:
         target = parse(url)
         for _ in range(MAX_HOPS + 1):

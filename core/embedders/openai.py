@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import numpy as np
 
+from core.egress import trusted
 from core.embedders.lanes import halved
 from core.errors import ConfigError, EmbedderUnavailable
 from core.inference.sections import Preset
@@ -141,6 +142,7 @@ class _Server:
             headers=self._headers(address.hostname or ""),
             timeout=httpx2.Timeout(settings.timeout_seconds, connect=min(_CONNECT_SECONDS, settings.timeout_seconds)),
             follow_redirects=False,
+            verify=trusted(),
         )
 
     async def embed(self, texts: Sequence[str], dimension: int = 0) -> Matrix:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from core.deadline import Deadline
+from core.egress import trusted
 from core.engines.openai_quirks import PRESETS, PROVIDERS, Quirks, adapted, provider_of, request_body
 from core.engines.openai_stream import EventReader, NotOurDialect, Piece, ThoughtFilter, clipped
 from core.errors import ConfigError, EngineBroke, EngineUnavailable
@@ -80,6 +81,7 @@ class OpenAIEngine:
                 pool=settings.first_token_timeout_seconds,
             ),
             follow_redirects=False,
+            verify=trusted(),
             transport=transport,
         )
 

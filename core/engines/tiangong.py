@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from core.egress import trusted
 from core.engines.openai_stream import clipped
 from core.errors import ConfigError, EngineUnavailable
 from core.ports import EngineInfo
@@ -54,6 +55,7 @@ class TiangongEngine:
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(settings.first_token_timeout_seconds, connect=settings.connect_timeout_seconds),
             follow_redirects=False,
+            verify=trusted(),
         )
 
     @property

@@ -191,9 +191,14 @@ class Oidc:
     async def _json(self, method: str, url: str, **options: Any) -> Mapping[str, Any]:
         import httpx2  # late: most houses have no provider
 
+        from core.egress import trusted
+
         _safe(url)
         try:
-            async with asyncio.timeout(_SECONDS), httpx2.AsyncClient(follow_redirects=False) as client:
+            async with (
+                asyncio.timeout(_SECONDS),
+                httpx2.AsyncClient(follow_redirects=False, verify=trusted()) as client,
+            ):
                 async with client.stream(method, url, **options) as response:
                     data = b""
                     async for piece in response.aiter_bytes():

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from core.egress import trusted
 from core.embedders.openai import cut, readable
 from core.engines.openai_stream import clipped
 from core.errors import ConfigError, Unavailable
@@ -69,7 +70,7 @@ class HttpReranker:
             headers["Authorization"] = f"Bearer {self._key}"
         seconds = settings.timeout_seconds
         timeout = httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
-        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False, verify=trusted())
 
     async def rerank(self, query: str, passages: Sequence[Passage]) -> Sequence[Passage]:
         """The passages by the server's judgement. Raises Unavailable where that cannot be had."""
