@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import ipaddress
 import os
 import socket
+import ssl
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -83,6 +85,23 @@ def parser_here(monkeypatch: pytest.MonkeyPatch) -> None:
     A file of tests that is about those processes has a fixture of this name that does nothing.
     """
     monkeypatch.setattr(core.app, "ParserPool", InProcessParser)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_read_once() -> Iterator[None]:
+    """Libraries read those of the world for each client that they make, 20 milliseconds each time."""
+    genuine = ssl.create_default_context
+    read = functools.cache(lambda cafile: genuine(cafile=cafile))
+
+    def create(*purpose: ssl.Purpose, cafile: str | None = None, **options: Any) -> ssl.SSLContext:
+        if cafile is None or purpose or options:
+            return genuine(*purpose, cafile=cafile, **options)
+        shared: ssl.SSLContext = read(cafile)
+        return shared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", create)
+        yield
 
 
 # ---------------------------------------------------------------- databases
