@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
@@ -73,7 +73,8 @@ async def move(kvasir: Kvasir, kb: str, store: str, on_documents: OnDocuments) -
         if other.kind != "move" or (is_held and other.payload.get("store") != store):
             raise Conflict(tell("index_busy", kb=kb))
         if not is_held:  # it waits, or its process is gone: what it has copied is gone on with
-            await kvasir.jobs.cancel(other.id)
+            with suppress(Conflict):  # it has ended meanwhile
+                await kvasir.jobs.cancel(other.id)
             break
         on_documents(int(other.progress.get("done") or 0), int(other.progress.get("total") or 0))
         await asyncio.sleep(_LOOKED_SECONDS)

@@ -210,6 +210,23 @@ async def test_the_command_watches_a_move_that_is_under_way(site: Site, monkeypa
     assert await indexes(kvasir) == [("pgvector", "live")]
 
 
+async def test_a_move_that_ends_while_the_command_looks_at_it_is_no_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvasir = site.kvasir
+    job = await kvasir.jobs.add("move", {"kb": "kb", "store": "pgvector"}, claimed=True)
+    looked = reindex._is_held
+
+    async def just_over(opened: Kvasir, other: Job) -> bool:
+        monkeypatch.undo()
+        await run_job(kvasir.jobs, job, kvasir.run_job)
+        return await looked(opened, other)
+
+    monkeypatch.setattr(reindex, "_is_held", just_over)
+    assert not (await reindex.move(kvasir, "kb", "pgvector", lambda *_: None)).is_moved
+    assert await indexes(kvasir) == [("pgvector", "live")]
+
+
 async def test_a_copy_that_nobody_goes_on_with_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await killed_half_way(site, monkeypatch)
     await site.kvasir.jobs.cancel(job.id)

@@ -157,8 +157,8 @@ async def test_two_processes_share_what_there_is_and_either_may_die(house: House
             await until(lambda: shared(2, 2), "a new one has its share")
             house_outbox = Outbox(database := Database(house.url))
             place = Place("telegram", "", str(late[-1].message.chat.id))
+            two.kill()  # it asked Telegram for updates; what it was sending, nobody would send again
             sent = [await house_outbox.add(place, f"Summary {n}", "digest") for n in range(4)]
-            two.kill()  # it asked Telegram for updates
             last = await asked("How long is leave after two deaths?")
             await answered(world, last)
             async with asyncio.timeout(30):
