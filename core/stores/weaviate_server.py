@@ -34,7 +34,13 @@ _TROUBLES: Final = 3
 _REST_SECONDS: Final = 5.0
 _CLOUD: Final = (".weaviate.cloud", ".weaviate.network")
 _AWAY: Final = ("unavailable", "connection refused", "connection reset", "connection is closing")
-_MISSING: Final = ("tenant not found", "tenant not active", "could not find class", "class not found in schema")
+_MISSING: Final = (
+    "tenant not found",
+    "tenant not active",
+    "could not find class",
+    "class not found in schema",
+    "not present in schema",
+)
 
 T = TypeVar("T")
 Work = Callable[["WeaviateAsyncClient"], Awaitable[T]]
@@ -162,7 +168,7 @@ class Server:
         try:
             return await work(client)
         except Exception as error:
-            if not _is_missing(str(error)):
+            if not is_missing(str(error)):
                 raise
             if not await client.is_ready():
                 raise ConnectionError("it has not come up yet") from error
@@ -261,7 +267,7 @@ class Server:
             self.breaker.left()
             return error
         text = str(error)
-        if _is_missing(text):
+        if is_missing(text):
             self.breaker.worked()
             return Absent(text)
         if refused := _is_refusal(error, text):
@@ -310,7 +316,8 @@ def _numbers(version: str) -> tuple[int, int]:
     return (int(parts[0]), int(parts[1])) if all(map(str.isdigit, parts)) else (0, 0)
 
 
-def _is_missing(text: str) -> bool:
+def is_missing(text: str) -> bool:
+    """Whether the server says so that a collection or a tenant is not there."""
     return any(words in text.casefold() for words in _MISSING)
 
 

@@ -19,7 +19,7 @@ from core.stores import weaviate_schema as schema
 from core.stores.weaviate_changes import COMING, DONE, SWEPT, Change, State, left_over
 from core.stores.weaviate_filters import labels
 from core.stores.weaviate_index import Index, ask
-from core.stores.weaviate_server import Absent, Refused, Server, T
+from core.stores.weaviate_server import Absent, Refused, Server, T, is_missing
 from core.stores.writing import chunk_row
 from core.texts import tell
 from core.types import Generation, IndexedDocument
@@ -41,14 +41,7 @@ _WALK_SECONDS: Final = 900.0
 """For looking at every object of an index, which is done only after something was killed."""
 _UNDO_SECONDS: Final = 20.0
 _RENEWED: Final = 60.0
-_HOPELESS: Final = (
-    "invalid",
-    "length mismatch",
-    "vector lengths",
-    "tenant not found",
-    "could not find class",
-    "schema",
-)
+_HOPELESS: Final = ("invalid", "length mismatch", "vector lengths", "schema")
 """Words in what the server says of an object that another try would not change."""
 
 
@@ -225,15 +218,6 @@ class Writer:
         words and vectors, and makes none for an object that it has.
         """
 
-        async def once(index: Index) -> dict[int, str]:
-            from weaviate.exceptions import WeaviateInsertManyAllFailedError
-
-            try:
-                done = await insert(index, objects)
-            except WeaviateInsertManyAllFailedError as error:
-                return dict.fromkeys(range(len(objects)), str(error))
-            return {number: error.message for number, error in done.errors.items()}
-
         pause, is_again = _FIRST_PAUSE, False
         while True:
             try:
@@ -241,7 +225,7 @@ class Writer:
                     ids = [str(one.uuid) for one in objects]
                     await self._do(partial(forget, ids=ids))
                 is_again, before = True, self._server.retried
-                errors = await self._do(once)
+                errors = await self._do(partial(_refused, insert=insert, objects=objects))
                 if not errors and self._server.retried == before:
                     return
                 if not errors:  # the client has sent it twice, and what came of the first time nobody knows
@@ -261,10 +245,7 @@ class Writer:
 
     def _check_hope(self, reason: str) -> None:
         """Raises where trying again is in vain."""
-        lowered = reason.casefold()
-        if "tenant not found" in lowered or "could not find class" in lowered:
-            raise Refused(tell("store_no_generation"))
-        if any(words in lowered for words in _HOPELESS):
+        if any(words in reason.casefold() for words in _HOPELESS):
             raise DocumentError(tell("weaviate_failed", url=self._server.address, reason=reason[:300]))
 
     async def _persist(self, change: Change) -> None:
@@ -307,6 +288,23 @@ async def _all(*work: Awaitable[None]) -> None:
     for error in await asyncio.gather(*work, return_exceptions=True):
         if error is not None:
             raise error
+
+
+async def _refused(
+    index: Index, *, insert: Callable[[Index, Objects], Awaitable[BatchObjectReturn]], objects: Objects
+) -> dict[int, str]:
+    """What the server says of the objects that it did not take, by their places."""
+    from weaviate.exceptions import WeaviateInsertManyAllFailedError
+
+    try:
+        done = await insert(index, objects)
+    except WeaviateInsertManyAllFailedError as error:
+        found = dict.fromkeys(range(len(objects)), str(error))
+    else:
+        found = {number: error.message for number, error in done.errors.items()}
+    if missing := [message for message in found.values() if is_missing(message)]:
+        raise LookupError(missing[0])  # perhaps it has just started, and does not know its collections yet
+    return found
 
 
 async def _found(index: Index, *, editions: Sequence[str], has_rows: bool) -> tuple[int, int]:

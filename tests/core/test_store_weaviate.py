@@ -22,6 +22,7 @@ from joserfc import jwk, jwt
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from weaviate import WeaviateAsyncClient
+from weaviate.exceptions import WeaviateInsertManyAllFailedError
 from werkzeug import Request, Response
 
 from core.errors import ConfigError, StoreUnavailable
@@ -449,6 +450,28 @@ async def test_a_server_that_has_not_come_up_yet_is_no_empty_one(
         await store.documents(GENERATION)
     ready = True
     assert [one for one, _, _ in await store.documents(GENERATION)] == ["d1"]
+
+
+async def test_a_server_that_has_not_come_up_yet_refuses_no_document(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection: as above, where it says so of each object; no document is to blame for that."""
+    tries, insert_chunks = 0, Index.insert_chunks
+
+    async def forgetful(index: Index, objects: Sequence[Any]) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise WeaviateInsertManyAllFailedError("class 'X' not present in schema")
+        return await insert_chunks(index, objects)
+
+    async def is_ready(_client: WeaviateAsyncClient) -> bool:
+        return tries > 1
+
+    monkeypatch.setattr(Index, "insert_chunks", forgetful)
+    monkeypatch.setattr(WeaviateAsyncClient, "is_ready", is_ready)
+    await store.put(GENERATION, [document("d1", "Tea at four.")])
+    assert texts(await keyword(store, "tea")) == ["Tea at four."]
 
 
 async def test_what_the_server_has_in_part_is_written_anew(
