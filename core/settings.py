@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -1142,11 +1143,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        secrets = NestedSecretsSettingsSource(
-            file_secret_settings, secrets_dir=_secrets_dir.get(), secrets_dir_missing="error"
-        )
-        toml = TomlConfigSettingsSource(settings_cls, _toml_file.get())
-        return init_settings, env_settings, dotenv_settings, secrets, toml
+        found = [init_settings, env_settings]
+        # One that has nothing to say would still be asked for each field.
+        if not isinstance(dotenv_settings, DotEnvSettingsSource) or dotenv_settings.env_vars:
+            found.append(dotenv_settings)
+        if folder := _secrets_dir.get():
+            found.append(
+                NestedSecretsSettingsSource(file_secret_settings, secrets_dir=folder, secrets_dir_missing="error")
+            )
+        return *found, TomlConfigSettingsSource(settings_cls, _toml_file.get())
 
     @field_validator("data_dir", mode="before")
     @classmethod
