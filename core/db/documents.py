@@ -20,6 +20,11 @@ _PAGE = 500
 _DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
 _UNFINISHED = ("queued", "working")
 _ADD = Statement(insert(_DOCUMENTS))
+_OUTCOMES = Statement(
+    select(*(_DOCUMENTS.c[name] for name in ("name", "status", "chunks", "reason")))
+    .where(_DOCUMENTS.c.job_id == bindparam("of_job"))
+    .order_by(_DOCUMENTS.c.name)
+)
 _STILL_WAITING = select(_DOCUMENTS.c.id).where(
     _DOCUMENTS.c.id.in_(bindparam("ids", expanding=True)),
     _DOCUMENTS.c.job_id == bindparam("of_job"),
@@ -183,10 +188,7 @@ async def waiting(db: Database, job_id: str, after: str, limit: int) -> list[Wai
     return [Waiting(*row) for row in found.rows]
 
 
-async def outcomes(session: AsyncSession, job_id: str) -> list[tuple[str, str, int, str | None]]:
+async def outcomes(db: Database, job_id: str) -> list[tuple[str, str, int, str | None]]:
     """(name, status, chunks, reason) of the job's documents, by name."""
-    c = _DOCUMENTS.c
-    rows = await session.execute(
-        select(c.name, c.status, c.chunks, c.reason).where(c.job_id == job_id).order_by(c.name)
-    )
-    return [(name, status, chunks, reason) for name, status, chunks, reason in rows]
+    [found] = await db.fetch(_OUTCOMES(of_job=job_id))
+    return [(name, status, chunks, reason) for name, status, chunks, reason in found.rows]

@@ -516,8 +516,7 @@ class Ingest:
 
     async def outcomes(self, job_id: str) -> Sequence[Outcome]:
         """How the documents of an ended job came out, by name."""
-        async with self._db.read() as session:
-            rows = await documents.outcomes(session, job_id)
+        rows = await documents.outcomes(self._db, job_id)
         return [
             Outcome(name, status, chunks, reason)
             if status in ("indexed", "failed")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
 
 from core.db.batches import delete_in_batches
+from core.db.direct import AnyRow, Statement
 from core.db.session import Database
 from core.db.tables import DocumentRow, JobRow, new_id, now
 from core.errors import Conflict, KvasirError, NotFound, Unavailable
@@ -39,6 +40,7 @@ WIDTHS: Final[Mapping[str, int]] = {"sync": 3}
 """Jobs at a time in a lane, where that is more than one: those that mostly wait for other people's servers."""
 OTHER_LANE: Final = "other"
 _STATES: Final = ("queued", "running", "failed", "done", "cancelled")
+_JOB: Final = Statement(select(JobRow).where(JobRow.id == bindparam("job")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,10 @@ class Jobs:
             )
 
     async def get(self, job_id: str) -> Job:
-        async with self._db.read() as session:
-            row = await session.get(JobRow, job_id)
-            if row is None:
-                raise NotFound(tell("no_such_job"))
-            return job_of(row)
+        [found] = await self._db.fetch(_JOB(job=job_id))
+        if found.first is None:
+            raise NotFound(tell("no_such_job"))
+        return job_of(found.first)
 
     async def list(self, *, state: str | None = None, limit: int = 50) -> Sequence[Job]:
         """The newest first."""
@@ -298,7 +299,7 @@ class Jobs:
             )
 
 
-def job_of(row: JobRow) -> Job:
+def job_of(row: JobRow | AnyRow) -> Job:
     return Job(
         row.id, row.kind, row.payload, row.state, row.progress, row.error, row.attempts, row.fence,
         row.created_at, row.started_at, row.finished_at, row.cancel_requested and row.state == "running",
