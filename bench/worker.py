@@ -80,7 +80,8 @@ async def _sockets(folder: Path, pace: float) -> None:
             child = spawned.Process(target=_write_alone, args=(path, pace, tokens, told))
             child.start()
             before = time.process_time()
-            await ended.wait()
+            async with asyncio.timeout(60):
+                await ended.wait()
             took.append(time.process_time() - before + told.get())
             await asyncio.to_thread(child.join)
     a_token = quantile(took, 0.5) * 1000 / tokens
