@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias, cast
@@ -44,6 +44,8 @@ _FIRST_GROUP = 64
 _LARGEST_GROUP = 256
 _QUICK_SECONDS = 0.5
 _WATCH_SECONDS = 0.25
+_END_SECONDS = 10.0
+"""A store that takes longer to write is left; what it wrote is put right at the next start."""
 _STAGES = ("stored", "parsed", "split", "embedded", "live")
 _NAME_LIMIT = 1024
 _Target: TypeAlias = tuple[Generation, SplitterSpec]
@@ -421,9 +423,7 @@ class Ingest:
                     )
                     for (row, content_hash, result), matrix in zip(good, vectors, strict=True)
                 ]
-                if indexed:
-                    await self._store.put(generation, indexed)
-                if await self._switch(kb_name, generation, group):
+                if await _to_the_end(self._bring_in(kb_name, generation, group, indexed)):
                     return target
             target = await self._indexes.target(kb_name)
         raise KvasirError(tell("index_restless", kb=kb_name))
@@ -432,6 +432,13 @@ class Ingest:
         """False when another index became live meanwhile."""
         [live] = await self._db.fetch(_IS_LIVE(kb=kb_name, generation=generation.id))
         return live.first is not None
+
+    async def _bring_in(
+        self, kb_name: str, generation: Generation, group: _Group, indexed: Sequence[IndexedDocument]
+    ) -> bool:
+        if indexed:
+            await self._store.put(generation, indexed)
+        return await self._switch(kb_name, generation, group)
 
     async def _switch(self, kb_name: str, generation: Generation, group: _Group) -> bool:
         """Make the group live in the database; False when another index became live in between.
@@ -544,6 +551,18 @@ def check_quota(base: KnowledgeBaseRow, count: int, size: int, settings: IngestS
         raise TooLarge(tell("kb_full", kb=base.name, most=base.max_documents))
     if base.max_mb is not None and size > base.max_mb << 20:
         raise TooLarge(tell("kb_full_bytes", kb=base.name, most=base.max_mb))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, bool]) -> bool:
+    """What it gives. Whoever is cancelled meanwhile waits for its end, so that nothing is left half done."""
+    task = asyncio.create_task(work, name="ingest-bring-in")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_END_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _group(job: Job, rows: list[documents.Waiting], changes: Changes) -> _Group:

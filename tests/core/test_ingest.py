@@ -19,7 +19,7 @@ from core.errors import KvasirError, TooLarge, UserError
 from core.indexing.ingest import Incoming, IngestEvent, clean_name
 from core.kb.knowledge import kb_row
 from core.ports import ParseTask
-from core.types import Generation, StoreCount
+from core.types import Generation, IndexedDocument, StoreCount
 from core.work import jobs as jobs_module
 from core.work.jobs import run_job
 from tests.fakes.library import Library, incoming, opened_library, pieces
@@ -258,6 +258,24 @@ async def test_a_worker_that_dies_leaves_its_job_to_the_next(any_library: Librar
     assert set(await any_library.texts("kb")) == set(files)
     assert await any_library.agrees("kb")
     assert (await any_library.jobs.get(ticket.job.id)).state == "done"
+
+
+async def test_whoever_stops_it_between_store_and_database_waits_for_both(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await library.submit("kb", {"leave.md": LEAVE}, claimed=True)
+    put = library.store.put
+
+    async def stopped(generation: Generation, found: Sequence[IndexedDocument]) -> None:
+        await put(generation, found)
+        running.cancel()
+
+    monkeypatch.setattr(library.store, "put", stopped)
+    running = asyncio.create_task(library.ingest.run(ticket.job))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert list(await library.texts("kb")) == ["leave.md"]
+    assert await library.agrees("kb")
 
 
 async def _killed_at(library: Library, step: str, job_id: str) -> None:
