@@ -21,6 +21,7 @@ from core.chats.connections import Check
 from core.db.sizes import connections
 from core.db.tables import DocumentRow, ProcessRow, now
 from core.errors import KvasirError
+from core.kb.knowledge import KnowledgeBase
 from core.ports import Finding
 from core.serving.look import look
 from core.settings import Settings, unknown_variables
@@ -82,7 +83,7 @@ async def _inside(kvasir: Kvasir) -> AsyncIterator[Finding]:
     wanted = kvasir.settings.embedder.kind != "none"
     yield Finding(tell("doctor_embedder"), state.ready or not wanted, says)
     for kb in await kvasir.knowledge.list():
-        yield await _knowledge_base(kvasir, kb.name, kb.documents, kb.chunks)
+        yield await _knowledge_base(kvasir, kb)
     name = kvasir.models.default("engine")
     try:
         trouble = await (await kvasir.engines.get(name)).health()
@@ -144,13 +145,15 @@ def _folder_or_bucket(kvasir: Kvasir) -> Finding:
     return Finding(what, True, tell(key, place=blobs.place, count=left, folder=blobs.folder))
 
 
-async def _knowledge_base(kvasir: Kvasir, name: str, documents: int, chunks: int) -> Finding:
+async def _knowledge_base(kvasir: Kvasir, kb: KnowledgeBase) -> Finding:
+    name, documents, chunks = kb.name, kb.documents, kb.chunks
     what = tell("doctor_kb", name=name)
     live = await kvasir.knowledge.live([name])
     if not live:
         return Finding(what, True, tell("doctor_kb_empty"))
     count = await kvasir.store.count(live[0].generation)
-    if (count.documents, count.chunks) != (documents, chunks):
+    on_their_way = kb.waiting > 0 and count.documents >= documents  # in the index a moment before they are live
+    if (count.documents, count.chunks) != (documents, chunks) and not on_their_way:
         numbers = {"documents": count.documents, "chunks": count.chunks, "rows": documents, "counted": chunks}
         return Finding(what, False, tell("doctor_kb_differs", name=name, **numbers))
     if await kvasir.indexes.needs_reindex(name):

@@ -25,6 +25,7 @@ finally:
 
 def test_a_command_imports_only_what_it_works_with(tmp_path: Path) -> None:
     environment = {**os.environ, "KVASIR_DATA_DIR": str(tmp_path), "KVASIR_EMBEDDER__KIND": "none"}
+    environment["KVASIR_DATABASE__URL"] = f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}"
     for _ in range(2):  # the first makes the database
         done = subprocess.run(
             [sys.executable, "-P", "-c", f"LATE = {list(_LATE)!r}\n{_LISTS}"],

@@ -194,6 +194,7 @@ main()
 """
 
 
+@pytest.mark.sqlite("its file")
 def test_a_read_only_data_directory_ends_a_command_with_one_sentence(data: Path) -> None:
     """Protection: `core/db/session.py` and `core/stores/database.py` say what the driver's error means."""
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
