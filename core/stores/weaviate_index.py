@@ -285,8 +285,12 @@ class Index:
             )
             return int(getattr(found.properties.get(name), "sum_", None) or 0)
 
+        # By a filter: without one the server tells what it has counted itself, which is wrong once it was killed.
+        numbered = Where.by_property("number").greater_or_equal(0)
+        if visible is not None:
+            numbered = Where.all_of([visible, numbered])
         every, *summed = await asyncio.gather(
-            self._searched.aggregate.over_all(filters=visible, total_count=True),
+            self._searched.aggregate.over_all(filters=numbered, total_count=True),
             tokens(self._searched, "length"),
             tokens(self._documents, "tokens"),
         )
