@@ -84,7 +84,8 @@ _AT_ONCE_SECONDS = 15.0
 
 Progress = Callable[[str, float], None]
 _MODELS_PAUSE = 10.0
-WhenEmbedder = Literal["wait", "background", "if_ready"]
+WhenEmbedder = Literal["wait", "background", "if_ready", "never"]
+"""When the embedder of the settings is opened; `never`: what asks for no passage does without its half second."""
 
 
 @dataclass(frozen=True)
@@ -353,6 +354,8 @@ async def _part_names(models: Models, kind: str) -> list[str]:
 
 async def _start_embedder(stack: AsyncExitStack, kvasir: Kvasir, when: WhenEmbedder, progress: Progress | None) -> None:
     slot = kvasir.embedder.slot
+    if when == "never":
+        return
     if when == "wait":
         await slot.open(progress)
     else:

@@ -88,7 +88,7 @@ def channel_list(as_json: AsJson = False) -> None:
     """Every channel, workspace and platform something was set for."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found = await kvasir.channels.list()
         if as_json:
             print_json({"channels": [_json(item) for item in found]})
@@ -140,7 +140,7 @@ def channel_unbind(at: At) -> None:
 
     async def work(settings: Settings) -> None:
         place = place_of(at)
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             if not await kvasir.channels.clear(place):
                 raise NotFound(tell("channel_not_set", place=_written(place)))
         told("channel_was_unbound", place=_written(place))
@@ -158,7 +158,7 @@ async def _change(
         changes["instructions"] = _text(prompt)
     if not changes and called is None:
         raise UserError(tell("channel_nothing_to_set"))
-    async with opened(settings) as kvasir:
+    async with opened(settings, "never") as kvasir:
         await kvasir.channels.change(place, OPERATOR.key, name=called, **changes)
         found = next(item for item in await kvasir.channels.list() if item.place == place)
         private = await _private(kvasir, changes.get("kbs") or ())

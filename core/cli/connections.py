@@ -34,7 +34,7 @@ def connection_list(as_json: AsJson = False) -> None:
     """Every chat platform, and how it is."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found = await kvasir.connections.list()
         if as_json:
             print_json({"connections": [_json(one) for one in found]})
@@ -64,7 +64,7 @@ def connection_set(
     async def work(settings: Settings) -> None:
         from core.access import OPERATOR
 
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             fields = {field.name: field for field in (await kvasir.connections.get(platform)).fields}
             values = {name: _value(fields.get(name), value, answer(name)) for name, value in given}
             findings = await kvasir.connections.change(platform, OPERATOR.key, values, unchecked=unchecked)
@@ -101,7 +101,7 @@ def connection_remove(platform: Platform, yes: Yes = False) -> None:
     async def work(settings: Settings) -> None:
         from core.access import OPERATOR
 
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             if not await kvasir.connections.remove(platform, OPERATOR.key):
                 raise UserError(tell("connection_nothing_kept", platform=platform))
         told("connection_removed", platform=platform)
@@ -120,7 +120,7 @@ def connection_test(
 
     async def work(settings: Settings) -> None:
         place = place_of(at)
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             await kvasir.connections.get(place.platform)
             posting_id = await kvasir.outbox.add(place, text or tell("outbox_test"), "test")
             posting = await kvasir.outbox.get(posting_id)
@@ -144,7 +144,7 @@ def connection_test(
 async def _switched(settings: Settings, platform: str, on: bool, as_json: bool) -> None:
     from core.access import OPERATOR
 
-    async with opened(settings) as kvasir:
+    async with opened(settings, "never") as kvasir:
         await kvasir.connections.change(platform, OPERATOR.key, {}, enabled=on)
         _say(await kvasir.connections.get(platform), (), as_json)
 

@@ -29,7 +29,7 @@ def originals_push(
     """Copy the originals that lie in the data directory into the bucket of the settings; it may be run again."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             blobs = _in_s3(kvasir)
             with progress_bar() as bar:
                 task = bar.add_task(tell("doctor_originals"), total=None)
@@ -48,7 +48,7 @@ def originals_pull() -> None:
     """Copy the originals of the bucket into the data directory, before originals.url is taken out of the settings."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             blobs = _in_s3(kvasir)
             with progress_bar() as bar:
                 task = bar.add_task(tell("doctor_originals"), total=None)

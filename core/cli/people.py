@@ -32,7 +32,7 @@ def user_add(
     password = _password(password_stdin)
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             made = await kvasir.accounts.create(name, password, role)
         told("user_added", name=made.name, role=made.role)
 
@@ -44,7 +44,7 @@ def user_list(as_json: AsJson = False) -> None:
     """Everybody who may log in."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found = await kvasir.accounts.list()
         if as_json:
             print_json({"users": [{"name": u.name, "role": u.role, "disabled": u.disabled} for u in found]})
@@ -61,7 +61,7 @@ def user_disable(
     """Shut a person out: logins and API keys end at once."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             await (kvasir.accounts.enable(name) if enable else kvasir.accounts.disable(name))
         told("user_enabled" if enable else "user_disabled", name=name)
 
@@ -77,7 +77,7 @@ def user_password(
     password = _password(password_stdin)
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             await kvasir.accounts.set_password(name, password)
         told("user_new_password", name=name)
 
@@ -95,7 +95,7 @@ def key_create(
     """Make an API key; it is shown this once."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             expires = datetime.now(UTC) + timedelta(days=days) if days else None
             made, secret = await kvasir.accounts.create_key(owner, name, scope or [Scope.ASK], expires_at=expires)
         if as_json:
@@ -112,7 +112,7 @@ def key_list(as_json: AsJson = False) -> None:
     """All API keys, without their secrets."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found = await kvasir.accounts.list_keys()
         if as_json:
             print_json(
@@ -147,7 +147,7 @@ def key_revoke(key_id: Annotated[str, typer.Argument(metavar="ID|PREFIX")]) -> N
     """End an API key."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             await kvasir.accounts.revoke_key(key_id)
         told("key_revoked")
 

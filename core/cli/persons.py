@@ -32,7 +32,7 @@ def person_find(
     """Who asked something."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found, total = await kvasir.persons.find(text, limit=200)
         if as_json:
             people = [
@@ -53,7 +53,7 @@ def person_export(
     """Write all that is kept about a person into a JSON file."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found = await kvasir.persons.export(key)
             await kvasir.audit.note(OPERATOR, "person.export", kind="person", object=key)
         text = json.dumps(found, ensure_ascii=False, indent=1)
@@ -68,11 +68,11 @@ def person_erase(key: Key, yes: Yes = False, as_json: AsJson = False) -> None:
     """Erase all that is kept about a person, but their account."""
 
     async def look(settings: Settings) -> Kept:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             return await kvasir.persons.kept(key)
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             gone = await kvasir.persons.erase(key)
             await kvasir.audit.note(OPERATOR, "person.erase", kind="person", object=key)
         if as_json:

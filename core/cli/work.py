@@ -27,7 +27,7 @@ def feedback_list(
     """The newest ratings, with question and answer."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found = await kvasir.feedback.list(limit=limit, value=-1 if only_bad else None)
         if as_json:
             print_json({"feedback": [item.as_json() for item in found]})
@@ -48,7 +48,7 @@ def feedback_export(
     """Write all ratings into a CSV or JSONL file."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             count = await kvasir.feedback.export(file)
         told("ratings_written", count=count, file=file)
 
@@ -69,7 +69,7 @@ def job_list(
     async def work(settings: Settings) -> None:
         from core.scheduled import about
 
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             found, _ = await kvasir.jobs.page(state=state, kind=kind, limit=limit)
             documents = await kvasir.jobs.documents([item.id for item in found if item.kind == "ingest"])
         counted: dict[str, tuple[Any, Any]] = {
@@ -125,7 +125,7 @@ def job_retry(job_id: JobId) -> None:
     """Queue a failed or cancelled job again; «kvasir up» works it off."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             await kvasir.retry_job(job_id)
         told("job_queued_again")
 
@@ -137,7 +137,7 @@ def job_cancel(job_id: JobId) -> None:
     """Stop a job; what was live before stays live."""
 
     async def work(settings: Settings) -> None:
-        async with opened(settings) as kvasir:
+        async with opened(settings, "never") as kvasir:
             await kvasir.cancel_job(job_id)
         told("job_being_cancelled")
 
