@@ -152,7 +152,7 @@ class Running:
         """Start it again when it fails; not when it is refused, which only another connection can change."""
         wait = _FIRST_WAIT
         loop = asyncio.get_running_loop()
-        self._state = "connecting"
+        self._state, self._shown = "connecting", ""  # it is told anew, also where nobody saw that it was away
         self._error, self._error_at = "", None
         while True:
             begun = loop.time()
