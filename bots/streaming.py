@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeVar
 
 from bots.errors import DeliveryError, Gone, Limited, Unreachable
-from bots.inbox import Inbox, Item
+from bots.inbox import Inbox, Item, LeaseLost
 from bots.platform import Controls, Stream, Surface
 from bots.rendering.parts import Part
 from bots.tempo import Tempo
@@ -207,7 +207,7 @@ class ChatAnswer:
             self._stream = await self._try(self._surface.stream(self._status))
             if self._stream is not None:
                 self._tempo.took()
-                await self._inbox.add_post(self._item, self._stream.post)
+                await self._own(self._stream.post)
                 return
             self._mode = "edit"
         if self._mode == "edit" and not self._item.posts:
@@ -225,7 +225,16 @@ class ChatAnswer:
             self._unsure = True
             raise
         self._tempo.took()
-        await self._inbox.add_post(self._item, post)
+        await self._own(post)
+
+    async def _own(self, post: str) -> None:
+        """Remember a message that was sent. Raises LeaseLost; then nobody would know of the message, and it goes."""
+        try:
+            await self._inbox.add_post(self._item, post)
+        except LeaseLost:
+            if not self._surface.repeatable:  # where it is, whoever goes on sends the same one
+                await self._try(self._surface.delete(post))
+            raise
 
     async def _find(self) -> bool:
         """Whether there was a message of ours that we did not know of; it is ours again then."""

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from bots.handler import ChatHandler
-from bots.inbox import Inbox
+from bots.inbox import Inbox, Item
 from bots.intake import Intake
 from core.app import Kvasir
 from core.texts import say
@@ -100,6 +100,23 @@ async def test_a_former_answer_never_stands_over_the_one_to_the_changed_question
     assert "what was meant" in shown
     (message,) = two.messenger.messages.values()
     assert not any("The former answer" in text and not text.endswith("…") for text in message.history[-1:])
+
+
+async def test_a_message_that_was_sent_as_the_question_was_taken_over_goes(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands there, and is not yet noted, when another process begins to answer the changed question."""
+    add_post = two.one._inbox.add_post
+
+    async def late(item: Item, post: str) -> None:
+        await two.other.take(replace(ASKED, text="How long is parental leave?", edited=True))
+        await two.other.idle()
+        await add_post(item, post)
+
+    monkeypatch.setattr(two.one._inbox, "add_post", late)
+    await two.one.take(ASKED)
+    await two.one.idle()
+    assert len(two.messenger.answers("1")) == 1
 
 
 async def test_what_a_platform_forbids_one_waits_in_the_other(two: Two) -> None:
