@@ -220,6 +220,7 @@ def visit(browser: Browser, site: Site, state: Any = None, **options: Any) -> It
         watch.over(page)
         yield page, watch
         if page.locator(".shell").count():
+            page.wait_for_load_state()  # without its style sheet it has margins
             spare = page.evaluate("document.documentElement.scrollHeight - document.documentElement.clientHeight")
             assert spare <= 0, f"the frame of the page can be scrolled away by {spare} pixels"
         assert not watch.troubles, watch.troubles
