@@ -132,7 +132,7 @@ async def ask(data: Data, size: int, modes: Sequence[Any], store: VectorStore, e
         generation = Generation(f"{drawn:032x}", data.name, "bench", embedder.info.dimension, embedder.info.fingerprint)
         await store.ensure_generation(generation)
         await store.put(generation, documents)
-        retriever = Retriever(store, lambda: embedder, live(generation, documents), RetrievalSettings())
+        retriever = Retriever(store, lambda: embedder, live(generation), RetrievalSettings())
         for question, answerable in questions(data, documents, size, chance):
             for mode in modes:
                 found = await retriever.retrieve(question, ["kb"], limit=5, mode=mode)
@@ -142,7 +142,7 @@ async def ask(data: Data, size: int, modes: Sequence[Any], store: VectorStore, e
         await store.drop_generation(generation)
 
 
-def live(generation: Generation, documents: Sequence[IndexedDocument]) -> Any:
+def live(generation: Generation) -> Any:
     async def found(_names: Sequence[str]) -> list[LiveKb]:
         return [LiveKb("kb", generation)]
 

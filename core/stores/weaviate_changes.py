@@ -43,9 +43,7 @@ class Change:
         }
 
     def now(self, state: str) -> Change:
-        """The note as it is to be from now on; where all is done, nobody needs the editions any more."""
-        born, dead = ((), ()) if state == SWEPT else (self.born, self.dead)
-        return replace(self, state=state, born=born, dead=dead, since=time.time())
+        return replace(self, state=state, since=time.time())
 
 
 @dataclass(frozen=True, slots=True)
