@@ -50,6 +50,7 @@ class Running:
         self._state: Literal["", "connecting", "refused", "stopped"] = ""
         self._shown = ""
         self._since = now()
+        self._heard_at: datetime | None = None
         self._error = ""
         self._error_at: datetime | None = None
 
@@ -71,8 +72,13 @@ class Running:
                 shown = "standby"
         if shown != self._shown:
             self._shown, self._since = shown, now()
-        heard = self.intake.heard_at if self.intake is not None else None
-        return Report(process, shown, self._since, now(), heard, self._error, self._error_at)
+        return Report(process, shown, self._since, now(), self._last_heard(), self._error, self._error_at)
+
+    def _last_heard(self) -> datetime | None:
+        """When something came from the platform, also before it was begun anew."""
+        if self.intake is not None and self.intake.heard_at is not None:
+            self._heard_at = self.intake.heard_at
+        return self._heard_at
 
     # ------------------------------------------------------------ life
     async def follow(self, stamp: str, *, everything: bool) -> None:
@@ -140,6 +146,7 @@ class Running:
             await self._changed.wait()
             logger.info("the connection to %s was changed", self.name)
         finally:
+            self._last_heard()
             self.intake = None
             await intake.close(_GRACE)  # before the platform goes, so that what is nearly said can be said to its end
             for task in tasks:

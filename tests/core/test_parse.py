@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ async def results(pool: ParserPool, tasks: Sequence[ParseTask]) -> list[ParseRes
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "core.parse.child" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has just ended
+            if "core.parse.child" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 async def test_chunks_come_back_as_the_splitter_made_them(pool: ParserPool, write: Write) -> None:
