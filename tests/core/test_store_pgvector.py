@@ -161,7 +161,10 @@ async def test_an_index_that_was_not_finished_is_made_anew(store: PgvectorStore,
 
 async def test_lost_connections_are_made_again(store: PgvectorStore, settings: Settings) -> None:
     await store.put(GENERATION, many(2))
-    everybody = "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE application_name = 'kvasir'"
+    everybody = (
+        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+        " WHERE application_name = 'kvasir' AND datname = current_database()"
+    )
     assert await ask(settings, everybody)
     await store.put(GENERATION, [document("d9", "Tea.")])
     await ask(settings, everybody)
