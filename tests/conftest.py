@@ -22,7 +22,7 @@ import core.app
 import core.db.migrate
 from core.db.session import Database
 from core.settings import WeaviateSettings
-from tests.databases import Postgres, everything_on_postgres, put_sqlite, upgrade_at_once
+from tests.databases import Postgres, compile_once, everything_on_postgres, put_sqlite, upgrade_at_once
 from tests.fakes.parser import InProcessParser
 from tests.weaviate_server import any_server, empty
 
@@ -109,6 +109,13 @@ def _certificates_read_once() -> Iterator[None]:
 def upgraded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty SQLite database has its tables in a moment; tests of the migrations have a fixture of this name."""
     monkeypatch.setattr(core.db.migrate, "_upgrade", upgrade_at_once)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        yield
 
 
 DATABASES = [pytest.param("postgres", marks=pytest.mark.postgres)]

@@ -14,11 +14,14 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import URL, Connection, NullPool, inspect, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import LRUCache
 
 import core.settings
-from core.db import migrate
+from core.db import migrate, session
 from core.db.session import Database
 from core.db.tables import Table
 from tests.on_postgres import sitecustomize
@@ -118,6 +121,21 @@ def upgrade_at_once(connection: Connection) -> None:
         (current,) = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars()
         made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid")
         _steps[:] = [*made.scalars(), f"INSERT INTO alembic_version VALUES ('{current}')"]
+
+
+def compile_once(patch: pytest.MonkeyPatch) -> None:
+    """Let databases of one kind share what SQLAlchemy made of statements: each test has one, and would begin anew."""
+    made: LRUCache[Any, Any] = LRUCache(2_000)
+
+    def create(*given: Any, **options: Any) -> AsyncEngine:
+        engine = create_async_engine(*given, **options)
+        engine.sync_engine._compiled_cache = made
+        return engine
+
+    patch.setattr(session, "create_async_engine", create)
+    # What was made of a statement is kept by dialect, and each engine has one of its own.
+    patch.setattr(DefaultDialect, "__hash__", lambda dialect: hash(type(dialect)))
+    patch.setattr(DefaultDialect, "__eq__", lambda dialect, other: type(dialect) is type(other))
 
 
 class Postgres:
