@@ -212,15 +212,24 @@ def test_hostile_titles_stay_text(browser: Browser, site: Site, state: Any, host
             assert page.evaluate(FOREIGN_NODES) == []
 
 
+def long_answer() -> str:
+    """Without repeating itself, which would end it."""
+    return " ".join(f"The wise one **speaks** of matter {number}." for number in range(200))
+
+
+def ask(page: Page, kb: str) -> None:
+    page.goto("/")
+    page.get_by_label("Knowledge base", exact=True).select_option(kb)
+    page.get_by_label("Your question").fill("What is the answer to riddle number 3?")
+    page.keyboard.press("Enter")
+
+
 def test_a_long_answer_streams_and_stops(
     browser: Browser, site: Site, state: Any, model: LlmServer, hostile_kb: str
 ) -> None:
-    model.mode, model.text = "slow", "The wise one **speaks** at length. " * 200
+    model.mode, model.text = "slow", long_answer()
     with visit(browser, site, state) as (page, _):
-        page.goto("/")
-        page.get_by_label("Knowledge base", exact=True).select_option(hostile_kb)
-        page.get_by_label("Your question").fill("What is the answer to riddle number 3?")
-        page.keyboard.press("Enter")
+        ask(page, hostile_kb)
         answer = page.locator(".answer[aria-busy]")
         expect(answer.locator("strong").nth(3)).to_be_visible()
         shown = len(answer.inner_text())
@@ -234,6 +243,24 @@ def test_a_long_answer_streams_and_stops(
         page.get_by_role("button", name="Answer again").click()
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Answer again")).to_be_visible()
+
+
+def test_an_answer_that_was_done_as_it_was_stopped_can_be_rated(
+    browser: Browser, site: Site, state: Any, model: LlmServer, hostile_kb: str
+) -> None:
+    model.mode, model.text = "slow", long_answer()
+    whole = {"answer_id": "a" * 32, "question": "What is the answer to riddle number 3?", "html": "<p>All of it.</p>"}
+    rest = {"text": "All of it.", "answered": True, "state": "complete", "notice": "", "sources": [], "rating": None}
+    with visit(browser, site, state) as (page, _):
+        page.route(
+            re.compile("/api/v1/conversations/[0-9a-f]{32}$"),
+            lambda route: route.fulfill(json={"exchanges": [{**whole, **rest}]}),
+        )
+        ask(page, hostile_kb)
+        expect(page.locator(".answer[aria-busy] strong").first).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_text("All of it.")).to_be_visible()
+        expect(page.get_by_role("button", name="Good answer")).to_be_visible()
 
 
 def test_the_second_lock_holds_alone(browser: Browser, site: Site, state: Any) -> None:

@@ -24,6 +24,8 @@ class Chat {
     this.conversation = null;
     /** @type {AbortController | null} */
     this.running = null;
+    /** Id of the last answer that is shown. */
+    this.newest = "";
     this.place = byId("exchanges");
     this.kb = byId("kb");
     this.follower = new Follower(byId("thread"), byId("jump"));
@@ -79,6 +81,7 @@ class Chat {
     try {
       const found = await get(path("conversations", id));
       this.#enter(found);
+      this.newest = found.exchanges.at(-1)?.answer_id ?? "";
       this.place.replaceChildren(...found.exchanges.map((/** @type {any} */ record) => ExchangeView.of(record, this.actions).element));
       byId("welcome").hidden = found.exchanges.length > 0;
       this.follower.toEnd();
@@ -112,6 +115,7 @@ class Chat {
   fresh() {
     this.stop();
     this.conversation = null;
+    this.newest = "";
     if (location.hash) history.pushState(null, "", location.pathname);
     this.place.replaceChildren();
     byId("export").hidden = true;
@@ -183,6 +187,7 @@ class Chat {
       else if (event === "delta") view.append(data.text);
       else if (event === "error") return view.fail(data.detail);
       else if (event === "finished") {
+        this.newest = data.answer_id;
         view.settle({ state: "complete", rating: null, ...data });
         byId("live").textContent = plain(data.text);
         return undefined;
@@ -191,7 +196,7 @@ class Chat {
     throw new ApiError(0, t("cut_off"));
   }
 
-  /** The server keeps what was written until the stop; take its record, so that it can be rated. @param {ExchangeView} view */
+  /** The server keeps what was written until the stop, or all where it was done just then; take its record, so that it can be rated. @param {ExchangeView} view */
   async #stopped(view) {
     view.stop();
     if (!(await this.#recorded(view, 400))) void this.#lookAgain(view);
@@ -211,7 +216,8 @@ class Chat {
     await new Promise((resolve) => setTimeout(resolve, wait));
     const found = await get(path("conversations", this.conversation.id)).catch(() => null);
     const record = found?.exchanges.at(-1);
-    if (!record || record.question !== view.question || record.state !== "stopped") return false;
+    if (!record || record.question !== view.question || record.state === "failed" || record.answer_id === this.newest) return false;
+    this.newest = record.answer_id;
     view.settle(record);
     return true;
   }
