@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -1143,8 +1144,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        found = [init_settings, env_settings]
-        # One that has nothing to say would still be asked for each field.
+        found = [init_settings]
+        # One that has nothing to say would still be asked for each field, and each field looks at all variables.
+        assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101  what the library gives
+        variables = env_settings.env_vars.items()
+        env_settings.env_vars = {name: value for name, value in variables if name.startswith(PREFIX.lower())}
+        if env_settings.env_vars:
+            found.append(env_settings)
         if not isinstance(dotenv_settings, DotEnvSettingsSource) or dotenv_settings.env_vars:
             found.append(dotenv_settings)
         if folder := _secrets_dir.get():

@@ -8,7 +8,9 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -46,7 +48,7 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _add_page(app: FastAPI, path: str, html: str) -> None:
-    async def page() -> HTMLResponse:
+    async def page(_request: Request) -> HTMLResponse:
         return HTMLResponse(html, headers={"cache-control": "no-store"})
 
-    app.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False, name=f"page:{path}")
+    app.router.routes.append(Route(path, page, methods=["GET", "HEAD"], name=f"page:{path}"))

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, or_, select
@@ -172,9 +173,8 @@ class Knowledge:
 
     async def list(self, *, temporary: bool = False) -> Sequence[KnowledgeBase]:
         """All by name; `temporary`: also those that hold the files of one conversation."""
-        query = _with_counts().order_by(KnowledgeBaseRow.name)
         async with self._db.read() as session:
-            rows = (await session.execute(query if temporary else query.where(LASTING))).all()
+            rows = (await session.execute(_with_counts(named=False, temporary=temporary))).all()
         return [_knowledge_base(*row) for row in rows]
 
     async def names(self) -> Sequence[KbName]:
@@ -184,9 +184,8 @@ class Knowledge:
 
     async def get(self, name: str, *, temporary: bool = False) -> KnowledgeBase:
         """Raises NotFound with the names there are; so for a temporary one that is not asked for."""
-        query = _with_counts(name)
         async with self._db.read() as session:
-            row = (await session.execute(query if temporary else query.where(LASTING))).one_or_none()
+            row = (await session.execute(_with_counts(named=True, temporary=temporary), {"name": name})).one_or_none()
             if row is None:
                 raise await _no_such_kb(session, name)
         return _knowledge_base(*row)
@@ -387,9 +386,10 @@ def _splitting(defaults: SplitterSettings) -> dict[str, Any]:
     return {key: getattr(defaults, key) for key in ("chunk_size", "chunk_overlap", "title_enhance")}
 
 
-def _with_counts(name: str | None = None) -> Any:
-    """Of all, or only of the one of that name."""
-    named = KnowledgeBaseRow.name == name
+@cache
+def _with_counts(*, named: bool, temporary: bool) -> Any:
+    """Of all by name, or of the one of the `name` that is given to it; to build it takes longer than to run it."""
+    has_name = KnowledgeBaseRow.name == bindparam("name")
     live = DocumentRow.live_hash.is_not(None)
     counts = (
         select(
@@ -403,8 +403,8 @@ def _with_counts(name: str | None = None) -> Any:
         .where(DocumentRow.status != "deleting")
         .group_by(DocumentRow.kb_id)
     )
-    if name is not None:
-        counts = counts.where(DocumentRow.kb_id == select(KnowledgeBaseRow.id).where(named).scalar_subquery())
+    if named:
+        counts = counts.where(DocumentRow.kb_id == select(KnowledgeBaseRow.id).where(has_name).scalar_subquery())
     counted = counts.subquery()
     columns = [counted.c[field] for field in _COUNTS]
     query = (
@@ -412,7 +412,8 @@ def _with_counts(name: str | None = None) -> Any:
         .outerjoin(counted, counted.c.kb_id == KnowledgeBaseRow.id)
         .outerjoin(GenerationRow, GenerationRow.id == KnowledgeBaseRow.live_generation_id)
     )
-    return query if name is None else query.where(named)
+    query = query.where(has_name) if named else query.order_by(KnowledgeBaseRow.name)
+    return query if temporary else query.where(LASTING)
 
 
 def _knowledge_base(row: KnowledgeBaseRow, generation: GenerationRow | None, *counts: int | None) -> KnowledgeBase:
