@@ -109,11 +109,12 @@ class LocalStore:
         if isinstance(vector, Future) and not vector.done():
             ahead = await self._read(self._ahead, generation, tokens, limit, filter)
         near = await asked_vector(generation, vector)
+        chosen = None
         if ahead is not None and ahead.index.matrix.size <= _LITTLE:
             chosen = _chosen(ahead, near, limit)
             if rows := self._known.held(chosen.ids):
                 return _result(chosen, rows)
-        return await self._read(self._search, generation, near, tokens, limit, filter, ahead)
+        return await self._read(self._search, generation, near, tokens, limit, filter, ahead, chosen)
 
     async def chunks(self, generation: Generation, document_id: str) -> Sequence[Chunk]:
         return await self._read(_chunks, generation, document_id)
@@ -161,7 +162,9 @@ class LocalStore:
         limit: int,
         filter: Filter | None,
         ahead: _ByWords | None,
+        chosen: _Chosen | None,
     ) -> SearchResult:
+        """`ahead` and `chosen`: what was found already, if the index is still the same."""
         while True:
             try:
                 with reading(connection):
@@ -169,8 +172,8 @@ class LocalStore:
                     if index is None:
                         return SearchResult((), 0, dict.fromkeys(tokens, 0))
                     if ahead is None or ahead.index is not index:
-                        ahead = _by_words(connection, generation, index, tokens, limit, filter)
-                    chosen = _chosen(ahead, vector, limit)
+                        ahead, chosen = _by_words(connection, generation, index, tokens, limit, filter), None
+                    chosen = chosen or _chosen(ahead, vector, limit)
                     return _result(chosen, self._known.read(connection, chosen.ids))
             except Stale:  # another thread has just seen a newer state, so a new transaction does too
                 continue
