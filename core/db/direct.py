@@ -123,7 +123,11 @@ class Translated:
         columns: list[list[Any]] = []
         for name, make, process in self._slots:
             values = [row[name] for row in rows] if name in rows[0] else [make() for _ in rows]
-            columns.append([*map(process, values)] if process else values)
+            if process and all(value is values[0] for value in values):  # one moment for all of them
+                values = [process(values[0])] * len(values)
+            elif process:
+                values = [*map(process, values)]
+            columns.append(values)
         return list(zip(*columns, strict=True))
 
     def run(self, cursor: sqlite3.Cursor, parameters: tuple[Any, ...]) -> Result:

@@ -9,10 +9,18 @@ from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.db.direct import AnyRow, Statement
+from core.db.session import Database
 from core.db.tables import ChunkOverrideRow, DocumentRow
 from core.kb.overrides import Action, Override
 
 _OVERRIDES = cast(SqlTable, ChunkOverrideRow.__table__)
+_EACH = (
+    select(*(_OVERRIDES.c[name] for name in ("document_id", "id", "action", "original", "text", "place")))
+    .join(DocumentRow, DocumentRow.id == _OVERRIDES.c.document_id)
+    .order_by(_OVERRIDES.c.created_at, _OVERRIDES.c.id)
+)
+_OF_JOB = Statement(_EACH.where(DocumentRow.job_id == bindparam("of_job")))
 _OF_ONE = update(_OVERRIDES).where(_OVERRIDES.c.id == bindparam("of_id"))
 
 
@@ -21,9 +29,10 @@ async def of_base(session: AsyncSession, kb_id: str) -> dict[str, list[Override]
     return await _of(session, DocumentRow.kb_id == kb_id)
 
 
-async def of_job(session: AsyncSession, job_id: str) -> dict[str, list[Override]]:
+async def of_job(db: Database, job_id: str) -> dict[str, list[Override]]:
     """Those of the documents that a job brings in."""
-    return await _of(session, DocumentRow.job_id == job_id)
+    [found] = await db.fetch(_OF_JOB(of_job=job_id))
+    return _by_document(found.rows)
 
 
 async def of_document(session: AsyncSession, document_id: str) -> Sequence[Override]:
@@ -31,19 +40,10 @@ async def of_document(session: AsyncSession, document_id: str) -> Sequence[Overr
 
 
 async def _of(session: AsyncSession, which: ColumnElement[bool]) -> dict[str, list[Override]]:
-    rows = await session.execute(
-        select(
-            ChunkOverrideRow.document_id,
-            ChunkOverrideRow.id,
-            ChunkOverrideRow.action,
-            ChunkOverrideRow.original,
-            ChunkOverrideRow.text,
-            ChunkOverrideRow.place,
-        )
-        .join(DocumentRow, DocumentRow.id == ChunkOverrideRow.document_id)
-        .where(which)
-        .order_by(ChunkOverrideRow.created_at, ChunkOverrideRow.id)
-    )
+    return _by_document((await session.execute(_EACH.where(which))).all())
+
+
+def _by_document(rows: Sequence[AnyRow]) -> dict[str, list[Override]]:
     found: dict[str, list[Override]] = {}
     for document_id, key, action, original, text, place in rows:
         found.setdefault(document_id, []).append(Override(key, cast(Action, action), original, text, place))

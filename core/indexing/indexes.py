@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core import analyzer
 from core.blobs import Blobs
 from core.db import overrides
+from core.db.direct import Statement
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
 from core.errors import EmbedderUnavailable, KvasirError, NotFound, StoreUnavailable
@@ -38,6 +39,11 @@ _GROUP_BYTES = 2 << 20
 _EMBED_SLICE = 128
 _SLICES_AT_ONCE = 2
 _DOCUMENTS = cast(SqlTable, DocumentRow.__table__)
+_WITHOUT_VECTORS = Statement(
+    select(KnowledgeBaseRow.embedder)
+    .join(GenerationRow, GenerationRow.id == KnowledgeBaseRow.live_generation_id)
+    .where(KnowledgeBaseRow.name == bindparam("kb"), GenerationRow.dimension == 0)
+)
 _CHUNKS = update(_DOCUMENTS).where(_DOCUMENTS.c.id == bindparam("of_id")).values(chunks=bindparam("of_chunks"))
 
 Changes: TypeAlias = Mapping[str, Sequence[Override]]
@@ -101,7 +107,7 @@ class Indexes:
             base = await kb_row(session, kb_name)
             is_empty = base.live_generation_id is None or await _is_empty(session, base.id)
         if is_empty:
-            await self._ready(kb_name)
+            await self._embedders.ready(base.embedder)
         async with self._db.session() as session:
             base = await kb_row(session, kb_name, lock=True)  # another process may be making it, or filling it
             row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
@@ -127,10 +133,8 @@ class Indexes:
 
     async def needs_vectors(self, kb_name: str) -> bool:
         """Whether the live index has no vectors though there is an embedder."""
-        async with self._db.read() as session:
-            base = await kb_row(session, kb_name)
-            row = await session.get(GenerationRow, base.live_generation_id) if base.live_generation_id else None
-            return row is not None and row.dimension == 0 and self._embedders.named(base.embedder) is not None
+        [found] = await self._db.fetch(_WITHOUT_VECTORS(kb=kb_name))
+        return found.first is not None and self._embedders.named(found.first.embedder) is not None
 
     async def needs_reindex(self, kb_name: str) -> bool:
         """Whether a re-index now would give another index than the live one."""

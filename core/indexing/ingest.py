@@ -38,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 SOURCE_PREFIX = "source:"
 """The key of a source is this with its id."""
-FILES_AT_ONCE = 64
+_FILES_AT_ONCE = 256
 GROUP_BYTES = 2 << 20
 _FIRST_GROUP = 64
-_LARGEST_GROUP = 256
+_LARGEST_GROUP = 128
 _QUICK_SECONDS = 0.5
 _WATCH_SECONDS = 0.25
 _END_SECONDS = 10.0
@@ -51,6 +51,7 @@ _NAME_LIMIT = 1024
 _Target: TypeAlias = tuple[Generation, SplitterSpec]
 _HEAD = 4096
 _BASES = cast(SqlTable, KnowledgeBaseRow.__table__)
+_LIVE = select(_BASES.c.live_generation_id).where(_BASES.c.name == bindparam("kb")).with_for_update()
 _IS_LIVE = Statement(
     select(_BASES.c.id).where(_BASES.c.name == bindparam("kb"), _BASES.c.live_generation_id == bindparam("generation"))
 )
@@ -217,7 +218,7 @@ class Ingest:
         async for file in files:
             if not isinstance(file.read, AsyncIterable):
                 at_hand.append(file)
-                if len(at_hand) == FILES_AT_ONCE:
+                if len(at_hand) == _FILES_AT_ONCE:
                     await flush()
                 continue
             name = clean_name(file.name)
@@ -340,8 +341,7 @@ class Ingest:
         groups: asyncio.Queue[_Group | None] = asyncio.Queue(maxsize=2)
         pace = _Pace()
         target = await self._indexes.target(kb_name)
-        async with self._db.read() as session:
-            changes = await overrides.of_job(session, job.id)
+        changes = await overrides.of_job(self._db, job.id)
 
         async def read() -> None:
             async for rows in self._groups(job, pace):
@@ -447,9 +447,7 @@ class Ingest:
         and what the store holds of them is put right.
         """
         async with self._db.session() as session:
-            live = await session.scalar(
-                select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.name == kb_name).with_for_update()
-            )
+            live = await session.scalar(_LIVE, {"kb": kb_name})
             if live != generation.id:
                 return False
             ours = await documents.of_job(session, group.job_id, [row.id for row in group.rows])

@@ -45,6 +45,8 @@ Parts: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 _NAMES = Statement(
     select(KnowledgeBaseRow.name, KnowledgeBaseRow.private).where(LASTING).order_by(KnowledgeBaseRow.name)
 )
+_NAMED = select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == bindparam("kb"))
+_LOCKED = _NAMED.with_for_update()
 _LIVE = Statement(
     select(
         GenerationRow.id, GenerationRow.kb_id, GenerationRow.fingerprint, GenerationRow.dimension,
@@ -329,8 +331,7 @@ async def no_such_kb(db: Database, name: str) -> NotFound:
 # ---------------------------------------------------------------- shared with ingestion
 async def kb_row(session: AsyncSession, name: str, *, lock: bool = False) -> KnowledgeBaseRow:
     """Raises NotFound; with `lock`, others that lock it wait until this session ends."""
-    query = select(KnowledgeBaseRow).where(KnowledgeBaseRow.name == name)
-    row = await session.scalar(query.with_for_update() if lock else query)
+    row = await session.scalar(_LOCKED if lock else _NAMED, {"kb": name})
     if row is None:
         raise await _no_such_kb(session, name)
     return row

@@ -22,7 +22,7 @@ from core.types import Chunk, Generation, IndexedDocument, Locator
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 2000
+_AT_ONCE: Final = 2500
 """Chunks after which a transaction ends; more are written bit by bit and made live in a last, short one."""
 _ABANDONED_AFTER: Final = 3600
 """Seconds after which a document that is still being written was left by a process that died."""

@@ -105,7 +105,7 @@ async def test_a_long_document_that_fails_half_way_leaves_the_old_one(
 
     monkeypatch.setattr(writing, "_write", breaking)
     with pytest.raises(StoreUnavailable):
-        await store.put(GENERATION, [document("d1", *["cake"] * 4100, version="2")])
+        await store.put(GENERATION, [document("d1", *["cake"] * 5100, version="2")])
     monkeypatch.undo()
     assert texts(await keyword(store, "tea cake")) == ["tea"]
     await store.put(GENERATION, [document("d2", "bread")])
