@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from shutil import disk_usage, rmtree
 from typing import Any
 
 import hypothesis
@@ -125,14 +126,30 @@ _lent: list[Postgres] = []
 """The server, where everything runs on it."""
 
 
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 6 << 30
+"""Bytes; a whole run leaves half of it behind."""
+
+
 def pytest_configure() -> None:
     """Before anything is imported that looks at the environment."""
+    if _MEMORY.is_dir() and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC and disk_usage(_MEMORY).free > _ENOUGH:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))  # a third of a run would wait for the disk
     if everything_on_postgres():
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # all processes of a run have one server
         shared = Path(tempfile.gettempdir(), f"kvtests-{run}")
         shared.mkdir(mode=0o700, exist_ok=True)
         _lent.append(Postgres(shared))
         _lent[0].lend()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Memory is not kept for what passed."""
+    if exitstatus == 0 and "PYTEST_XDIST_WORKER" not in os.environ:
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]  # no other way
+        if factory.getbasetemp().is_relative_to(_MEMORY):
+            rmtree(factory.getbasetemp(), ignore_errors=True)
 
 
 def pytest_unconfigure() -> None:
