@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 import httpx2
@@ -156,6 +157,7 @@ NOT_CALLED: Final[Mapping[str, str]] = {
 """Whose success is seen elsewhere; that they refuse is seen here too."""
 
 
+@cache
 def rule_of(operation: str) -> Rule:
     fitting = [name for name in RULES if operation == name or (name.endswith(".") and operation.startswith(name))]
     assert fitting, f"{operation}: who may do this? Give it a rule in {__name__}."

@@ -157,9 +157,9 @@ def _sparse_sheet() -> bytes:
 
 async def test_a_file_that_aborts_its_reader_costs_only_itself(write: Write) -> None:
     """Rows 6 and 11. Fails when files are read in our own process, or a lost process ends the batch."""
-    pool = ParserPool(IngestSettings(memory_mb=512, ocr="off"))
+    pool = ParserPool(IngestSettings(memory_mb=256, ocr="off"))
     tasks = write(
-        ("a.md", "before"), ("bad.xlsx", _sparse_sheet()), ("bomb.pdf", make.flate_bomb_pdf(400)), ("b.md", "after")
+        ("a.md", "before"), ("bad.xlsx", _sparse_sheet()), ("bomb.pdf", make.flate_bomb_pdf(200)), ("b.md", "after")
     )
     found = await results(pool, tasks)
     await pool.close()
@@ -383,7 +383,7 @@ async def test_several_pools_and_callers_work_at_once(write: Write) -> None:
 
 async def test_leaving_early_leaves_nothing_behind(pool: ParserPool, write: Write) -> None:
     """Fails when closing the iterator lets its tasks, or a process in the middle of a request, live on."""
-    tasks = write(*((f"{n}.txt", "words and words. " * 20_000) for n in range(6)))
+    tasks = write(*((f"{n}.txt", "words and words. " * 8_000) for n in range(6)))
     reading = pool.parse(tasks)
     async for _ in reading:
         break
@@ -403,7 +403,7 @@ async def test_a_cancelled_caller_does_not_confuse_the_next(pool: ParserPool, wr
 
 async def test_the_loop_goes_on_while_files_are_read(pool: ParserPool, write: Write) -> None:
     """Fails when a frame is so long that decoding it holds the loop."""
-    tasks = write(*((f"{n}.txt", "words and words. " * 30_000) for n in range(4)))
+    tasks = write(*((f"{n}.txt", "words and words. " * 30_000) for n in range(2)))
     worst = 0.0
 
     async def watch() -> None:
