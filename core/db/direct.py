@@ -134,11 +134,13 @@ class Translated:
         cursor.execute(self.sql, parameters)
         if not self._columns:
             return Result((), cursor.rowcount)
-        rows = [
-            self._row([process(value) if process else value for process, value in zip(self._columns, row, strict=True)])
-            for row in cursor.fetchall()
-        ]
-        return Result(rows, cursor.rowcount)
+        found = cursor.fetchall()
+        if any(self._columns):
+            found = [
+                [process(value) if process else value for process, value in zip(self._columns, row, strict=True)]
+                for row in found
+            ]
+        return Result([*map(self._row, found)], cursor.rowcount)
 
 
 async def run_on(connection: AsyncConnection, steps: Sequence[Step]) -> Sequence[Result]:

@@ -380,21 +380,23 @@ async def changed(
 
 async def _embedded(embedder: Embedder, texts: Sequence[str], on_chunks: Callable[[int], None]) -> list[Matrix]:
     """The rows of all texts, slice by slice; the next one is always there, so that no thread of the embedder waits."""
-    places = asyncio.Semaphore(_SLICES_AT_ONCE)
+    starts = range(0, len(texts), _EMBED_SLICE)
+    waiting = iter(starts)
+    rows: dict[int, Matrix] = {}
 
-    async def embed(texts: Sequence[str]) -> Matrix:
-        async with places:
-            rows = await embedder.embed_documents(texts)
-        on_chunks(len(texts))
-        return rows
+    async def embed() -> None:
+        for start in waiting:
+            one = texts[start : start + _EMBED_SLICE]
+            rows[start] = await embedder.embed_documents(one)
+            on_chunks(len(one))
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            slices = [texts[start : start + _EMBED_SLICE] for start in range(0, len(texts), _EMBED_SLICE)]
-            embedding = [tasks.create_task(embed(one), name="embed") for one in slices]
+            for _ in range(_SLICES_AT_ONCE):
+                tasks.create_task(embed(), name="embed")
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in embedding]
+    return [rows[start] for start in starts]
 
 
 def fingerprint_of(profile: Mapping[str, Any]) -> str:

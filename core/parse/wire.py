@@ -23,7 +23,7 @@ from core.types import Chunk, Language, Locator, Metadata
 HEAD: Final = struct.Struct(">III")
 """Bytes of JSON, bytes of text, bytes of anything else."""
 MAX_FRAME: Final = 64 << 20
-FRAME_TARGET: Final = 128 << 10
+FRAME_TARGET: Final = 256 << 10
 """Bytes after which a child sends what it has: the parent's event loop decodes a frame in about a millisecond."""
 _KINDS: Final = frozenset({"", "page", "slide", "sheet", "rows", "lines", "cell", "part"})
 
