@@ -31,8 +31,11 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    import pytest  # the process that forks does without
 
 REAL: Final = "KVASIR_TEST_REAL_PROCESSES"
 KVASIR: Final = str(Path(sys.executable).with_name("kvasir"))
@@ -80,6 +83,8 @@ def start(
 ) -> subprocess.Popen[Any]:
     """What `subprocess.Popen` gives, for `[KVASIR, …]`, `[sys.executable, "-c", …]` and `[sys.executable, "-m", …]`.
 
+    Python may have the option `-P`, too.
+
     `prepared` names a module whose `prepare()` is called before anything of Kvasir is imported, `imports` what the
     process is going to import late.
     """
@@ -88,6 +93,25 @@ def start(
     if os.environ.get(REAL) or sys.platform != "linux" or _pythons(environment) != _pythons(os.environ):
         return subprocess.Popen(words, **options)
     return _Forked(words, _nursery(prepared), list(imports), **options)
+
+
+def fork_programs(patch: pytest.MonkeyPatch, imports: Sequence[str]) -> None:
+    """Let `asyncio.create_subprocess_exec` start `[sys.executable, "-P", "-m", …]` as `start` does.
+
+    The command line that `psutil` sees is not theirs.
+    """
+
+    def popen(words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        if list(words[:3]) != [sys.executable, "-P", "-m"]:
+            return subprocess.Popen(words, **options)
+        return start(words, imports=imports, **{name: value for name, value in options.items() if name not in _USUAL})
+
+    events = importlib.import_module("asyncio.unix_events")
+    patch.setattr(events, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": popen}))
+
+
+_USUAL: Final = ("shell", "bufsize", "universal_newlines")
+"""Options that asyncio gives for each process, always the same."""
 
 
 def _pythons(environment: Mapping[str, str]) -> dict[str, str]:
@@ -248,14 +272,19 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     if program == KVASIR:
         sys.argv, sys.path[0] = [program, *arguments], str(Path(program).parent)
         sys.exit(importlib.import_module("core.cli").main())
-    kind, what, *arguments = arguments
+    is_safe = arguments[0] == "-P"
+    kind, what, *arguments = arguments[is_safe:]
     sys.argv = [kind, *arguments]
-    if kind == "-c":
+    if is_safe:
+        del sys.path[0]
+    elif kind == "-c":
         sys.path[0] = ""
+    else:
+        sys.path[0] = request["folder"]
+    if kind == "-c":
         main = sys.modules["__main__"] = ModuleType("__main__")
         exec(what, main.__dict__)  # as `python -c` does
     else:
-        sys.path[0] = request["folder"]
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     sys.exit(0)
 

