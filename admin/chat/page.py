@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,8 +28,29 @@ _TYPES: Final = {
 }
 
 
+_KEPT: Final = ("content-type", "etag", "last-modified", "cache-control")
+
+
 class _Static(StaticFiles):
-    """Files of the package, typed by us (a machine's own type table may be wrong) and revalidated by ETag."""
+    """Files of the package, typed by us (a machine's own type table may be wrong) and revalidated by ETag.
+
+    They are small and on this disk: to read one takes a fifth of what handing it to threads does.
+    """
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"allow": "GET, HEAD"})
+        try:
+            full_path, found = self.lookup_path(path)
+        except (OSError, ValueError):  # no name that a file could have
+            raise HTTPException(404) from None
+        if found is None or not S_ISREG(found.st_mode):
+            raise HTTPException(404)
+        response = self.file_response(full_path, found, scope)
+        if response.status_code != 200:
+            return response
+        kept = {name: value for name, value in response.headers.items() if name in _KEPT}
+        return Response(Path(full_path).read_bytes(), headers=kept)
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+import admin
 from admin.auth import OPEN_PATHS, local_path
 from core.access import Scope
 from core.types import Role
@@ -77,6 +79,26 @@ async def test_what_is_not_there_is_not_told_to_strangers(site: Site) -> None:
             assert response.status_code in (401, 303), path
         for path in ("/static/../../core/app.py", "/static/%2e%2e/app.py", "/static/", "/static/..\\app.py"):
             assert (await stranger.get(path)).status_code in (303, 404, 405), path
+
+
+async def test_a_file_of_the_pages_is_sent_once_as_long_as_it_is_the_same(site: Site) -> None:
+    path = "/static/js/dom.js"
+    async with site.client() as stranger:
+        sent = await stranger.get(path)
+        assert (sent.status_code, sent.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+        assert sent.text == (Path(admin.__file__).parent / path.strip("/")).read_text(encoding="utf-8")
+        assert sent.headers["cache-control"] == "no-cache"
+        again = await stranger.get(path, headers={"if-none-match": sent.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        for odd in (
+            "/static/js",
+            "/static/js/none.js",
+            "/static/" + "x" * 5000,
+            "/static/a%00b",
+            "/static//etc/passwd",
+        ):
+            assert (await stranger.get(odd)).status_code == 404, odd
+        assert (await stranger.post(path)).status_code in (401, 405)
 
 
 async def test_those_inside_get_problems_for_what_is_not_there(site: Site) -> None:
