@@ -92,13 +92,14 @@ ROUTERS: Final = (
     evaluations.router,
 )
 """Everything below `API`."""
+_version = cache(version)  # it reads files
 
 
 def create_app(kvasir: Kvasir, handler: Handler) -> FastAPI:
     """The application, ready to be served; `handler` answers what is asked in the chat page. Raises ConfigError."""
     app = FastAPI(
         title="Kvasir",
-        version=version("kvasir"),
+        version=_version("kvasir"),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter, Request, Response
 
 from admin.auth import clear_session, is_guest, local_path, session_token, set_session
@@ -55,7 +53,7 @@ async def log_out(request: Request, response: Response, _caller: CallerDep, kvas
 
 
 @router.get("/me")
-async def me(caller: CallerDep, kvasir: KvasirDep) -> Me:
+async def me(request: Request, caller: CallerDep, kvasir: KvasirDep) -> Me:
     state, web = kvasir.embedder_state, kvasir.settings.web
     engine, trouble = await _engine(kvasir)
     return Me(
@@ -69,7 +67,7 @@ async def me(caller: CallerDep, kvasir: KvasirDep) -> Me:
         notice=trouble or ("" if state.ready else tell("keyword_only", reason=state.reason or state.stage)),
         embedder=EmbedderOut.model_validate(state),
         engine=engine,
-        version=version("kvasir"),
+        version=request.app.version,
         max_file_mb=kvasir.settings.ingest.max_file_mb,
         max_question_chars=web.max_question_chars,
     )
