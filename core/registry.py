@@ -29,7 +29,9 @@ def beside(group: str, name: str, attribute: str, otherwise: Any = None) -> Any:
     return getattr(sys.modules[load(group, name).__module__], attribute, otherwise)
 
 
+@cache
 def _points(group: str) -> EntryPoints:
+    """Kept by group as well: to select looks at each point of each package."""
     found: EntryPoints = _installed().select(group=group)
     return found
 
