@@ -25,7 +25,7 @@ from core.db import overrides
 from core.db.direct import Statement
 from core.db.session import Database
 from core.db.tables import DocumentRow, GenerationRow, KnowledgeBaseRow, new_id, now
-from core.errors import EmbedderUnavailable, KvasirError, NotFound, StoreUnavailable
+from core.errors import ConfigError, EmbedderUnavailable, KvasirError, NotFound, StoreUnavailable
 from core.kb.knowledge import generation_of, kb_row
 from core.kb.overrides import Override, apply, index_hash
 from core.ports import Embedder, KnownEmbedders, Parser, ParseResult, ParseTask, SplitterSpec, VectorStore
@@ -323,8 +323,7 @@ class Indexes:
         if embedder is None:
             raise EmbedderUnavailable(tell("other_embedder"))
         texts = [chunk.embed_text or chunk.text for result in results for chunk in result.chunks]
-        rows = await _embedded(embedder, texts, on_chunks)
-        matrix = np.concatenate(rows) if rows else np.zeros((0, generation.dimension), np.float32)
+        matrix = await _embedded(embedder, texts, generation.dimension, on_chunks)
         found, start = [], 0
         for result in results:
             found.append(matrix[start : start + len(result.chunks)])
@@ -378,16 +377,23 @@ async def changed(
     return made, places
 
 
-async def _embedded(embedder: Embedder, texts: Sequence[str], on_chunks: Callable[[int], None]) -> list[Matrix]:
-    """The rows of all texts, slice by slice; the next one is always there, so that no thread of the embedder waits."""
-    starts = range(0, len(texts), _EMBED_SLICE)
-    waiting = iter(starts)
-    rows: dict[int, Matrix] = {}
+async def _embedded(
+    embedder: Embedder, texts: Sequence[str], dimension: int, on_chunks: Callable[[int], None]
+) -> Matrix:
+    """The rows of all texts, slice by slice; the next one is always there, so that no thread of the embedder waits.
+
+    Raises ConfigError where the embedder gives others than it says.
+    """
+    matrix = np.empty((len(texts), dimension), np.float32)
+    starts = iter(range(0, len(texts), _EMBED_SLICE))
 
     async def embed() -> None:
-        for start in waiting:
+        for start in starts:
             one = texts[start : start + _EMBED_SLICE]
-            rows[start] = await embedder.embed_documents(one)
+            rows = await embedder.embed_documents(one)
+            if rows.shape != (len(one), dimension):
+                raise ConfigError(tell("store_wrong_vectors", expected=(len(one), dimension), found=rows.shape))
+            matrix[start : start + len(one)] = rows
             on_chunks(len(one))
 
     try:
@@ -396,7 +402,7 @@ async def _embedded(embedder: Embedder, texts: Sequence[str], on_chunks: Callabl
                 tasks.create_task(embed(), name="embed")
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [rows[start] for start in starts]
+    return matrix
 
 
 def fingerprint_of(profile: Mapping[str, Any]) -> str:
