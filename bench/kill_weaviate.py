@@ -39,7 +39,9 @@ WORDS = [f"word{number}" for number in range(300)]
 
 
 def main() -> None:
-    logging.disable(logging.WARNING)
+    logging.getLogger().setLevel(
+        logging.ERROR
+    )  # no `logging.disable`: `Server` hears the client's new tries by its log
     if sys.argv[1:2] == ["client"]:
         asyncio.run(client(Path(sys.argv[2]), int(sys.argv[3])))
         return

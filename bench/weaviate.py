@@ -32,9 +32,9 @@ from core.settings import RetrievalSettings, Settings, WeaviateSettings
 from core.stores.local import open_store as open_local
 from core.stores.weaviate import open_store
 from core.stores.weaviate_index import CHUNK, Index
-from core.stores.weaviate_schema import VECTOR, chunks_name
+from core.stores.weaviate_schema import VECTOR, chunks_name, document_key
 from core.stores.weaviate_server import Server
-from core.stores.weaviate_writing import chunk_objects
+from core.stores.weaviate_writing import Coming, chunk_objects
 from core.types import Generation, IndexedDocument, Vector
 from tests.weaviate_server import any_server, empty, why_none
 
@@ -123,7 +123,8 @@ async def _insert(weaviate: WeaviateSettings, generation: Generation, documents:
 
     async def insert(client: WeaviateAsyncClient) -> None:
         index = Index(client, weaviate, generation)
-        objects = [found for document in documents for found in chunk_objects(generation, document, "bare")]
+        every = [Coming(document, document_key(document.id), "", "bare") for document in documents]
+        objects = [found for one in every for found in chunk_objects(generation, one)]
         for first in range(0, len(objects), 200):
             assert not (await index.insert_chunks(objects[first : first + 200])).errors
 

@@ -24,7 +24,7 @@ from core.stores.asked import asked_vector
 from core.stores.weaviate_aliases import aliases_of, mirror
 from core.stores.weaviate_changes import State
 from core.stores.weaviate_filters import condition
-from core.stores.weaviate_index import Index
+from core.stores.weaviate_index import Index, ask
 from core.stores.weaviate_schema import VECTOR, document_key
 from core.stores.weaviate_search import Memory, Wanted, chunk_of, search
 from core.stores.weaviate_server import Absent, Server, T
@@ -182,7 +182,7 @@ class WeaviateStore:
 
     async def _call(self, generation: Generation, work: Callable[[Index], Awaitable[T]], seconds: float) -> T:
         self._used[generation.id] = (generation, time.monotonic())
-        return await self._server.call(lambda client: work(Index(client, self._settings, generation)), seconds)
+        return await ask(self._server, self._settings, generation, work, seconds)
 
     def _memory(self, generation: Generation) -> Memory:
         """Of the indexes that were searched last."""
@@ -263,7 +263,8 @@ async def _documents(index: Index, state: State) -> Sequence[tuple[str, str, int
     return sorted(
         [
             (one["document"], one["content_hash"], int(one["chunks"]))
-            async for one in index.walk_documents()
+            for walked in (index.walk_documents(), index.walk_firsts())
+            async for one in walked
             if one["edition"] not in hidden
         ]
     )
@@ -272,7 +273,7 @@ async def _documents(index: Index, state: State) -> Sequence[tuple[str, str, int
 async def _count(index: Index, state: State) -> StoreCount:
     """Counted from the chunks themselves, so that it tells what is there."""
     hidden = set(state.hidden)
-    listed = {document for document, _, _ in await _documents(index, state)}
+    listed = {one["document"] async for one in index.walk_documents() if one["edition"] not in hidden}
     chunks = digest = 0
     async for one in index.walk_chunks():
         if one["edition"] in hidden:

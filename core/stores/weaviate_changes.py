@@ -43,7 +43,9 @@ class Change:
         }
 
     def now(self, state: str) -> Change:
-        return replace(self, state=state, since=time.time())
+        """The note as it is to be from now on; where all is done, nobody needs the editions any more."""
+        born, dead = ((), ()) if state == SWEPT else (self.born, self.dead)
+        return replace(self, state=state, born=born, dead=dead, since=time.time())
 
 
 @dataclass(frozen=True, slots=True)

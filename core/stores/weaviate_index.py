@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.settings import WeaviateSettings
 from core.stores import weaviate_aliases
 from core.stores import weaviate_schema as schema
 from core.stores.weaviate_changes import Change, State, read
+from core.stores.weaviate_server import Server, T
 from core.types import Generation, Vector
 
 if TYPE_CHECKING:
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from weaviate.collections.classes.filters import _Filters
 
 _PAGE: Final = 1000
+_FEW: Final = 64
 _AT_ONCE: Final = 16
+_NOTE: Final = ("state", "born", "dead", "since")
 _DOCUMENT: Final = ("key", "edition", "digest", "chunks", "document", "name", "title", "content_hash", "metadata")
+_FIRST: Final = ("key", "edition", "noted", "document", "name", "title")
 CHUNK: Final = (
     "document",
     "name",
@@ -38,20 +44,27 @@ CHUNK: Final = (
 
 class Index:
     def __init__(self, client: WeaviateAsyncClient, settings: WeaviateSettings, generation: Generation) -> None:
-        from weaviate.classes.config import ConsistencyLevel
-
         self._client = client
         self._settings = settings
         self._generation = generation
-        reads = ConsistencyLevel[settings.read_consistency]
-        writes = ConsistencyLevel[settings.write_consistency]
-        chunks, documents = schema.chunks_name(settings, generation), schema.documents_name(settings)
-        self._chunks = self._tenant(chunks, writes)
-        self._documents = self._tenant(documents, writes)
-        self._searched = self._tenant(chunks, reads) if reads is not writes else self._chunks
 
-    def _tenant(self, name: str, level: Any) -> CollectionAsync[Any, Any]:
-        return self._client.collections.use(name).with_tenant(self._generation.id).with_consistency_level(level)
+    @cached_property
+    def _chunks(self) -> CollectionAsync[Any, Any]:
+        return self._tenant(schema.chunks_name(self._settings, self._generation), self._settings.write_consistency)
+
+    @cached_property
+    def _documents(self) -> CollectionAsync[Any, Any]:
+        return self._tenant(schema.documents_name(self._settings), self._settings.write_consistency)
+
+    @cached_property
+    def _searched(self) -> CollectionAsync[Any, Any]:
+        return self._tenant(schema.chunks_name(self._settings, self._generation), self._settings.read_consistency)
+
+    def _tenant(self, name: str, level: str) -> CollectionAsync[Any, Any]:
+        from weaviate.classes.config import ConsistencyLevel
+
+        tenant = self._client.collections.use(name).with_tenant(self._generation.id)
+        return tenant.with_consistency_level(ConsistencyLevel[level])
 
     # ---------------------------------------------------------------- the collections and the tenant
     async def ensure(self) -> None:
@@ -73,6 +86,26 @@ class Index:
         except UnexpectedStatusCodeError:
             if not await self._client.collections.exists(config["name"]):
                 raise
+
+    async def complete(self) -> bool:
+        """Add what the collection of chunks lacks because an earlier version made it; False where there is none."""
+        from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInvalidInputError
+
+        config = self._client.collections.use(schema.chunks_name(self._settings, self._generation)).config
+        try:
+            there = {one.name for one in (await config.get(simple=True)).properties}
+        except UnexpectedStatusCodeError as error:
+            if error.status_code == 404:
+                return False
+            raise
+        for own in schema.of_first():
+            if own.name not in there:
+                try:
+                    await config.add_property(own)
+                except (UnexpectedStatusCodeError, WeaviateInvalidInputError):  # somebody else may have been quicker
+                    if own.name not in {one.name for one in (await config.get(simple=True)).properties}:
+                        raise
+        return True
 
     async def drop(self) -> None:
         """The tenant goes; its collection too where it was the last one and nobody else's alias points at it."""
@@ -97,9 +130,7 @@ class Index:
         from weaviate.classes.query import Filter as Where
 
         found = await self._documents.query.fetch_objects(
-            filters=Where.by_property("kind").equal("change"),
-            limit=_PAGE,
-            return_properties=["state", "born", "dead", "since"],
+            filters=Where.by_property("kind").equal("change"), limit=_PAGE, return_properties=list(_NOTE)
         )
         return read(found.objects)
 
@@ -119,23 +150,63 @@ class Index:
     # ---------------------------------------------------------------- documents
     async def editions(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """What is noted of the documents with these keys, of editions that do not count too."""
+        alone, with_chunks = await asyncio.gather(
+            self._with_keys(self._documents, _DOCUMENT, keys), self._with_keys(self._chunks, _FIRST, keys)
+        )
+        return [*alone, *with_chunks]
+
+    async def look(self, keys: Sequence[str]) -> tuple[State, list[dict[str, Any]]]:
+        """Both `state` and `editions`, in few calls: most often there is little but chunks."""
+        from weaviate.classes.query import Filter as Where
+
+        # All there is; without a filter the server would walk past everything that was ever deleted.
+        every = Where.by_property("kind").contains_any(["change", "document"])
+        few, with_chunks = await asyncio.gather(
+            self._documents.query.fetch_objects(
+                filters=every, limit=_FEW, return_properties=["kind", *_NOTE, *_DOCUMENT]
+            ),
+            self._with_keys(self._chunks, _FIRST, keys),
+        )
+        if len(few.objects) == _FEW:
+            state, alone = await asyncio.gather(self.state(), self._with_keys(self._documents, _DOCUMENT, keys))
+        else:
+            state = read(one for one in few.objects if one.properties["kind"] == "change")
+            wanted = set(keys)
+            alone = [dict(one.properties) for one in few.objects if one.properties["key"] in wanted]
+        return state, [*alone, *with_chunks]
+
+    async def _with_keys(
+        self, collection: CollectionAsync[Any, Any], names: Sequence[str], keys: Sequence[str]
+    ) -> list[dict[str, Any]]:
         from weaviate.classes.query import Filter as Where
 
         found: list[dict[str, Any]] = []
         for first in range(0, len(keys), _PAGE // 2):
-            page = await self._documents.query.fetch_objects(
-                filters=Where.by_property("key").contains_any(list(keys[first : first + _PAGE // 2])),
-                limit=_PAGE * 5,
-                return_properties=list(_DOCUMENT),
-            )
-            found += [dict(one.properties) for one in page.objects]
+            wanted = Where.by_property("key").contains_any(list(keys[first : first + _PAGE // 2]))
+            page = await collection.query.fetch_objects(filters=wanted, limit=_PAGE * 5, return_properties=list(names))
+            found += [_noted(one.properties) for one in page.objects]
         return found
 
     async def walk_documents(self) -> AsyncIterator[Mapping[str, Any]]:
-        """All of them, those that do not count too."""
+        """All that have an object of their own, those that do not count too."""
         wanted = ["kind", "document", "content_hash", "chunks", "edition"]
         async for found in self._walk(self._documents, wanted):
             if found["kind"] == "document":
+                yield found
+
+    async def walk_firsts(self, beginning: str = "") -> AsyncIterator[Mapping[str, Any]]:
+        """All that are noted on their first chunk and whose key begins so, those that do not count too."""
+        from weaviate.classes.query import Filter as Where
+
+        page = await self._chunks.query.fetch_objects(
+            filters=Where.by_property("key").like(f"{beginning}*"), limit=_PAGE, return_properties=list(_FIRST)
+        )
+        if len(page.objects) < _PAGE or len(beginning) == schema.KEY_DIGITS:
+            for one in page.objects:
+                yield _noted(one.properties)
+            return
+        for digit in "0123456789abcdef":
+            async for found in self.walk_firsts(beginning + digit):
                 yield found
 
     async def walk_chunks(self) -> AsyncIterator[Mapping[str, Any]]:
@@ -204,13 +275,22 @@ class Index:
     async def totals(self, visible: _Filters | None) -> tuple[int, int]:
         """How many chunks, and how many tokens in all of them."""
         from weaviate.classes.aggregate import Metrics
+        from weaviate.classes.query import Filter as Where
 
-        found = await self._documents.aggregate.over_all(
-            filters=visible,
-            return_metrics=[Metrics("chunks").integer(sum_=True), Metrics("tokens").integer(sum_=True)],
-        )
-        chunks, tokens = (getattr(found.properties.get(name), "sum_", None) for name in ("chunks", "tokens"))
-        return int(chunks or 0), int(tokens or 0)
+        async def summed(collection: CollectionAsync[Any, Any], length: str) -> tuple[int, int]:
+            # By a filter, with which the server reads each object that passes: what it has counted itself is wrong
+            # once it was killed. By this one, which only those pass that have the numbers.
+            own = Where.by_property(length).greater_or_equal(0)
+            found = await collection.aggregate.over_all(
+                filters=own if visible is None else visible & own,
+                return_metrics=[Metrics("chunks").integer(sum_=True), Metrics(length).integer(sum_=True)],
+            )
+            chunks, tokens = (getattr(found.properties.get(name), "sum_", None) for name in ("chunks", length))
+            return int(chunks or 0), int(tokens or 0)
+
+        sums = await asyncio.gather(summed(self._searched, "length"), summed(self._documents, "tokens"))
+        chunks, tokens = (sum(each) for each in zip(*sums, strict=True))
+        return chunks, tokens
 
     async def frequencies(self, tokens: Sequence[str], state: State) -> dict[str, int]:
         """In how many chunks each token stands."""
@@ -233,18 +313,22 @@ class Index:
     async def insert_documents(self, objects: Sequence[DataObject[Any, Any]]) -> BatchObjectReturn:
         return await self._documents.data.insert_many(objects)
 
-    async def chunks_in(self, editions: Sequence[str]) -> int:
-        return await self._count(self._chunks, editions)
+    async def counted(self, editions: Sequence[str], keys: Sequence[str], *, alone: bool) -> tuple[int, int]:
+        """How many chunks these editions have and how many documents they are, as the filters find them that are used.
 
-    async def documents_in(self, editions: Sequence[str]) -> int:
-        return await self._count(self._documents, editions)
-
-    async def _count(self, collection: CollectionAsync[Any, Any], editions: Sequence[str]) -> int:
-        """As filters find them."""
+        `alone`: some documents are objects of their own.
+        """
         from weaviate.classes.query import Filter as Where
 
-        wanted = Where.by_property("edition").contains_any(list(editions))
-        return (await collection.aggregate.over_all(filters=wanted, total_count=True)).total_count or 0
+        born, keyed = (
+            Where.by_property(name).contains_any(list(values))
+            for name, values in (("edition", editions), ("key", keys))
+        )
+        asked = [(self._chunks, born), (self._chunks, born & keyed), (self._documents, born & keyed)]
+        asked = asked if alone else asked[:2]
+        found = await asyncio.gather(*(one.aggregate.over_all(filters=by, total_count=True) for one, by in asked))
+        chunks, *documents = (one.total_count or 0 for one in found)
+        return chunks, sum(documents)
 
     async def forget_chunks(self, ids: Sequence[str]) -> None:
         """Take them out by their ids, also those that no filter finds."""
@@ -288,3 +372,27 @@ class Index:
                     raise ConnectionError(f"{done.failed} objects were not deleted")
                 if not done.matches:
                     break
+
+
+async def ask(
+    server: Server,
+    settings: WeaviateSettings,
+    generation: Generation,
+    work: Callable[[Index], Awaitable[T]],
+    seconds: float,
+) -> T:
+    """What `work` gives, of a collection that has what this version needs. Raises as `Server.call` does."""
+    name = schema.chunks_name(settings, generation)
+
+    async def done(client: WeaviateAsyncClient) -> T:
+        index = Index(client, settings, generation)
+        if name not in server.complete and await index.complete():
+            server.complete.add(name)
+        return await work(index)
+
+    return await server.call(done, seconds)
+
+
+def _noted(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted of a document, wherever."""
+    return {**found, **json.loads(str(found["noted"]))} if found.get("noted") else dict(found)

@@ -1,7 +1,8 @@
 """What Kvasir makes on a Weaviate server: the names, the collections, and what an object of each holds.
 
 For each profile (embedder, analyzer, splitter: the fingerprint) one collection of chunks, and for all of them one of
-documents; in both each index is a tenant of its own, with its own statistics, and gone at once when it is dropped.
+notes and of documents without a chunk; in both each index is a tenant of its own, with its own statistics, and gone at
+once when it is dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ VECTOR: Final = "content"
 """Name of the only vector of a chunk."""
 _IDS: Final = uuid.UUID("5f5f0f5e-5f0c-5b1e-9d0a-6b7661736972")
 _FORMAT: Final = 1
+KEY_DIGITS: Final = 32
 
 
 def chunks_name(settings: WeaviateSettings, generation: Generation) -> str:
@@ -50,7 +52,7 @@ def _id(parts: list[Any]) -> uuid.UUID:
 
 def document_key(document: str) -> str:
     """Stands for the document's id in filters, whatever characters that has."""
-    return hashlib.blake2b(document.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(document.encode(), digest_size=KEY_DIGITS // 2).hexdigest()
 
 
 def chunks_config(settings: WeaviateSettings, generation: Generation) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def chunks_config(settings: WeaviateSettings, generation: Generation) -> dict[st
         _text("tokens", filterable=True, searchable=True),
         _property("labels", DataType.TEXT_ARRAY, index_filterable=True, index_searchable=False, **_field()),
         *(_text(name) for name in ("document", "name", "title", "text", "headings", "locator", "content_hash")),
+        *of_first(),
     ]
     vectors = None
     if generation.dimension:
@@ -72,6 +75,17 @@ def chunks_config(settings: WeaviateSettings, generation: Generation) -> dict[st
             ),
         )
     return {"name": chunks_name(settings, generation), "properties": own, "vector_config": vectors, **_common(settings)}
+
+
+def of_first() -> list[Property]:
+    """What only the first chunk of a document has: what is noted of the document.
+
+    Collections of earlier versions lack it, and their documents have an object of their own.
+    """
+    from weaviate.classes.config import DataType
+
+    sizes = [_property(name, DataType.INT, index_filterable=name == "length") for name in ("chunks", "length")]
+    return [_text("key", filterable=True), _text("noted"), *sizes]
 
 
 def documents_config(settings: WeaviateSettings) -> dict[str, Any]:

@@ -129,6 +129,8 @@ class Server:
         self._retired: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self.breaker = Breaker()
+        self.complete: set[str] = set()
+        """Collections that are known to have all that this version needs."""
 
     @property
     def address(self) -> str:

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from core.settings import WeaviateSettings
 from core.stores import weaviate_schema as schema
 from core.stores.weaviate_changes import COMING, DONE, SWEPT, Change, State, left_over
 from core.stores.weaviate_filters import labels
-from core.stores.weaviate_index import Index
+from core.stores.weaviate_index import Index, ask
 from core.stores.weaviate_server import Absent, Refused, Server, T, is_missing
 from core.stores.writing import chunk_row
 from core.texts import tell
@@ -26,6 +27,8 @@ from core.types import Generation, IndexedDocument
 if TYPE_CHECKING:
     from weaviate.collections.classes.batch import BatchObjectReturn
     from weaviate.collections.classes.data import DataObject
+
+    Objects = Sequence[DataObject[Any, Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,16 @@ _HOPELESS: Final = ("invalid", "length mismatch", "vector lengths", "schema")
 """Words in what the server says of an object that another try would not change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A document that is to be written."""
+
+    document: IndexedDocument
+    key: str
+    digest: str
+    edition: str
+
+
 class Writer:
     """Writes one index; one writer of it at a time in a process."""
 
@@ -56,24 +69,27 @@ class Writer:
     async def put(self, documents: Sequence[IndexedDocument], later: Callable[[Awaitable[None]], None]) -> None:
         """`later` takes over what is to be undone after a failure."""
         keys = [schema.document_key(document.id) for document in documents]
-        state, there = await self._there(keys)
+        (state, there), digests = await asyncio.gather(
+            self._there(keys), asyncio.to_thread(lambda: [_digest(document) for document in documents])
+        )
         noted: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
         for one in there:
             noted[one["key"]].append(one)
-        digests = [_digest(document) for document in documents]
         coming = [
-            (document, key, digest, uuid.uuid4().hex)
+            Coming(document, key, digest, uuid.uuid4().hex)
             for document, key, digest in zip(documents, keys, digests, strict=True)
             if [one["digest"] for one in noted[key]] != [digest]
         ]
         if not coming:
             return
-        dead = tuple(one["edition"] for _, key, _, _ in coming for one in noted[key])
-        born = tuple(edition for *_, edition in coming)
+        dead = tuple(one["edition"] for new in coming for one in noted[new.key])
+        born = tuple(new.edition for new in coming)
         change = Change(str(uuid.uuid4()), COMING, born, dead, time.time())
-        await self._do(lambda index: index.note(change))
+        _, (objects, rows) = await asyncio.gather(
+            self._do(lambda index: index.note(change)), asyncio.to_thread(_objects, self._generation, coming)
+        )
         try:
-            await self._write(change, coming, state)
+            await self._write(change, objects, rows, state)
         except BaseException:
             later(self._undo(change))
             raise
@@ -94,7 +110,7 @@ class Writer:
 
     async def _there(self, keys: Sequence[str]) -> tuple[State, list[dict[str, Any]]]:
         """The state, after what killed writers left has been taken out, and what counts of these documents."""
-        state, there = await asyncio.gather(self._do(Index.state), self._do(lambda index: index.editions(keys)))
+        state, there = await self._do(lambda index: index.look(keys))
         if left_over(state, time.time()):
             state = await self._tidy(state)
             there = await self._do(lambda index: index.editions(keys))
@@ -111,31 +127,29 @@ class Writer:
                 await self._sweep(change, is_late=True)
         return await self._do(Index.state)
 
-    async def _write(
-        self, change: Change, coming: Sequence[tuple[IndexedDocument, str, str, str]], state: State
-    ) -> None:
-        rows = [_document_object(self._generation, *one) for one in coming]
-        objects = [
-            one for document, _, _, edition in coming for one in chunk_objects(self._generation, document, edition)
-        ]
+    async def _write(self, change: Change, objects: Objects, rows: Objects, state: State) -> None:
         await _all(self._insert_chunks(change, objects), self._insert_documents(rows), self._forget_older(state))
         until, pause = self._until, _FIRST_PAUSE
-        while (found := await self._do(partial(_found, editions=change.born))) != (len(objects), len(rows)):
+        while found := await self._lacking(change.born, objects, rows):
             if time.monotonic() + pause > until:
                 raise StoreUnavailable(self._late(f"{found} / {len(objects)}"))
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             await self._mend(change, objects, rows)
 
-    async def _mend(
-        self, change: Change, objects: Sequence[DataObject[Any, Any]], rows: Sequence[DataObject[Any, Any]]
-    ) -> None:
+    async def _lacking(self, editions: Sequence[str], objects: Objects, rows: Objects) -> tuple[int, int] | None:
+        """How many chunks and documents of these filters find, where those are not all."""
+        keys = [str(one.properties["key"]) for one in (*objects, *rows) if "key" in one.properties]
+        found = await self._do(lambda index: index.counted(editions, keys, alone=bool(rows)))
+        return None if found == (len(objects), len(keys)) else found
+
+    async def _mend(self, change: Change, objects: Objects, rows: Objects) -> None:
         """Write editions anew that filters find in part only: a server that was killed while it wrote has objects
         without their entries, and makes these only for an object that it has not.
         """
         for edition in change.born:
             own, row = [[one for one in group if _edition(one) == edition] for group in (objects, rows)]
-            if await self._do(partial(_found, editions=[edition])) == (len(own), len(row)):
+            if not await self._lacking([edition], own, row):
                 continue
             logger.info("writing %s chunks anew, which the server has in part only", len(own))
             for first in range(0, len(own), _BATCH):
@@ -144,7 +158,7 @@ class Writer:
             await self._do(partial(Index.forget_documents, ids=[str(one.uuid) for one in row]))
             await _all(self._insert_chunks(change, own), self._insert_documents(row))
 
-    async def _insert_chunks(self, change: Change, objects: Sequence[DataObject[Any, Any]]) -> None:
+    async def _insert_chunks(self, change: Change, objects: Objects) -> None:
         said = time.monotonic()
         for start in range(0, len(objects), _BATCH * _ABREAST):
             part = objects[start : start + _BATCH * _ABREAST]
@@ -155,7 +169,7 @@ class Writer:
                 await self._do(lambda index: index.note(change.now(COMING)))
             self._until = time.monotonic() + self._settings.write_seconds
 
-    async def _insert_documents(self, objects: Sequence[DataObject[Any, Any]]) -> None:
+    async def _insert_documents(self, objects: Objects) -> None:
         for first in range(0, len(objects), _BATCH):
             await self._insert(Index.insert_documents, Index.forget_documents, objects[first : first + _BATCH])
 
@@ -199,9 +213,9 @@ class Writer:
 
     async def _insert(
         self,
-        insert: Callable[[Index, Sequence[DataObject[Any, Any]]], Awaitable[BatchObjectReturn]],
+        insert: Callable[[Index, Objects], Awaitable[BatchObjectReturn]],
         forget: Callable[..., Awaitable[None]],
-        objects: Sequence[DataObject[Any, Any]],
+        objects: Objects,
     ) -> None:
         """All of them; what the server did not take is given to it again, by the same ids.
 
@@ -262,7 +276,7 @@ class Writer:
     async def _do(self, work: Callable[[Index], Awaitable[T]], seconds: float = 0) -> T:
         left, before = seconds or max(1.0, min(_CALL_SECONDS, self._until - time.monotonic())), self._server.retried
         try:
-            found = await self._server.call(lambda client: work(Index(client, self._settings, self._generation)), left)
+            found = await ask(self._server, self._settings, self._generation, work, left)
         except StoreUnavailable:
             self._is_shaken = True
             raise
@@ -282,10 +296,7 @@ async def _all(*work: Awaitable[None]) -> None:
 
 
 async def _refused(
-    index: Index,
-    *,
-    insert: Callable[[Index, Sequence[DataObject[Any, Any]]], Awaitable[BatchObjectReturn]],
-    objects: Sequence[DataObject[Any, Any]],
+    index: Index, *, insert: Callable[[Index, Objects], Awaitable[BatchObjectReturn]], objects: Objects
 ) -> dict[int, str]:
     """What the server says of the objects that it did not take, by their places."""
     from weaviate.exceptions import WeaviateInsertManyAllFailedError
@@ -301,44 +312,46 @@ async def _refused(
     return found
 
 
-async def _found(index: Index, *, editions: Sequence[str]) -> tuple[int, int]:
-    """Chunks and documents of these editions, as filters find them."""
-    chunks, documents = await asyncio.gather(index.chunks_in(editions), index.documents_in(editions))
-    return chunks, documents
-
-
 def _edition(one: DataObject[Any, Any]) -> str:
     return str(one.properties["edition"])
 
 
-def _document_object(
-    generation: Generation, document: IndexedDocument, key: str, digest: str, edition: str
-) -> DataObject[Any, Any]:
-    from weaviate.classes.data import DataObject
-
-    return DataObject(
-        uuid=schema.document_id(generation, document.id, edition),
-        properties={
-            "kind": "document",
-            "edition": edition,
-            "key": key,
-            "document": document.id,
-            "name": document.name,
-            "title": document.title,
-            "metadata": json.dumps(dict(document.metadata), ensure_ascii=False) if document.metadata else "",
-            "content_hash": document.content_hash,
-            "digest": digest,
-            "chunks": len(document.chunks),
-            "tokens": sum(len(chunk.tokens.split()) for chunk in document.chunks),
-        },
+def _objects(generation: Generation, coming: Sequence[Coming]) -> tuple[Objects, Objects]:
+    """The chunks, and the documents that have none."""
+    return (
+        [found for new in coming for found in chunk_objects(generation, new)],
+        [_document_object(generation, new) for new in coming if not new.document.chunks],
     )
 
 
-def chunk_objects(generation: Generation, document: IndexedDocument, edition: str) -> list[DataObject[Any, Any]]:
+def _document_object(generation: Generation, new: Coming) -> DataObject[Any, Any]:
     from weaviate.classes.data import DataObject
 
+    document = new.document
+    common = {"document": document.id, "name": document.name, "title": document.title}
+    return DataObject(
+        uuid=schema.document_id(generation, document.id, new.edition),
+        properties={"kind": "document", "edition": new.edition, "key": new.key, **common, **_noted(new)},
+    )
+
+
+def _noted(new: Coming) -> dict[str, Any]:
+    document = new.document
+    return {
+        "metadata": json.dumps(dict(document.metadata), ensure_ascii=False) if document.metadata else "",
+        "content_hash": document.content_hash,
+        "digest": new.digest,
+        "chunks": len(document.chunks),
+    }
+
+
+def chunk_objects(generation: Generation, new: Coming) -> list[DataObject[Any, Any]]:
+    """The first one has what is noted of the document with it."""
+    from weaviate.classes.data import DataObject
+
+    document = new.document
     common = {
-        "edition": edition,
+        "edition": new.edition,
         "labels": labels(document),
         "document": document.id,
         "name": document.name,
@@ -351,11 +364,15 @@ def chunk_objects(generation: Generation, document: IndexedDocument, edition: st
         own = {"text": text, "tokens": tokens, "headings": headings, "locator": locator, "content_hash": content_hash}
         found.append(
             DataObject(
-                uuid=schema.chunk_id(generation, document.id, number, content_hash, edition),
+                uuid=schema.chunk_id(generation, document.id, number, content_hash, new.edition),
                 properties={**common, "number": number, **own},
                 vector=None if vectors is None else {schema.VECTOR: vectors[number]},
             )
         )
+    if found:
+        sizes = {"chunks": len(found), "length": sum(len(chunk.tokens.split()) for chunk in document.chunks)}
+        noted = json.dumps(_noted(new), ensure_ascii=False)
+        found[0].properties.update({"key": new.key, "noted": noted, **sizes})
     return found
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
@@ -31,9 +32,9 @@ from core.stores.local import open_store as open_local
 from core.stores.weaviate import WeaviateStore, open_store
 from core.stores.weaviate_check import check
 from core.stores.weaviate_index import Index
-from core.stores.weaviate_schema import chunks_name, documents_name
+from core.stores.weaviate_schema import chunks_config, chunks_name, document_key, documents_name, of_first
 from core.stores.weaviate_server import Breaker, Server
-from core.stores.weaviate_writing import Writer
+from core.stores.weaviate_writing import Coming, Writer, _digest, _document_object, chunk_objects
 from core.types import Compare, IndexedDocument
 from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, spelt, texts, vector
 from tests.weaviate_server import Node, empty, free_ports, one_node
@@ -316,12 +317,91 @@ async def notes(own: WeaviateSettings) -> weaviate_changes.State:
         await server.close()
 
 
-async def test_what_is_put_again_unchanged_is_not_written(store: WeaviateStore, own: WeaviateSettings) -> None:
-    await store.put(GENERATION, several(3))
+@pytest.mark.parametrize("few", [1, 64])
+async def test_what_is_put_again_unchanged_is_not_written(
+    store: WeaviateStore, own: WeaviateSettings, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Also where more than a few documents have an object of their own."""
+    monkeypatch.setattr(weaviate_index, "_FEW", few)
+    documents = [*several(3), document("empty")]
+    await store.put(GENERATION, documents)
     before = await notes(own)
-    await store.put(GENERATION, several(3))
+    await store.put(GENERATION, documents)
     assert await notes(own) == before
     assert len(before.changes) == 2
+
+
+async def test_every_document_is_listed_of_an_index_of_many_pages(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [*several(40), document("empty")]
+    await store.put(GENERATION, documents)
+    monkeypatch.setattr(weaviate_index, "_PAGE", 4)
+    assert await store.documents(GENERATION) == sorted((one.id, one.content_hash, len(one.chunks)) for one in documents)
+
+
+async def write_as_before(client: WeaviateAsyncClient, own: WeaviateSettings, given: Sequence[IndexedDocument]) -> None:
+    """As versions did that gave each document an object of its own, besides its chunks."""
+    index = Index(client, own, GENERATION)
+    config = chunks_config(own, GENERATION)
+    lately = [one.name for one in of_first()]
+    config["properties"] = [one for one in config["properties"] if one.name not in lately]
+    await client.collections.create(**config)
+    await index.ensure()
+    await index.note(weaviate_changes.Change(str(uuid.uuid4()), "swept", ("x",), ("y",), time.time()))
+    rows, chunks = [], []
+    for one in given:
+        new = Coming(one, document_key(one.id), _digest(one), uuid.uuid4().hex)
+        chunks += chunk_objects(GENERATION, new)
+        row = _document_object(GENERATION, new)
+        row.properties["tokens"] = sum(len(chunk.tokens.split()) for chunk in one.chunks)
+        rows.append(row)
+    for chunk in chunks:
+        for name in lately:
+            chunk.properties.pop(name, None)
+    assert not (await index.insert_chunks(chunks)).errors
+    assert not (await index.insert_documents(rows)).errors
+
+
+async def test_an_index_of_an_earlier_version_goes_on(own: WeaviateSettings, tmp_path: Path) -> None:
+    """Protection: nothing comes in anew, nothing is there twice, and nothing is lost."""
+    server = Server(own)
+    given = [*several(12), document("empty", version="1")]
+    await server.call(lambda client: client.collections.delete(chunks_name(own, GENERATION)), 30)
+    await server.call(lambda client: write_as_before(client, own, given), 30)
+    local = await open_local(Settings(data_dir=tmp_path))
+    await local.ensure_generation(GENERATION)
+    await local.put(GENERATION, given)
+
+    async def same(store: WeaviateStore) -> None:
+        assert await store.documents(GENERATION) == await local.documents(GENERATION)
+        assert await store.count(GENERATION) == await local.count(GENERATION)
+        found, expected = [await one.search(GENERATION, vector=None, tokens=WORDS, limit=99) for one in (store, local)]
+        assert (found.chunk_count, dict(found.document_frequency)) == (
+            expected.chunk_count,
+            dict(expected.document_frequency),
+        )
+        scores = [
+            {(hit.document_id, hit.chunk.number): hit.keyword_score for hit in one.hits} for one in (found, expected)
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+    async with opened(own, tmp_path / "first") as store:  # one that only asks
+        await same(store)
+        whole = await store.read(GENERATION, [one.id for one in given])
+        assert [(one.id, one.content_hash, one.chunks) for one in whole] == [
+            (one.id, one.content_hash, one.chunks) for one in given
+        ]
+    async with opened(own, tmp_path / "second") as store:
+        before = await server.call(lambda client: Index(client, own, GENERATION).state(), 30)
+        await store.put(GENERATION, given)
+        assert await notes(own) == before
+        for one in (local, store):
+            await one.put(GENERATION, [*several(4, seed=3, version="2"), document("d99", "Tea at four.")])
+            await one.delete(GENERATION, ["d5", "empty"])
+        await same(store)
+    await local.close()
+    await server.close()
 
 
 async def test_what_a_killed_writer_left_is_hidden_and_then_taken_out(
@@ -394,33 +474,50 @@ async def test_a_server_that_has_not_come_up_yet_refuses_no_document(
     assert texts(await keyword(store, "tea")) == ["Tea at four."]
 
 
+@pytest.mark.parametrize("which", ["chunks", "documents"])
 async def test_what_the_server_has_in_part_is_written_anew(
-    store: WeaviateStore, own: WeaviateSettings, monkeypatch: pytest.MonkeyPatch
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     """Protection: a Weaviate killed inside an insert keeps objects without their entries in the index of words and
     filters, and makes none where the same object comes again: no search and no clean-up finds them.
     """
     looked, anew = 0, 0
-    chunks_in, forget_chunks = Index.chunks_in, Index.forget_chunks
+    counted, forget_chunks = Index.counted, Index.forget_chunks
 
-    async def misses(index: Index, editions: Sequence[str]) -> int:
+    async def misses(index: Index, *given: Sequence[str], alone: bool) -> tuple[int, int]:
         nonlocal looked
         looked += 1
-        found = await chunks_in(index, editions)
-        return found - 1 if looked in (1, 2) else found  # of all editions, and of the first of them
+        chunks, documents = await counted(index, *given, alone=alone)
+        if looked > 2:
+            return chunks, documents
+        return (chunks - 1, documents) if which == "chunks" else (chunks, documents - 1)  # of all, and of the first
 
-    async def counted(index: Index, ids: Sequence[str]) -> None:
+    async def forgets(index: Index, ids: Sequence[str]) -> None:
         nonlocal anew
         anew += len(ids)
         await forget_chunks(index, ids)
 
-    monkeypatch.setattr(Index, "chunks_in", misses)
-    monkeypatch.setattr(Index, "forget_chunks", counted)
+    monkeypatch.setattr(Index, "counted", misses)
+    monkeypatch.setattr(Index, "forget_chunks", forgets)
     documents = several(4)
     await store.put(GENERATION, documents)
     assert anew == len(documents[0].chunks)
     count = await store.count(GENERATION)
     assert (count.documents, count.chunks) == (4, sum(len(one.chunks) for one in documents))
+
+
+async def test_what_the_server_never_has_whole_is_given_up(
+    own: WeaviateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def misses(*_given: object, **_how: object) -> tuple[int, int]:
+        return 0, 0
+
+    async with opened(own.model_copy(update={"write_seconds": 1.0}), tmp_path) as store:
+        await store.ensure_generation(GENERATION)
+        monkeypatch.setattr(Index, "counted", misses)
+        with pytest.raises(StoreUnavailable):
+            async with asyncio.timeout(60):
+                await store.put(GENERATION, [document("d1", "Tea at four.")])
 
 
 async def test_what_was_cut_off_is_taken_out_before_it_comes_again(
@@ -483,14 +580,14 @@ async def test_what_no_filter_finds_is_taken_out_too(
     await store.put(GENERATION, several(3))
     writing, remove = [document("d1", "Tea at four.")], Index.remove
 
-    async def killed(*_: object) -> None:
+    async def killed(*_: object, **_how: object) -> None:
         raise asyncio.CancelledError
 
     async def finds_nothing(*_: object) -> None:
         return
 
     with monkeypatch.context() as patch:
-        patch.setattr(Index, "chunks_in" if state == "coming" else "remove", killed)
+        patch.setattr(Index, "counted" if state == "coming" else "remove", killed)
         patch.setattr(Writer, "_undo", finds_nothing)
         with pytest.raises(asyncio.CancelledError):
             await store.put(GENERATION, writing)
