@@ -8,10 +8,7 @@ from typing import Any, Final
 
 import httpx2
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import GenerationMode
-from schemathesis.core.result import Ok
 
 from core.access import Scope
 from core.types import Role
@@ -21,11 +18,6 @@ pytestmark = pytest.mark.anyio
 
 EXAMPLES: Final = int(os.environ.get("KVASIR_TEST_API_EXAMPLES", "2"))
 """Calls made up for each operation; more find more, and take longer."""
-
-
-@schemathesis.serializer("application/jsonl")
-def _lines(_context: schemathesis.SerializationContext, value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
 
 
 async def test_it_is_served_to_those_who_are_logged_in(site: Site) -> None:
@@ -58,6 +50,10 @@ OUTSIDE: Final = {
 
 
 async def test_no_answer_is_an_error_of_ours_or_untold(open_site: OpenSite) -> None:
+    import schemathesis  # late, as the plugin of its name is off: each test process would take half a second for it
+    from schemathesis.core.result import Ok
+
+    schemathesis.serializer("application/jsonl")(_lines)
     async with open_site() as site:
         await site.kvasir.accounts.create("ann", "correct horse battery", Role.OWNER)
         await site.kvasir.knowledge.create("hr")
@@ -82,8 +78,14 @@ async def test_no_answer_is_an_error_of_ours_or_untold(open_site: OpenSite) -> N
         assert not faults, "\n".join(faults)
 
 
+def _lines(_context: object, value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 def _made_up(operation: Any) -> list[dict[str, Any]]:
     """Calls that the document allows."""
+    from schemathesis import GenerationMode
+
     calls: list[dict[str, Any]] = []
 
     @settings(

@@ -6,15 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import numpy as np
 import pytest
-from openai import APIStatusError, AsyncOpenAI
 
 from core.serving.house import SharedWorker
 from tests.serving.worker_process import TEXT, client, plan, worker
+
+if TYPE_CHECKING:  # each test process would take half a second to import it
+    from openai import AsyncOpenAI
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +46,8 @@ async def http(text_worker: SharedWorker) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 async def openai(text_worker: SharedWorker) -> AsyncIterator[AsyncOpenAI]:
+    from openai import AsyncOpenAI
+
     address = text_worker.address
     async with AsyncOpenAI(
         base_url=f"{address.base}/v1",
@@ -95,6 +99,8 @@ async def test_openais_client_lists_models(openai: AsyncOpenAI) -> None:
 
 
 async def test_a_prompt_that_is_too_long_is_refused_before_anything(openai: AsyncOpenAI) -> None:
+    from openai import APIStatusError
+
     with pytest.raises(APIStatusError) as error:
         await openai.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "x" * 500}])
     assert error.value.status_code == 400
