@@ -14,8 +14,9 @@ from datetime import timedelta
 from typing import Final
 
 import numpy as np
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
+from core.db.direct import Statement
 from core.db.session import Database
 from core.db.tables import EvaluationRunRow, GenerationRow, JobRow, KnowledgeBaseRow, new_id, now
 from core.errors import Conflict, KvasirError
@@ -229,13 +230,15 @@ class Moving:
         return True
 
 
+_SETTLE: Final = Statement(update(GenerationRow).where(GenerationRow.store.is_(None)).values(store=bindparam("home")))
+_LIVE = select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.live_generation_id.is_not(None))
+_IN_USE: Final = Statement(select(GenerationRow.store).where(GenerationRow.id.in_(_LIVE)).distinct())
+
+
 async def settle(db: Database, home: str) -> Sequence[str]:
     """Indexes that name no store are in that of the settings, also when these change later; gives the stores in use."""
-    async with db.session() as session:
-        await session.execute(update(GenerationRow).where(GenerationRow.store.is_(None)).values(store=home))
-        live = select(KnowledgeBaseRow.live_generation_id).where(KnowledgeBaseRow.live_generation_id.is_not(None))
-        found = await session.scalars(select(GenerationRow.store).where(GenerationRow.id.in_(live)).distinct())
-        return sorted(kind for kind in found if kind)
+    _, found = await db.run(_SETTLE(home=home), _IN_USE())
+    return sorted(kind for (kind,) in found.rows if kind)
 
 
 def _copied(live: GenerationRow, kind: str) -> GenerationRow:
