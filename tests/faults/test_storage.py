@@ -20,6 +20,7 @@ from core.db.tables import AnswerRow
 from core.errors import Unavailable
 from core.types import Mention, Person, Place, Role
 from tests.bots.conftest import Front, front
+from tests.databases import copy_data
 from tests.fakes.library import opened_library
 from tests.fakes.platform import FakePlatform
 from tests.processes import run
@@ -129,15 +130,24 @@ def kvasir(arguments: list[str]) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with one document, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "tea.md").write_text("# Tea\n\nTea is served at four.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KVASIR_EMBEDDER__KIND", "none")
+        assert kvasir(["--data-dir", str(folder / "data"), "ingest", str(folder / "tea.md"), "--kb", "kb"]) == 0
+    return folder / "data"
+
+
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with one document."""
+def data(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One's own copy of it."""
     monkeypatch.setenv("KVASIR_EMBEDDER__KIND", "none")
     monkeypatch.delenv("KVASIR_DATA_DIR", raising=False)
-    (tmp_path / "tea.md").write_text("# Tea\n\nTea is served at four.")
-    folder = tmp_path / "data"
-    assert kvasir(["--data-dir", str(folder), "ingest", str(tmp_path / "tea.md"), "--kb", "kb"]) == 0
-    return folder
+    copy_data(made, tmp_path / "data")
+    return tmp_path / "data"
 
 
 def _flipped(data: bytes) -> bytes:
