@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,7 @@ from bots.runner import serve
 from bots.telegram.check import check
 from bots.telegram.entry import open_platform
 from bots.telegram.events import place_of
-from bots.telegram.surface import LONGEST, shortened
+from bots.telegram.surface import IN_GROUP, LONGEST, shortened
 from bots.telegram.webhook import secret_of
 from core.app import Kvasir
 from core.db.tables import InboxRow
@@ -136,6 +137,7 @@ async def test_the_answer_arrives_whatever_breaks_on_the_way(bot: Bot, town: Tow
 async def test_a_busy_group_gets_all_its_answers(bot: Bot, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with twenty messages and edits a minute, but sooner."""
     monkeypatch.setattr("tests.fakes.telegram.world._MINUTE", 0.8)
+    monkeypatch.setattr("bots.telegram.surface.IN_GROUP", replace(IN_GROUP, edit_interval=0.8))
     town.server.world.group_per_minute = 3
     questions = [town.asks(f"how long is annual leave? {number}") for number in range(3)]
     for question in questions:

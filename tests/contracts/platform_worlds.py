@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final, Literal, cast
@@ -25,6 +25,7 @@ from bots.intake import Intake
 from bots.platform import Messenger
 from bots.slack.platform import Slack
 from bots.telegram.platform import Telegram
+from bots.telegram.surface import IN_GROUP
 from bots.terminal.platform import TerminalPlatform
 from core.app import Kvasir
 from core.types import Mention, Person, Place
@@ -709,6 +710,7 @@ class TelegramWorld(ChatWorld):
         "bots.telegram.polling.POLL_SECONDS": 1,
         "bots.telegram.polling._ANSWER_SECONDS": 0.3,
         "bots.telegram.polling._FIRST_WAIT": 0.05,
+        "bots.telegram.surface.IN_GROUP": replace(IN_GROUP, edit_interval=0.32),
     }
 
     @asynccontextmanager
