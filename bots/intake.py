@@ -160,9 +160,9 @@ class Intake:
         if before is None:
             return False
         if mention.text.strip() not in ("", before.mention.text.strip()) and before.edits < MOST_EDITS:
-            await self._stop(before.inbox_id, "anew")
+            was_here = await self._stop(before.inbox_id, "anew")
             await self._take_from_history(before)
-            is_elsewhere = before.state == "working" and before.inbox_id not in self._working
+            is_elsewhere = before.state == "working" and not was_here
             item = await self._inbox.reopen(mention, edited=True)
             if item is not None:
                 self._begin(item, after=_NOTICED_SECONDS if is_elsewhere else 0.0)

@@ -435,7 +435,10 @@ class ChatSuite(AnswerSuite[C]):
             assert world.shown(asked)[0].id == first.id
         assert world.front.house.search.asked[-1][0] == "Whom do I ask?"
 
-    async def test_a_question_edited_meanwhile_has_the_new_answer_alone(self, world: C) -> None:
+    async def test_a_question_edited_meanwhile_has_the_new_answer_alone(
+        self, world: C, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bots.intake._NOTICED_SECONDS", 60.0)  # no other process has to notice
         slow = world.front.house.replace_engine(FakeEngine(f"{ANSWER} [1].", pause=0.1))
         async with world.process():
             asked = await world.ask(QUESTION)
