@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.common import cpu_seconds
 from core import settings as settings_module
 from core.app import Kvasir
-from core.cli import collect_seldom
+from core.cli import collect_seldom, keep_memory
 from core.cli.documents import bring_in
 from tests.fakes.embedder import StubEmbedder
 
@@ -50,5 +50,6 @@ def stub() -> StubEmbedder:
 
 
 if __name__ == "__main__":
-    collect_seldom()  # as the command does
+    collect_seldom()  # both as the command does
+    keep_memory()
     asyncio.run(measure(Path(sys.argv[2]), Path(sys.argv[3])))

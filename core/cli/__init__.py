@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import io
 import sys
+from typing import Final
+
+_MMAP_THRESHOLD: Final = -3
+_TRIM_THRESHOLD: Final = -1
+"""As glibc's `mallopt` names them."""
 
 
 def main() -> None:
     """Entry of the console script `kvasir`."""
     collect_seldom()
+    keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK or ASCII lacks some of our characters
@@ -26,6 +34,16 @@ def collect_seldom() -> None:
     start and a fifth of an ingestion. For whole processes only.
     """
     gc.set_threshold(20_000)
+
+
+def keep_memory() -> None:
+    """Let the C library keep up to 32 MB of what is freed for the next time: the system gives memory page by page,
+    which costs a twentieth of an ingestion. Does nothing where the library is not glibc. For whole processes only.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 8 << 20)
+        libc.mallopt(_TRIM_THRESHOLD, 32 << 20)
 
 
 def data_dir_first(arguments: list[str]) -> list[str]:

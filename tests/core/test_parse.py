@@ -325,6 +325,8 @@ async def test_children_inherit_no_secret(pool: ParserPool, write: Write, monkey
         "TZ",
         "LANG",
         "MALLOC_ARENA_MAX",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
         "OPENBLAS_NUM_THREADS",
         "HOME",
     }
