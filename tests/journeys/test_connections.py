@@ -173,7 +173,7 @@ async def until(right: Callable[[], Any]) -> Any:
                 found = await found
             if found:
                 return found
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)
