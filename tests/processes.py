@@ -201,6 +201,8 @@ def _serve(channel: socket.socket, prepared: str) -> tuple[dict[str, Any], list[
     for name in _COMMANDS:
         importlib.import_module(name)
     commands.main = entry  # it bears the name of one of its modules
+    for route in importlib.import_module("admin.app")._operations():
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})  # FastAPI works it out then
     while True:
         text, streams, _, _ = socket.recv_fds(channel, _MESSAGE, 3)
         if not text:
