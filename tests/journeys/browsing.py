@@ -40,7 +40,7 @@ NAME, PASSWORD = "astrid", "mead of poetry 9"
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
-    # No process is begun before it is needed, and scripts that run once are not optimised: a fifth of a page's CPU.
+    # No process is begun before it is needed, and scripts that run once are not optimised: 6 % of a page's CPU.
     *("--renderer-process-limit=1", "--disable-site-isolation-trials", "--js-flags=--lite-mode"),
 )
 _SET_UP_LINK = re.compile(r"(http://127\.0\.0\.1:\d+)/setup\?token=\S+")
