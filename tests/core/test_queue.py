@@ -55,8 +55,11 @@ async def _run(db: Database, *statements: str) -> None:
 
 
 async def _deliveries(db: Database) -> list[tuple[str, str, str]]:
-    """Queue, state and job of each, in the order of their making."""
-    query = "SELECT queue_name, status::text, args ->> 'job_id' FROM procrastinate_jobs ORDER BY id"
+    """Queue, state and job of each, in the order of their making; not what the engine does for itself each minute."""
+    query = (
+        "SELECT queue_name, status::text, args ->> 'job_id' FROM procrastinate_jobs"
+        f" WHERE queue_name != '{queue._TIDY}' ORDER BY id"
+    )
     async with db.read() as session:
         return [(row[0], row[1], row[2]) for row in await session.execute(text(query))]
 
