@@ -135,11 +135,18 @@ def set_up_logging(settings: Settings, *, quiet: bool = False) -> None:
         handler.setFormatter(_JsonLines())
     else:
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_is_trouble)
     said = "level" in settings.log.model_fields_set
     level = settings.log.level if said or not quiet else "ERROR"
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("alembic", "aiosqlite", "apscheduler", "httpx", "httpx2", "httpcore", "psycopg", "procrastinate"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def _is_trouble(record: logging.LogRecord) -> bool:
+    """False where a task was cancelled while it closed its database connection, which the pool tells as an error."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.name.startswith("sqlalchemy.pool") and isinstance(error, asyncio.CancelledError))
 
 
 class _OneLine(logging.Formatter):

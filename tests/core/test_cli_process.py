@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import re
 import signal
@@ -18,6 +20,7 @@ from typing import IO
 
 import pytest
 
+from core.cli.common import _is_trouble
 from tests import processes
 from tests.databases import peek
 from tests.fakes.commands import Commands
@@ -219,3 +222,19 @@ def test_up_says_what_keeps_it_from_serving(tmp_path: Path) -> None:
         failed = run(tmp_path / "data", "up", "web", status=1)
     assert failed.stderr.splitlines()[-1].startswith("kvasir: ")
     assert port in failed.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        ("sqlalchemy.pool.impl.AsyncAdaptedQueuePool", asyncio.CancelledError(), False),
+        ("sqlalchemy.pool.impl.AsyncAdaptedQueuePool", OSError("gone"), True),
+        ("core.work.jobs", asyncio.CancelledError(), True),
+    ],
+)
+def test_a_task_cancelled_as_it_closes_its_connection_is_not_told(
+    name: str, error: BaseException, *, told: bool
+) -> None:
+    """Protection: `up` on PostgreSQL that was told to stop printed a traceback now and then."""
+    record = logging.LogRecord(name, logging.ERROR, "", 0, "closing", (), (type(error), error, None))
+    assert _is_trouble(record) is told
