@@ -123,7 +123,9 @@ async def _insert(weaviate: WeaviateSettings, generation: Generation, documents:
 
     async def insert(client: WeaviateAsyncClient) -> None:
         index = Index(client, weaviate, generation)
-        every = [Coming(document, document_key(document.id), "", "bare") for document in documents]
+        every = [
+            Coming(document, document_key(document.id), uuid.uuid4().hex, uuid.uuid4().hex) for document in documents
+        ]
         objects = [found for one in every for found in chunk_objects(generation, one)]
         for first in range(0, len(objects), 200):
             assert not (await index.insert_chunks(objects[first : first + 200])).errors

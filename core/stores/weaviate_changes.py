@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from weaviate.collections.classes.filters import _Filters
 
-COMING, DONE, SWEPT = "coming", "done", "swept"
+COMING, DONE, SWEPT, TORN = "coming", "done", "swept", "torn"
+"""`torn` is all done, too, but the server was lost on the way: it may have entries of chunks that it does not have."""
 ABANDONED: Final = 900.0
 """Seconds after which a writer that has said nothing more was killed."""
 HELPED: Final = 60.0
@@ -42,9 +43,13 @@ class Change:
             "since": self.since,
         }
 
+    @property
+    def is_over(self) -> bool:
+        return self.state in (SWEPT, TORN)
+
     def now(self, state: str) -> Change:
         """The note as it is to be from now on; where all is done, nobody needs the editions any more."""
-        born, dead = ((), ()) if state == SWEPT else (self.born, self.dead)
+        born, dead = ((), ()) if state in (SWEPT, TORN) else (self.born, self.dead)
         return replace(self, state=state, born=born, dead=dead, since=time.time())
 
 
@@ -69,6 +74,11 @@ class State:
     def content(self) -> frozenset[str]:
         """The changes that count; more of them than before means that there is something new."""
         return frozenset(change.id for change in self.changes if change.state != COMING)
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether there may be entries of chunks that are not there."""
+        return any(change.state == TORN for change in self.changes)
 
     def visible(self, wanted: _Filters | None) -> _Filters | None:
         """The filter, and none of what does not count."""
@@ -96,5 +106,5 @@ def left_over(state: State, now: float) -> Sequence[Change]:
     return [
         change
         for change in state.changes
-        if now - change.since > (ABANDONED if change.state == COMING else HELPED) and change.state != SWEPT
+        if now - change.since > (ABANDONED if change.state == COMING else HELPED) and not change.is_over
     ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from core.errors import DocumentError, StoreUnavailable
 from core.settings import WeaviateSettings
 from core.stores import weaviate_schema as schema
-from core.stores.weaviate_changes import COMING, DONE, SWEPT, Change, State, left_over
+from core.stores.weaviate_changes import COMING, DONE, SWEPT, TORN, Change, State, left_over
 from core.stores.weaviate_filters import labels
 from core.stores.weaviate_index import Index, ask
 from core.stores.weaviate_server import Absent, Refused, Server, T, is_missing
@@ -41,6 +41,8 @@ _WALK_SECONDS: Final = 900.0
 """For looking at every object of an index, which is done only after something was killed."""
 _UNDO_SECONDS: Final = 20.0
 _RENEWED: Final = 60.0
+_FINISHED: Final = 8
+"""Notes of changes that are done; every search reads them, and to forget some takes as long as to write one."""
 _HOPELESS: Final = ("invalid", "length mismatch", "vector lengths", "schema")
 """Words in what the server says of an object that another try would not change."""
 
@@ -130,7 +132,7 @@ class Writer:
     async def _write(self, change: Change, objects: Objects, rows: Objects, state: State) -> None:
         await _all(self._insert_chunks(change, objects), self._insert_documents(rows), self._forget_older(state))
         until, pause = self._until, _FIRST_PAUSE
-        while found := await self._lacking(change.born, objects, rows):
+        while self._is_shaken and (found := await self._lacking(change.born, objects, rows)):
             if time.monotonic() + pause > until:
                 raise StoreUnavailable(self._late(f"{found} / {len(objects)}"))
             await asyncio.sleep(pause)
@@ -175,7 +177,7 @@ class Writer:
 
     async def _finish(self, change: Change) -> None:
         """From now on it counts; then what it replaces is taken out, by others where we cannot."""
-        change = change.now(DONE if change.dead else SWEPT)
+        change = change.now(DONE if change.dead else self._over)
         await self._persist(change)
         try:
             if change.dead:
@@ -188,13 +190,19 @@ class Writer:
         await self._do(lambda index: index.remove(change.dead))
         if is_late or self._is_shaken:
             await self._remove_unseen(change.dead)
-        swept = change.now(SWEPT)
+        swept = change.now(TORN if is_late else self._over)
         await self._do(lambda index: index.note(swept))
 
+    @property
+    def _over(self) -> str:
+        return TORN if self._is_shaken else SWEPT
+
     async def _forget_older(self, state: State) -> None:
-        """The newest note of all stays, so that no state comes twice."""
-        older = sorted((one for one in state.changes if one.state == SWEPT), key=lambda one: (one.since, one.id))[:-1]
-        if older:
+        """The newest stays, so that no state comes twice, and one that is torn; of the others, several go at once."""
+        over = sorted((one for one in state.changes if one.is_over), key=lambda one: (one.since, one.id))
+        torn = [one for one in over if one.state == TORN][-1:]
+        older = [one for one in over[:-1] if one not in torn]
+        if len(older) >= _FINISHED:
             await self._do(lambda index: index.forget(older))
 
     async def _undo(self, change: Change) -> None:
@@ -207,9 +215,12 @@ class Writer:
     async def _take_out(self, change: Change, *, is_known: bool = False) -> None:
         """`is_known`: the server was there all the while, and filters find everything."""
         await self._do(lambda index: index.remove(change.born))
-        if not is_known:
+        if is_known:
+            await self._do(lambda index: index.forget([change]))
+        else:
             await self._remove_unseen(change.born)
-        await self._do(lambda index: index.forget([change]))
+            torn = change.now(TORN)
+            await self._do(lambda index: index.note(torn))
 
     async def _insert(
         self,
