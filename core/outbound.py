@@ -83,6 +83,8 @@ class Outlet:
     _line_begun: bool = False
     """Part of the current line is out already."""
     _blank_lines: int = field(default=0)
+    _end: str = ""
+    """Of what is out: a backtick, or a backslash that escapes what follows."""
 
     def feed(self, text: str) -> str:
         """What can be let out now."""
@@ -90,15 +92,15 @@ class Outlet:
             rest = self._held + text
             if len(rest) <= _LONGEST_HELD and (plain := _PLAIN.fullmatch(rest)):
                 self._held = rest[plain.end(1) :]
-                return plain[1]
+                return self._out(plain[1])
         text = self._return + text
         self._return = "\r" if text.endswith("\r") else ""  # perhaps half of a line end
         self._held = visible(self._held + text.removesuffix("\r"))
         *lines, rest = self._held.split("\n")
-        out = [self._line(line, ended=True) for line in lines]
+        out = [self._out(self._line(line, ended=True)) for line in lines]
         settled = self._settled(rest)
         if settled:
-            out.append(self._line(rest[:settled], ended=False))
+            out.append(self._out(self._line(rest[:settled], ended=False)))
         self._held = rest[settled:]
         return "".join(out)
 
@@ -106,7 +108,14 @@ class Outlet:
         """What is left."""
         before = self.feed(" ").removesuffix(" ") if self._return else ""
         held, self._held = self._held.removesuffix("\u200d"), ""
-        return before + (self._line(held, ended=False) if held else "")
+        return before + (self._out(self._line(held, ended=False)) if held else "")
+
+    def _out(self, text: str) -> str:
+        """The text, which is let out now."""
+        if text:
+            backslashes = len(text) - len(text.rstrip("\\"))
+            self._end = "`" if text.endswith("`") else "\\" * (backslashes % 2)
+        return text
 
     # ------------------------------------------------------------ lines
     def _line(self, line: str, *, ended: bool) -> str:
@@ -124,7 +133,7 @@ class Outlet:
                 return line + end
         elif self._fence:
             return line + end
-        return self._inline(line) + end
+        return self._inline(line, self._end) + end
 
     def _in_fence(self, line: str) -> str:
         """A line of code. Where a reader could see the code's end, it ends for all."""
@@ -141,21 +150,22 @@ class Outlet:
         return line
 
     # ------------------------------------------------------------ inside a line
-    def _inline(self, text: str) -> str:
-        out: list[str] = []
+    def _inline(self, text: str, before: str = "") -> str:
+        """`before`: the end of what stands in front of it already."""
+        out = [before]
         at = 0
         while found := _TOKEN.search(text, at):
             out.append(text[at : found.start()])
             written, at = self._token(text, found)
             if written.startswith("`"):
-                before = "".join(out[-2:])
-                if before.endswith("`"):
+                front = "".join(out[-2:])
+                if front.endswith("`"):
                     out.append(" ")
-                elif (len(before) - len(before.rstrip("\\"))) % 2:
+                elif (len(front) - len(front.rstrip("\\"))) % 2:
                     out.append("\\")  # else it would be no beginning of code
             out.append(written)
         out.append(text[at:])
-        return "".join(out)
+        return "".join(out[1:])
 
     def _token(self, text: str, found: re.Match[str]) -> tuple[str, int]:
         """What stands for the token found, and where reading goes on."""

@@ -70,6 +70,8 @@ SHAPES = [
     "[" + "y" * 2100 + f"]({EVIL})",
     f"\\{EVIL}",
     f"\\{EVIL}[x]({EVIL})",
+    f"{EVIL}``\t[x]({EVIL})``",
+    f"{EVIL}`` [x]({EVIL}) [y]({EVIL})``",
     f"\\\\{EVIL} \\\\\\{EVIL}",
 ]
 
