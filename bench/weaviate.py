@@ -39,7 +39,9 @@ from core.types import Generation, IndexedDocument, Vector
 from tests.weaviate_server import any_server, empty, why_none
 
 PAIRS = 200
-ROUNDS = 9
+ROUNDS = 21
+PAUSE = 0.3
+"""Seconds in which a server ends what it does by itself for an index that is new, or gone."""
 
 
 def main() -> None:
@@ -102,6 +104,7 @@ async def ingestion(store: VectorStore, one: Set, settings: Settings) -> None:
                 uuid.uuid4().hex, one.generation.kb_id, one.generation.fingerprint, one.generation.dimension
             )
             await store.ensure_generation(own)
+            await asyncio.sleep(PAUSE)
             started, used = time.perf_counter(), cpu_seconds()
             if side == "ours":
                 for first in range(0, len(one.documents), GROUP):

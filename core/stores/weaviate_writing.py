@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BATCH: Final = 200
+_BATCH: Final = 100
 _ABREAST: Final = 2
 """Batches on their way at once: while one is being made, the server works on the other."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
