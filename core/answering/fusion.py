@@ -114,12 +114,13 @@ def fuse(found: Sequence[Found], terms: Mapping[str, float], dense_weight: float
 def _legs(found: Sequence[Found], dense_weight: float, depth: int) -> list[float]:
     """What the two legs give each hit."""
     best = max([one.keyword for one in found], default=0.0) or 1.0
-    lexical = [one.keyword / best for one in found]
-    near = _similarities(found, depth) if dense_weight > 0 else [None] * len(found)
-    rest = 1 - dense_weight
+    alone = _LEGS / best
+    if dense_weight <= 0:
+        return [alone * one.keyword for one in found]
+    words, vectors = alone * (1 - dense_weight), _LEGS * dense_weight
     return [
-        _LEGS * (words if vector is None else rest * words + dense_weight * vector)
-        for words, vector in zip(lexical, near, strict=True)
+        alone * one.keyword if near is None else words * one.keyword + vectors * near
+        for one, near in zip(found, _similarities(found, depth), strict=True)
     ]
 
 
@@ -133,7 +134,7 @@ def _score(one: Found) -> float:
 
 def _similarities(found: Sequence[Found], depth: int) -> list[float | None]:
     """As `_relative_similarities`, in each space for itself."""
-    spaces = {one.space for one in found if one.hit.vector_score is not None}
+    spaces = {one.space for one in found}
     if len(spaces) < 2:
         return _relative_similarities(found, depth)
     near: list[float | None] = [None] * len(found)
@@ -175,6 +176,8 @@ class _Question:
             return 0.0
         title = title_tokens(hit.title, hit.chunk.headings)
         in_title = sum([weight for token, weight in self._terms.items() if token in title]) if title else 0
+        if hit.keyword_score == 0:  # none of the words stands in it
+            return _TITLE * in_title / self._total
         together, neighbours = self._closeness(self._places(hit.chunk.tokens))
         adjacent = neighbours / self._possible if self._possible else 0.0
         return _TOGETHER * together / self._total + _ADJACENT * adjacent + _TITLE * in_title / self._total
