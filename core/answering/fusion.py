@@ -114,12 +114,11 @@ def fuse(found: Sequence[Found], terms: Mapping[str, float], dense_weight: float
 def _legs(found: Sequence[Found], dense_weight: float, depth: int) -> list[float]:
     """What the two legs give each hit."""
     best = max([one.keyword for one in found], default=0.0) or 1.0
-    alone = _LEGS / best
     if dense_weight <= 0:
-        return [alone * one.keyword for one in found]
-    words, vectors = alone * (1 - dense_weight), _LEGS * dense_weight
+        return [_LEGS * (one.keyword / best) for one in found]
+    words, vectors = _LEGS * (1 - dense_weight), _LEGS * dense_weight
     return [
-        alone * one.keyword if near is None else words * one.keyword + vectors * near
+        (_LEGS if near is None else words) * (one.keyword / best) + vectors * (near or 0.0)
         for one, near in zip(found, _similarities(found, depth), strict=True)
     ]
 
