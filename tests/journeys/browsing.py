@@ -198,7 +198,7 @@ class Watch:
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(self.expected or ("\0",)):
-            self.troubles.append(f"console: {message.text}")
+            self.troubles.append(f"console: {message.text} ({message.location['url']})")
 
     def _came(self, request: Request) -> None:
         self.under_way.discard(request)

@@ -32,6 +32,7 @@ class Models {
     this.items = [];
     /** @type {Map<string, ModelCard>} */
     this.cards = new Map();
+    this.looks = 0;
     this.grid = el("div", { class: "models-grid" });
   }
 
@@ -43,7 +44,10 @@ class Models {
   }
 
   async reload() {
-    this.items = (await get(`/models?kind=${this.kind}&limit=200`)).items;
+    const look = this.looks += 1;
+    const { items } = await get(`/models?kind=${this.kind}&limit=200`);
+    if (look !== this.looks) return; // a later look sees more
+    this.items = items;
     const names = new Set(this.items.map((one) => one.name));
     for (const [key, one] of this.cards) if (!names.has(key)) { one.node.remove(); this.cards.delete(key); }
     if (!this.items.length) {
@@ -229,6 +233,7 @@ class ModelCard {
   /** @param {Model} model */
   #remove(model) {
     return confirmDeletion(t("models_remove_title", { name: model.name }), t("models_remove_text"), t("models_remove"), async () => {
+      this.log.open = false; // nobody asks for the log of what is gone
       await call("DELETE", this.#address);
       toast(t("models_removed", { name: model.name }));
       await this.page.reload();
