@@ -45,8 +45,8 @@ model: install
 	@$(BIN)/python -P -c "from pathlib import Path; from core.embedders.fetch import fetch_model; fetch_model(Path('$(MODEL)'))" \
 	  || echo "The embedding model could not be fetched; the tests that need it are skipped."
 
-# Many tests wait for other processes: one runner more than there are cores keeps these busy.
-RUNNERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Many tests wait for other processes: with two runners a core these are busy all the same.
+RUNNERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 2)')
 test: $(VENV)/.installed-test model ## Run the whole test suite
 	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(RUNNERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
