@@ -129,7 +129,7 @@ class Intake:
             return tell(f"quota_{full}") if alone or self._quota.may_tell(mention) else ""
         self._quota.count(mention)
         if not waiting:
-            self._begin(item)
+            await self._begin(item)
         return ""
 
     async def _is_for_us(self, mention: Mention, channel: ChannelSettings) -> bool:
@@ -165,7 +165,7 @@ class Intake:
             is_elsewhere = before.state == "working" and not was_here
             item = await self._inbox.reopen(mention, edited=True)
             if item is not None:
-                self._begin(item, after=_NOTICED_SECONDS if is_elsewhere else 0.0)
+                await self._begin(item, after=_NOTICED_SECONDS if is_elsewhere else 0.0)
         return True
 
     async def _take_from_history(self, before: Posted) -> None:
@@ -200,9 +200,10 @@ class Intake:
                 logger.info("an answer to a deleted question stays: %s", error)
 
     # ------------------------------------------------------------ work
-    def _begin(self, item: Item, *, after: float = 0.0) -> None:
+    async def _begin(self, item: Item, *, after: float = 0.0) -> None:
         if self._closing:
-            return  # whoever comes next goes on with it when its lease is over
+            await asyncio.shield(self._give_back(item))  # whoever comes next goes on with it
+            return
         work = self._working[item.id] = _Work(item)
         work.task = asyncio.create_task(self._see_through(work, after), name=f"answer-{item.id}")
 
@@ -320,7 +321,7 @@ class Intake:
         if room > 0 and not self._closing:
             items = await self._inbox.take_over(self._messenger.name, everything=everything, most=min(room, 200))
             for item in items:
-                self._begin(item)
+                await self._begin(item)
 
     async def keep_leases(self) -> None:
         """Renew the leases of what is being answered; leave what another process has taken over."""
@@ -443,7 +444,7 @@ class Intake:
         mention = replace(posted.mention, regenerate=posted.answer_id if recorded else None, said_at=now())
         item = await self._inbox.reopen(mention, edited=False, answer_id=posted.answer_id)
         if item is not None:
-            self._begin(item)
+            await self._begin(item)
         return ""
 
 

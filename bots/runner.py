@@ -46,7 +46,6 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
     runnings = [Running(kvasir, handler, inbox, name) for name in kvasir.connections.platforms()]
     reports = _Reports(kvasir, runnings)
     await digests.ensure_wanted(kvasir)
-    stamps = await kvasir.connections.stamps()
     with _lock(kvasir.settings.data_dir / "bots.lock") as lock:
         # Alone on a file of our own: all leases are those of processes that ended.
         everything = lock.alone and kvasir.db.is_sqlite
@@ -56,8 +55,7 @@ async def serve(kvasir: Kvasir, handler: ChatHandler) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for one in runnings:
-                    follow = one.follow(stamps.get(one.name, ""), everything=everything)
-                    group.create_task(follow, name=f"connection-{one.name}")
+                    group.create_task(one.follow(everything=everything), name=f"connection-{one.name}")
                 group.create_task(_beat(inbox, kvasir, runnings), name="inbox")
                 group.create_task(kvasir.limits.run(), name="limits")
                 group.create_task(reports.keep(), name="reports")
@@ -76,6 +74,8 @@ async def _reconcile(kvasir: Kvasir, runnings: Sequence[Running]) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
         try:
             stamps = await kvasir.connections.stamps()
+            for one in runnings:
+                one.become(stamps.get(one.name, ""))
             mail = await kvasir.outbox.waiting()
         except KvasirError as error:
             if not gone:
@@ -86,7 +86,6 @@ async def _reconcile(kvasir: Kvasir, runnings: Sequence[Running]) -> None:
         for one in runnings:
             if one.intake is not None:
                 await _hear(one.intake)
-            one.become(stamps.get(one.name, ""))
             if one.name in mail:
                 one.mail.set()
 

@@ -81,12 +81,11 @@ class Running:
         return self._heard_at
 
     # ------------------------------------------------------------ life
-    async def follow(self, stamp: str, *, everything: bool) -> None:
+    async def follow(self, *, everything: bool) -> None:
         """Run the platform as its connection says, and again whenever that changes, until cancelled.
 
         `everything`: whatever is leased was so to processes that have ended.
         """
-        self._stamp = stamp
         wait = _FIRST_WAIT
         while True:
             self._changed.clear()
@@ -108,7 +107,7 @@ class Running:
     async def _begun(self, *, everything: bool) -> tuple[Messenger, Intake] | None:
         """The platform, ready to listen; None where it is off or cannot be. Raises Unavailable."""
         try:
-            settings = await self._kvasir.connections.settings_of(self.name)
+            settings, self._stamp = await self._kvasir.connections.stamped(self.name)
             kvasir = self._kvasir.with_settings(settings) if settings is not None else None
             # In a thread: to import a client library takes seconds, in which everything else goes on.
             messenger: Messenger | None = None
@@ -131,6 +130,7 @@ class Running:
             self._state = "stopped" if self._state else ""
             return None
         intake = Intake(kvasir, self._handler, messenger, self._inbox)
+        intake.heard_at = self._heard_at  # there may be channels whose names were not learned yet
         await intake.take_over(everything=everything)
         return messenger, intake
 

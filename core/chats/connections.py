@@ -108,11 +108,16 @@ class Connections:
 
         Raises ConfigError where what is kept cannot be used.
         """
+        return (await self.stamped(platform))[0]
+
+    async def stamped(self, platform: str) -> tuple[Settings | None, str]:
+        """As `settings_of`, and the stamp that belongs to them; empty where nothing was ever set."""
         async with self._db.read() as session:
             row = await session.get(ConnectionRow, platform)
         if row is None:
-            return self._settings
-        return self._with(platform, self._secrets(row) | row.settings) if row.enabled else None
+            return self._settings, ""
+        settings = self._with(platform, self._secrets(row) | row.settings) if row.enabled else None
+        return settings, repr(row.updated_at) if row.updated_by else ""
 
     async def workspaces(self, platform: str) -> Sequence[Workspace]:
         """Those that let us in, as far as the platform remembers them."""

@@ -94,6 +94,25 @@ async def test_a_mention_becomes_one_answer_that_can_be_rated(desk: Desk) -> Non
     assert await desk.state() == "done"
 
 
+async def test_what_comes_in_just_as_it_closes_waits_for_whoever_comes_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in = desk.inbox.take_in
+
+    async def closed_meanwhile(*args: Any, **values: Any) -> Item | None:
+        item = await take_in(*args, **values)
+        await desk.intake.close(0)
+        return item
+
+    monkeypatch.setattr(desk.inbox, "take_in", closed_meanwhile)
+    await desk.intake.take(mention())
+    assert await desk.state() == "waiting"  # and not held until a lease is over
+    next_one = Desk(desk.front, desk.messenger)
+    await next_one.intake.take_over()
+    await next_one.idle()
+    assert desk.messenger.answers("m1") == [ANSWER]
+
+
 async def test_the_same_event_many_times_is_one_question(desk: Desk) -> None:
     """Faults 61 and 85, from several connections at once."""
     other = Desk(desk.front, desk.messenger)

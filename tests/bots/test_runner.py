@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -21,9 +21,10 @@ from core import registry
 from core.app import Kvasir
 from core.chats import digests
 from core.chats import outbox as outbox_module
-from core.chats.connections import Connection
+from core.chats.connections import Connection, Connections
 from core.chats.outbox import Posting
 from core.db.tables import AnswerRow, ConnectionRow, OutboxRow, now
+from core.settings import Settings
 from core.types import Place
 from core.work.jobs import Jobs
 from tests.bots.conftest import Front, connected
@@ -129,6 +130,31 @@ async def test_a_connection_that_is_changed_is_taken_up_alone(front: Front, monk
         assert (one.runs, one.ended, other.runs, other.ended) == (3, 2, 1, 0)
         await until(kvasir, "one", lambda it: it.state == "connected")
     assert [report.state for report in (await kvasir.connections.get("one")).reports] == ["stopped"]  # the last word
+
+
+async def test_what_is_changed_just_as_it_is_read_is_begun_once(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, looked = Failing("one"), asyncio.Event()
+    genuine_stamps, genuine_stamped = Connections.stamps, Connections.stamped
+
+    async def stamps(self: Connections) -> Mapping[str, str]:
+        found = await genuine_stamps(self)
+        looked.set()
+        return found
+
+    async def changed_just_before(self: Connections, platform: str) -> tuple[Settings | None, str]:
+        if not one.runs:
+            await self.change("one", "user:1", {}, enabled=True)
+        return await genuine_stamped(self, platform)
+
+    monkeypatch.setattr(Connections, "stamps", stamps)
+    monkeypatch.setattr(Connections, "stamped", changed_just_before)
+    async with serving(front, monkeypatch, {"one": one}), asyncio.timeout(10):
+        await one.stands.wait()
+        for _ in range(2):
+            looked.clear()
+            await looked.wait()
+        await asyncio.sleep(0)
+        assert (one.runs, one.ended) == (1, 0)
 
 
 async def test_a_dead_process_is_known_by_its_silence(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
