@@ -107,7 +107,8 @@ class Running:
     async def _begun(self, *, everything: bool) -> tuple[Messenger, Intake] | None:
         """The platform, ready to listen; None where it is off or cannot be. Raises Unavailable."""
         try:
-            settings, self._stamp = await self._kvasir.connections.stamped(self.name)
+            self._stamp, settings_now = await self._kvasir.connections.stamped(self.name)
+            settings = settings_now()
             kvasir = self._kvasir.with_settings(settings) if settings is not None else None
             # In a thread: to import a client library takes seconds, in which everything else goes on.
             messenger: Messenger | None = None

@@ -427,8 +427,8 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "{kind} 中没有名为“{name}”的选项；可选：{there}。",
     ),
     "no_kb_yet": (
-        "There is no knowledge base yet; «kvasir ingest FOLDER --kb NAME» makes one.",
-        "还没有知识库；运行 “kvasir ingest 文件夹 --kb 名称” 即可创建。",
+        "There is no knowledge base yet: put files in on the page «Documents», or by «kvasir ingest FOLDER --kb NAME».",
+        "还没有知识库：请在“文档”页面添加文件，或运行 “kvasir ingest 文件夹 --kb 名称”。",
     ),
     "say_which_kb": (
         "Say which knowledge base with --kb; there are: {names}.",

@@ -5,7 +5,8 @@ A short command spends nine tenths of its time on imports. But for these, `start
 anew, and it is a child of the test. `KVASIR_TEST_REAL_PROCESSES=1` has each started anew indeed. So are at all times
 those with other PYTHON… variables than ours, and on systems other than Linux.
 
-Not for tests of what is imported when, of the entry point itself, or of limits that the test process set for itself.
+Not for tests of what is imported when, of what a library does when it is taken apart at the very end, of the entry
+point itself, or of limits that the test process set for itself.
 """
 
 from __future__ import annotations
@@ -78,21 +79,16 @@ def run(
     return done
 
 
-def start(
-    command: Sequence[str | Path], *, prepared: str = "", imports: Sequence[str] = (), **options: Any
-) -> subprocess.Popen[Any]:
+def start(command: Sequence[str | Path], *, imports: Sequence[str] = (), **options: Any) -> subprocess.Popen[Any]:
     """What `subprocess.Popen` gives, for `[KVASIR, …]`, `[sys.executable, "-c", …]` and `[sys.executable, "-m", …]`.
 
-    Python may have the option `-P`, too.
-
-    `prepared` names a module whose `prepare()` is called before anything of Kvasir is imported, `imports` what the
-    process is going to import late.
+    Python may have the option `-P`, too. `imports` names what the process is going to import late.
     """
     words = [str(word) for word in command]
     environment = options.get("env") or os.environ
     if os.environ.get(REAL) or sys.platform != "linux" or _pythons(environment) != _pythons(os.environ):
         return subprocess.Popen(words, **options)
-    return _Forked(words, _nursery(prepared), list(imports), **options)
+    return _Forked(words, _nursery(), list(imports), **options)
 
 
 def fork_programs(patch: pytest.MonkeyPatch, imports: Sequence[str]) -> None:
@@ -152,7 +148,7 @@ class _Forked(subprocess.Popen[Any]):
 class _Nursery:
     """The process that forks; it ends when this one does."""
 
-    def __init__(self, prepared: str) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.settimeout(_PATIENCE)
@@ -160,7 +156,7 @@ class _Nursery:
         self._said = tempfile.TemporaryFile()  # no terminal, whatever ours is: what imports looks at it  # noqa: SIM115
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.processes", str(theirs.fileno()), prepared],
+                [sys.executable, "-m", "tests.processes", str(theirs.fileno())],
                 cwd=Path(__file__).parents[1], pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
             )  # fmt: skip
@@ -191,18 +187,16 @@ _nursery = cache(_Nursery)
 
 
 # ---------------------------------------------------------------- the process that forks
-def _serve(channel: socket.socket, prepared: str) -> tuple[dict[str, Any], list[int]]:
+def _serve(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Forks for each request; this returns in the children alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the tests
-    if prepared:
-        importlib.import_module(prepared).prepare()
+    gc.disable()  # what is imported stays
     commands: Any = importlib.import_module("core.cli")
     entry = commands.main
     for name in _COMMANDS:
         importlib.import_module(name)
+    _work_out(commands.main.app)
     commands.main = entry  # it bears the name of one of its modules
-    for route in importlib.import_module("admin.app")._operations():
-        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})  # FastAPI works it out then
     while True:
         text, streams, _, _ = socket.recv_fds(channel, _MESSAGE, 3)
         if not text:
@@ -212,14 +206,24 @@ def _serve(channel: socket.socket, prepared: str) -> tuple[dict[str, Any], list[
             with contextlib.suppress(Exception):  # the process will say it
                 importlib.import_module(name)
         assert threading.active_count() == 1, "an import has started a thread"
-        gc.collect()
         gc.freeze()  # what is shared stays shared
         if (number := _fork_twice()) == 0:
+            gc.enable()
             channel.close()
             return request, streams
         channel.send(str(number).encode())
         for stream in streams:
             os.close(stream)
+
+
+def _work_out(app: Any) -> None:
+    """What libraries would do on their first use: a third of a short command, and of what comes before a first page."""
+    typer: Any = importlib.import_module("typer.main")
+    typer.get_command = cache(typer.get_command)
+    typer.get_command(app)
+    importlib.import_module("sqlalchemy.orm").configure_mappers()
+    for route in importlib.import_module("admin.app")._operations():
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})
 
 
 def _imported_by(words: Sequence[str]) -> list[str]:
@@ -254,8 +258,27 @@ def _fork_twice() -> int:
     return number
 
 
+def _live(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
+    """Do what a Python does from its start to its end; this process is to do nothing else."""
+    try:
+        _become(request, streams)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            with contextlib.suppress(BaseException):  # then Python ends as it does
+                _end(end.code or 0)
+        raise
+
+
+def _end(status: int) -> NoReturn:
+    """As Python does, but what is imported is not taken apart: page after page would be copied to be given back."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)
+
+
 def _become(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
-    """Do what a Python does between its start and its end; this process is to do nothing else."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     for stream in streams:
@@ -310,4 +333,4 @@ def _written(number: int, encoding: str, errors: str, by_line: bool) -> io.TextI
 
 
 if __name__ == "__main__":
-    _become(*_serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]))
+    _live(*_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -26,6 +26,7 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     if token is None or not token.get_secret_value().strip():
         yield Finding(what, False, tell("telegram_check_off"), "token")
         return
+    from bots.telegram import aiogram_later  # noqa: F401  # first
     from bots.telegram.client import Client
 
     try:

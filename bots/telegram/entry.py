@@ -14,6 +14,7 @@ def open_platform(kvasir: Kvasir) -> Messenger | None:
     token = kvasir.settings.telegram.token
     if token is None or not token.get_secret_value().strip():
         return None
+    from bots.telegram import aiogram_later  # noqa: F401  # first
     from bots.telegram.platform import Telegram
 
     return Telegram(kvasir)

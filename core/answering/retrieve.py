@@ -162,6 +162,7 @@ class Retriever:
         otherwise = house.info.fingerprint if house else ""
         for kb in kbs:
             vectors.coming(generation.embedder if generation else self._made.get(kb, otherwise))
+        await asyncio.sleep(0)  # let it begin
         live = [LiveKb(kbs[0], generation)] if generation else await self._live(kbs)
         if len(self._made) > _MOST_MADE:
             self._made.clear()

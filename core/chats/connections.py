@@ -108,16 +108,21 @@ class Connections:
 
         Raises ConfigError where what is kept cannot be used.
         """
-        return (await self.stamped(platform))[0]
+        return (await self.stamped(platform))[1]()
 
-    async def stamped(self, platform: str) -> tuple[Settings | None, str]:
-        """As `settings_of`, and the stamp that belongs to them; empty where nothing was ever set."""
+    async def stamped(self, platform: str) -> tuple[str, Callable[[], Settings | None]]:
+        """The stamp as it is now, empty where nothing was ever set; and what gives the settings that belong to it, as
+        `settings_of` does.
+        """
         async with self._db.read() as session:
             row = await session.get(ConnectionRow, platform)
-        if row is None:
-            return self._settings, ""
-        settings = self._with(platform, self._secrets(row) | row.settings) if row.enabled else None
-        return settings, repr(row.updated_at) if row.updated_by else ""
+
+        def settings() -> Settings | None:
+            if row is None:
+                return self._settings
+            return self._with(platform, self._secrets(row) | row.settings) if row.enabled else None
+
+        return repr(row.updated_at) if row is not None and row.updated_by else "", settings
 
     async def workspaces(self, platform: str) -> Sequence[Workspace]:
         """Those that let us in, as far as the platform remembers them."""

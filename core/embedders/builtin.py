@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.embedders.carrier import MINILM
 from core.embedders.fetch import ensure_model, standing_model
@@ -31,6 +32,9 @@ __all__ = ["CHOICES", "PRESETS", "BuiltinEmbedder", "is_ready", "memory", "most_
 CHOICES: Final = {"pooling": ("mean", "cls")}
 _MOST_THREADS: Final = 4
 _CHARACTERS_A_TOKEN: Final = 32
+
+_Inputs: TypeAlias = dict[str, NDArray[np.int64]]
+"""Of the graph."""
 
 
 async def open_embedder(settings: Settings, progress: Callable[[str, float], None] | None = None) -> Embedder:
@@ -72,8 +76,8 @@ class BuiltinEmbedder:
         self._model = model
         self._encoder = _Encoder(model)
         width = model.dimension
-        self._bulk = Lane("embed-documents", self._document, width, threads=threads)
-        self._questions = Lane("embed-questions", self._question, width, threads=1)
+        self._bulk = Lane("embed-documents", self._document, self._encoder.encode, width, threads=threads)
+        self._questions = Lane("embed-questions", self._question, self._encoder.encode, width, threads=1)
 
     @property
     def info(self) -> EmbedderInfo:
@@ -90,11 +94,11 @@ class BuiltinEmbedder:
     async def close(self) -> None:
         await asyncio.gather(asyncio.to_thread(self._bulk.close), asyncio.to_thread(self._questions.close))
 
-    def _document(self, text: str) -> Vector:
-        return self._encoder(self._model.card.document_prefix + text)
+    def _document(self, text: str) -> _Inputs:
+        return self._encoder.prepare(self._model.card.document_prefix + text)
 
-    def _question(self, text: str) -> Vector:
-        return self._encoder(self._model.card.query_prefix + text)
+    def _question(self, text: str) -> _Inputs:
+        return self._encoder.prepare(self._model.card.query_prefix + text)
 
 
 def graph_of(model: BuiltModel) -> tuple[Any, Any]:
@@ -123,16 +127,19 @@ class _Encoder:
         self._longest = model.card.max_tokens * _CHARACTERS_A_TOKEN
         try:
             self._session, self._tokenizer = graph_of(model)
-            self("warm")
+            self.encode(self.prepare("warm"))
         except Exception as error:  # both libraries raise just that
             raise EmbedderUnavailable(
                 f"The embedding model in {model.folder} does not run here ({type(error).__name__}): "
                 "remove that folder, so that it is built anew."
             ) from error
 
-    def __call__(self, text: str) -> Vector:
+    def prepare(self, text: str) -> _Inputs:
         tokens = self._tokenizer.encode(readable(text, self._longest))
-        [rows] = self._session.run(None, {"input_ids": np.array([tokens.ids], np.int64)})
+        return {"input_ids": np.array([tokens.ids], np.int64)}
+
+    def encode(self, inputs: _Inputs) -> Vector:
+        [rows] = self._session.run(None, inputs)
         vector: Vector = rows[0]
         return vector
 

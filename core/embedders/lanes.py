@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -16,7 +16,12 @@ from core.types import Matrix, Vector
 
 logger = logging.getLogger(__name__)
 
-Encode: TypeAlias = Callable[[str], Vector]
+Prepare: TypeAlias = Callable[[str], Any]
+"""What is to be done with the interpreter: from a text to what the model takes."""
+Encode: TypeAlias = Callable[[Any], Vector]
+"""The rest, most of it without the interpreter."""
+_HANDING_OVER: Final = 0.0003
+"""Seconds. A thread begins after a tenth of a millisecond, when it gets the interpreter."""
 
 
 class _Call:
@@ -24,6 +29,7 @@ class _Call:
 
     def __init__(self, texts: Sequence[str], dimension: int) -> None:
         self.future: Future[Matrix] = Future()
+        self.begun = threading.Event()
         self.texts = texts
         self.rows = np.empty((len(texts), dimension), np.float32)
         self.left = sum(map(len, texts))
@@ -62,7 +68,8 @@ class Lane:
     The call with the least text left goes first, so that the sentences of an answer never wait for a file.
     """
 
-    def __init__(self, name: str, encode: Encode, dimension: int, *, threads: int) -> None:
+    def __init__(self, name: str, prepare: Prepare, encode: Encode, dimension: int, *, threads: int) -> None:
+        self._prepare = prepare
         self._encode = encode
         self._dimension = dimension
         self._changed = threading.Condition()
@@ -75,15 +82,22 @@ class Lane:
             thread.start()
 
     async def embed(self, texts: Sequence[str]) -> Matrix:
-        """One row a text. Raises EmbedderUnavailable when the model fails or the lane is closed."""
+        """One row a text. Raises EmbedderUnavailable when the model fails or the lane is closed.
+
+        For one text the caller's thread stands still until an idle lane has begun, a moment that both would lose
+        otherwise while they take the interpreter from each other.
+        """
         if not texts:
             return np.empty((0, self._dimension), np.float32)
         call = _Call(texts, self._dimension)
         with self._changed:
             if self._closed:
                 raise _closed()
+            is_idle = not self._calls
             self._calls.append(call)
             self._changed.notify(len(texts))
+        if is_idle and len(texts) == 1:
+            call.begun.wait(_HANDING_OVER)
         return await asyncio.wrap_future(call.future)
 
     def close(self) -> None:
@@ -101,7 +115,9 @@ class Lane:
         while taken := self._take():
             call, number = taken
             try:
-                row = self._encode(call.texts[number])
+                prepared = self._prepare(call.texts[number])
+                call.begun.set()
+                row = self._encode(prepared)
             except Exception as error:  # outermost loop of the thread; the caller gets it, whatever the runtime raised
                 logger.exception("embedding a text failed")
                 self._settle(call, _failed(error))

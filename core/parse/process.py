@@ -40,6 +40,8 @@ _IDLE_SECONDS: Final = 60
 _LIFE: Final = 50_000
 _HEAVY_LIFE: Final = 200
 """Files that a process reads before it is replaced; fewer of the kinds that native libraries parse."""
+_SLACK: Final = 8 << 20
+"""Characters that a request may bring beyond what its files may hold."""
 
 
 @dataclass(slots=True)
@@ -194,7 +196,7 @@ class _Conversation:
         self._ocr = rules.ocr
         self._chunks: dict[int, list[Chunk]] = {}
         self._terms: dict[int, list[bytes]] = {}
-        self._left = 4 * rules.characters + (8 << 20)
+        self._left = 4 * rules.characters + _SLACK
         """Characters of text that it may still send; a chunk's neighbours share some, and so do its tokens."""
 
     def take(self, frame: wire.Frame) -> None:

@@ -39,6 +39,8 @@ FILE: Final = "index.db"
 _READERS: Final = 4
 _CHUNK_COLUMNS: Final = "c.text, c.tokens, c.content_hash, c.headings, c.locator"
 _KNOWN_CHARACTERS: Final = 16_000_000
+_FEW: Final = 2_000
+"""Chunks, as a rule of at most a quarter of these characters together."""
 _NUMBER: Final = (1 << CHUNK_BITS) - 1
 _LITTLE: Final = 1_000_000
 """Numbers in a matrix that costs less to be gone through than another thread to be woken."""
@@ -192,6 +194,7 @@ class LocalStore:
             if index is not None:
                 found = _by_words(connection, generation, index, tokens, limit, filter)
                 self._known.read(connection, index.ids[found.best].tolist())
+                self._known.read_few(connection, index)
                 return found
         return None
 
@@ -255,6 +258,8 @@ class _Known(dict[int, _Row]):
     def __init__(self) -> None:
         super().__init__()
         self._characters = 0
+        self._whole: dict[int, int] = {}
+        """Of the indexes that are known whole, the version that is, by the row of the generation."""
 
     def held(self, ids: Sequence[int]) -> list[_Row] | None:
         """None where one of them is not known."""
@@ -277,10 +282,22 @@ class _Known(dict[int, _Row]):
         self._keep(new)
         return [known or new[row] for row, known in zip(ids, held, strict=True)]
 
+    def read_few(self, connection: sqlite3.Connection, index: Resident) -> None:
+        """Read all of an index that has few, so that a search need not go back to the file for what vectors find.
+
+        Only while there is much room: many such indexes would push each other out, and be read again and again.
+        """
+        generation, version = index.age
+        if index.rows > _FEW or self._whole.get(generation) == version or self._characters > _KNOWN_CHARACTERS // 2:
+            return
+        self.read(connection, (index.ids if index.alive is None else index.ids[index.alive]).tolist())
+        self._whole[generation] = version
+
     def _keep(self, new: dict[int, _Row]) -> None:
         self._characters += sum(len(chunk.text) + len(chunk.tokens) for *_, chunk in new.values())
         if self._characters > _KNOWN_CHARACTERS:
             self.clear()
+            self._whole.clear()
             self._characters = 0
         self.update(new)
 

@@ -49,8 +49,8 @@ class Change:
 
     def now(self, state: str) -> Change:
         """The note as it is to be from now on; where all is done, nobody needs the editions any more."""
-        born, dead = ((), ()) if state in (SWEPT, TORN) else (self.born, self.dead)
-        return replace(self, state=state, born=born, dead=dead, since=time.time())
+        new = replace(self, state=state, since=time.time())
+        return replace(new, born=(), dead=()) if new.is_over else new
 
 
 @dataclass(frozen=True, slots=True)

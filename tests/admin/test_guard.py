@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,25 +71,25 @@ async def test_our_own_names_are_answered(tmp_path: Path, host: str) -> None:
         assert (await here.get("/", headers={"host": host})).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "127.0.0.1.evil.example",
-        "127.0.0.2",
-        "",
-        "a@b",
-        "localhost/x",
-        "x\ty",
-        "127.0.0.1, evil",
-        "[::1",
-    ],
-)
-async def test_other_names_are_not(tmp_path: Path, host: str) -> None:
+OTHER_NAMES = [
+    "evil.example",
+    "127.0.0.1.evil.example",
+    "127.0.0.2",
+    "",
+    "a@b",
+    "localhost/x",
+    "x\ty",
+    "127.0.0.1, evil",
+    "[::1",
+]
+
+
+async def test_other_names_are_not(tmp_path: Path) -> None:
     async with client(tmp_path) as here:
-        response = await here.get("/", headers={"host": host})
-    assert response.status_code == 421
-    assert response.headers["content-type"] == "application/problem+json"
+        for host in OTHER_NAMES:
+            response = await here.get("/", headers={"host": host})
+            assert response.status_code == 421, host
+            assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_two_host_headers_or_none_are_refused(tmp_path: Path) -> None:
@@ -148,17 +149,17 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("headers", OURS)
-async def test_our_own_pages_may_change_things(tmp_path: Path, headers: dict[str, str]) -> None:
+async def test_our_own_pages_may_change_things(tmp_path: Path) -> None:
     async with client(tmp_path) as here:
-        assert (await here.post("/api/v1/thing", headers=headers)).status_code == 200
+        for headers in OURS:
+            assert (await here.post("/api/v1/thing", headers=headers)).status_code == 200, headers
 
 
-@pytest.mark.parametrize("headers", FOREIGN)
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-async def test_other_sites_may_not(tmp_path: Path, headers: dict[str, str], method: str) -> None:
+async def test_other_sites_may_not(tmp_path: Path) -> None:
     async with client(tmp_path) as here:
-        assert (await here.request(method, "/api/v1/thing", headers=headers)).status_code == 403
+        for method, headers in product(("POST", "PUT", "PATCH", "DELETE"), FOREIGN):
+            refused = await here.request(method, "/api/v1/thing", headers=headers)
+            assert refused.status_code == 403, (method, headers)
 
 
 async def test_other_sites_may_not_read_data_but_may_link_to_us(tmp_path: Path) -> None:
@@ -233,13 +234,15 @@ async def test_a_failure_says_a_number_and_no_detail(tmp_path: Path, caplog: pyt
     assert response.headers["x-request-id"] in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("accepted", "language"),
-    [("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("en-US,zh;q=0.5", "en"), ("de, zh;q=0.1", "zh"), ("en;q=0, zh;q=0.2", "zh"),
-     ("de", None), ("", None), ("*;q=1, ,;;", None), ("zh;q=x", None)],
-)  # fmt: skip
-def test_the_language_is_the_one_the_browser_prefers(accepted: str, language: str | None) -> None:
-    assert guard.accepted_language(accepted) == language
+PREFERRED = [
+    ("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("en-US,zh;q=0.5", "en"), ("de, zh;q=0.1", "zh"), ("en;q=0, zh;q=0.2", "zh"),
+    ("de", None), ("", None), ("*;q=1, ,;;", None), ("zh;q=x", None),
+]  # fmt: skip
+
+
+def test_the_language_is_the_one_the_browser_prefers() -> None:
+    for accepted, language in PREFERRED:
+        assert guard.accepted_language(accepted) == language, accepted
 
 
 # ---------------------------------------------------------------- bodies

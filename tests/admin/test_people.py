@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from pytest_httpserver import HTTPServer
 
@@ -99,14 +97,15 @@ async def test_a_login_is_ended_by_its_owner_and_by_administrators_only(site: Si
 async def test_the_audit_log_is_for_administrators(site: Site) -> None:
     ann = await site.person("ann", Role.ADMIN)
     eve = await site.person("eve", Role.EDITOR)
+    await site.log_in("ann")
+    await site.log_in("eve")
     assert (await ann.get(f"{API}/audit")).json()["total"] == 2
     assert (await eve.get(f"{API}/audit")).status_code == 403
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with HTTPServer(host="127.0.0.1") as server:
-        yield Provider(server)
+def provider(httpserver: HTTPServer) -> Provider:
+    return Provider(httpserver)
 
 
 async def test_through_the_provider_and_back(open_site: OpenSite, provider: Provider) -> None:

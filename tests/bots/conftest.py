@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from bots.telegram import aiogram_later  # noqa: F401  # before a test imports aiogram
 from core import registry
 from core.access import Action, may
 from core.app import Kvasir

@@ -77,7 +77,7 @@ class World:
 async def _until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
 
 
 def kvasir_of(front: Front, server: DiscordServer, **discord: Any) -> Kvasir:

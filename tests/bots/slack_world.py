@@ -65,7 +65,7 @@ class World:
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
             while not condition():
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
     def whispers(self, user: str = "U1") -> list[str]:
         """What that person alone was told."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from discord.gateway import KeepAliveHandler
 from sqlalchemy import select
 
 from bots.discord.shards import share
@@ -143,6 +144,11 @@ async def test_the_setting_says_how_many_shards_there_are(front: Front, server: 
 
 
 # ---------------------------------------------------------------- given up
+def _minding() -> set[threading.Thread]:
+    """Threads of the library that keep connections alive."""
+    return {one for one in threading.enumerate() if isinstance(one, KeepAliveHandler)}
+
+
 async def test_a_connection_that_is_given_up_leaves_nothing_behind(
     front: Front, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,10 +165,10 @@ async def test_a_connection_that_is_given_up_leaves_nothing_behind(
             await asyncio.Event().wait()
 
         monkeypatch.setattr(bot, "before_identify_hook", in_turn)
-        before = set(threading.enumerate())
+        before = _minding()
         opening = asyncio.create_task(bot.open_shard(0, None))
         await waits.wait()
-        (minding,) = set(threading.enumerate()) - before
+        (minding,) = _minding() - before
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         await asyncio.to_thread(minding.join, 5)

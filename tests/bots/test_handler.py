@@ -125,7 +125,7 @@ async def test_which_knowledge_bases_answer(
     assert [question.kbs for question in asked] == ([expected] if expected else [])
     assert bool(answer.failure) == (expected is None)
     if person is GUEST:
-        assert "c" not in answer.failure.rpartition("there are")[2].replace("«c»", "")
+        assert "c" not in answer.failure.partition("there are")[2].replace("«c»", "")
 
 
 async def test_one_question_at_a_time_in_a_thread_and_in_order(front: Front) -> None:

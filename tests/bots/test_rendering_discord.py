@@ -61,14 +61,14 @@ def test_long_texts_fit_into_several_messages(text: str) -> None:
     assert in_order(said(text), bare("".join(part.text for part in rendered.parts)))
 
 
-@pytest.mark.parametrize("ping", PINGS)
 @pytest.mark.parametrize("frame", FRAMES)
-def test_nobody_is_pinged(ping: str, frame: str) -> None:
-    text = frame.format(ping)
-    for part in discord.render(text, sources=[source(1, ping, ping)], notice=ping, language="en").parts:
-        check(part)
-    check(discord.preview(text, ping))
-    check(discord.plain(text))
+def test_nobody_is_pinged(frame: str) -> None:
+    for ping in PINGS:
+        text = frame.format(ping)
+        for part in discord.render(text, sources=[source(1, ping, ping)], notice=ping, language="en").parts:
+            check(part)
+        check(discord.preview(text, ping))
+        check(discord.plain(text))
 
 
 def test_nobody_is_pinged_by_an_address() -> None:
@@ -77,12 +77,12 @@ def test_nobody_is_pinged_by_an_address() -> None:
     check(part)
 
 
-@pytest.mark.parametrize("shape", EXFILTRATION)
-def test_links_lead_only_to_sources(shape: str) -> None:
-    text = safe_markdown(shape, {GOOD})
-    for part in discord.render(text, language="en").parts:
-        assert not re.search(r"\]\((?!<https://docs\.example\.org)", re.sub(r"\\.", "x", CODE.sub("", part.text)))
-        assert "evil.example/" not in CODE.sub("", part.text)
+def test_links_lead_only_to_sources() -> None:
+    for shape in EXFILTRATION:
+        text = safe_markdown(shape, {GOOD})
+        for part in discord.render(text, language="en").parts:
+            assert not re.search(r"\]\((?!<https://docs\.example\.org)", re.sub(r"\\.", "x", CODE.sub("", part.text)))
+            assert "evil.example/" not in CODE.sub("", part.text)
 
 
 def test_an_answer_of_100000_characters_arrives_whole() -> None:

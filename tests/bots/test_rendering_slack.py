@@ -70,42 +70,42 @@ def test_long_texts_fit_into_several_messages(text: str) -> None:
     assert in_order(said(text), words(whole(rendered)))
 
 
-@pytest.mark.parametrize("ping", PINGS)
 @pytest.mark.parametrize(
     "frame", ["{}", "`{}`", "```\n{}\n```", "**{}**", "[{}](https://docs.example.org/)", "| {} |\n|-|"]
 )
-def test_nobody_is_pinged(ping: str, frame: str) -> None:
-    text = frame.format(ping)
-    for part in (
-        *slack.render(text, sources=[source(1, ping, ping)], notice=ping, language="en").parts,
-        *mrkdwn.render(text, sources=[source(1, ping, ping)], notice=ping, language="en").parts,
-        slack.preview(text, ping),
-        slack.plain(text),
-        mrkdwn.preview(text, ping),
-        mrkdwn.plain(text),
-    ):
-        assert not pings(part.text)
-    assert not pings(mrkdwn.notification(text))
+def test_nobody_is_pinged(frame: str) -> None:
+    for ping in PINGS:
+        text = frame.format(ping)
+        for part in (
+            *slack.render(text, sources=[source(1, ping, ping)], notice=ping, language="en").parts,
+            *mrkdwn.render(text, sources=[source(1, ping, ping)], notice=ping, language="en").parts,
+            slack.preview(text, ping),
+            slack.plain(text),
+            mrkdwn.preview(text, ping),
+            mrkdwn.plain(text),
+        ):
+            assert not pings(part.text)
+        assert not pings(mrkdwn.notification(text))
 
 
-@pytest.mark.parametrize("ping", PINGS)
-def test_nobody_is_pinged_while_it_streams(ping: str) -> None:
-    outlet = Outlet(frozenset())
-    pieces = [outlet.feed(sign) for sign in f"hello {ping} there"]
-    streamed = "".join(slack.streamed(piece) for piece in [*pieces, outlet.close()])
-    assert not re.search(r"<[!@#]|@(?:channel|here|everyone|group)", streamed)
+def test_nobody_is_pinged_while_it_streams() -> None:
+    for ping in PINGS:
+        outlet = Outlet(frozenset())
+        pieces = [outlet.feed(sign) for sign in f"hello {ping} there"]
+        streamed = "".join(slack.streamed(piece) for piece in [*pieces, outlet.close()])
+        assert not re.search(r"<[!@#]|@(?:channel|here|everyone|group)", streamed)
 
 
-@pytest.mark.parametrize("shape", EXFILTRATION)
-def test_links_lead_only_to_sources(shape: str) -> None:
-    text = safe_markdown(shape, {GOOD})
-    for part in slack.render(text, language="en").parts:
-        targets = [str(t.attrGet("href") or t.attrGet("src")) for t in walk(READER.parse(part.text))]
-        assert not [target for target in targets if target != "None" and not target.startswith(GOOD)]
-        shown = "".join(token.content for token in walk(READER.parse(part.text)) if token.type == "text")
-        assert "evil.example/" not in shown
-    for part in mrkdwn.render(text, language="en").parts:
-        assert "evil.example/" not in re.sub(r"```.*?```|`[^`\n]*`", "", part.text, flags=re.DOTALL)
+def test_links_lead_only_to_sources() -> None:
+    for shape in EXFILTRATION:
+        text = safe_markdown(shape, {GOOD})
+        for part in slack.render(text, language="en").parts:
+            targets = [str(t.attrGet("href") or t.attrGet("src")) for t in walk(READER.parse(part.text))]
+            assert not [target for target in targets if target != "None" and not target.startswith(GOOD)]
+            shown = "".join(token.content for token in walk(READER.parse(part.text)) if token.type == "text")
+            assert "evil.example/" not in shown
+        for part in mrkdwn.render(text, language="en").parts:
+            assert "evil.example/" not in re.sub(r"```.*?```|`[^`\n]*`", "", part.text, flags=re.DOTALL)
 
 
 def test_an_answer_of_100000_characters_arrives_whole() -> None:
@@ -180,7 +180,7 @@ def test_a_preview_shows_the_end_and_closes_code() -> None:
     assert slack.preview("").text == "…"
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(LONG_MARKDOWN)
 def test_previews_and_plain_texts_fit(text: str) -> None:
     for part in (slack.preview(text, "Reading…"), slack.plain(text)):

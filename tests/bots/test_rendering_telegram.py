@@ -94,22 +94,22 @@ def test_long_texts_fit_into_several_messages(text: str) -> None:
     assert in_order(said(text), bare("".join(part.text for part in rendered.parts)))
 
 
-@pytest.mark.parametrize("ping", PINGS)
 @pytest.mark.parametrize("frame", FRAMES)
-def test_nobody_is_pinged(ping: str, frame: str) -> None:
-    text = frame.format(ping)
-    rendered = telegram.render(text, sources=[source(1, ping, ping)], notice=ping, language="en")
-    for part in (*rendered.parts, telegram.preview(text, ping), telegram.plain(text)):
-        check(part)
-        assert not leads(part)
+def test_nobody_is_pinged(frame: str) -> None:
+    for ping in PINGS:
+        text = frame.format(ping)
+        rendered = telegram.render(text, sources=[source(1, ping, ping)], notice=ping, language="en")
+        for part in (*rendered.parts, telegram.preview(text, ping), telegram.plain(text)):
+            check(part)
+            assert not leads(part)
 
 
-@pytest.mark.parametrize("shape", EXFILTRATION)
-def test_links_lead_only_to_sources(shape: str) -> None:
-    for part in telegram.render(safe_markdown(shape, {GOOD}), language="en").parts:
-        check(part)
-        assert not leads(part)
-        assert all(entity.url.startswith(GOOD) for entity in part.entities if entity.url)
+def test_links_lead_only_to_sources() -> None:
+    for shape in EXFILTRATION:
+        for part in telegram.render(safe_markdown(shape, {GOOD}), language="en").parts:
+            check(part)
+            assert not leads(part)
+            assert all(entity.url.startswith(GOOD) for entity in part.entities if entity.url)
 
 
 def test_an_answer_of_100000_characters_arrives_whole() -> None:

@@ -141,7 +141,7 @@ async def test_what_is_changed_just_as_it_is_read_is_begun_once(front: Front, mo
         looked.set()
         return found
 
-    async def changed_just_before(self: Connections, platform: str) -> tuple[Settings | None, str]:
+    async def changed_just_before(self: Connections, platform: str) -> tuple[str, Callable[[], Settings | None]]:
         if not one.runs:
             await self.change("one", "user:1", {}, enabled=True)
         return await genuine_stamped(self, platform)
@@ -155,6 +155,27 @@ async def test_what_is_changed_just_as_it_is_read_is_begun_once(front: Front, mo
             await looked.wait()
         await asyncio.sleep(0)
         assert (one.runs, one.ended) == (1, 0)
+
+
+async def test_one_that_cannot_be_used_as_it_is_set_up_is_said_once(
+    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = 0
+    genuine = Connections.stamps
+
+    async def stamps(self: Connections) -> Mapping[str, str]:
+        nonlocal looks
+        looks += 1
+        return await genuine(self)
+
+    monkeypatch.setattr(Connections, "stamps", stamps)
+    async with front.kvasir.db.session() as session:
+        session.add(ConnectionRow(platform="one", secrets="by another key", updated_by="user:1", updated_at=now()))
+    async with serving(front, monkeypatch, {"one": Failing("one")}) as kvasir, asyncio.timeout(10):
+        await until(kvasir, "one", lambda it: it.state == "refused")
+        while looks < 4:
+            await asyncio.sleep(0.01)
+    assert len([record for record in caplog.records if "cannot be used as it is set up" in record.getMessage()]) == 1
 
 
 async def test_a_dead_process_is_known_by_its_silence(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiogram.methods import GetMe
+from aiogram.types import LabeledPrice, ShippingOption
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -502,3 +503,10 @@ async def test_a_reply_to_what_an_earlier_process_heard_belongs_to_the_same_conv
     async with front.kvasir.db.read() as session:
         threads = {row.mention["place"]["thread"] for row in await session.scalars(select(InboxRow))}
     assert len(threads) == 1
+
+
+def test_a_type_of_the_library_is_made_when_it_is_first_needed() -> None:
+    """To make all of them as they are imported takes longer than all else that a start does."""
+    assert not ShippingOption.__pydantic_complete__
+    assert ShippingOption(id="1", title="By mail", prices=[LabeledPrice(label="Stamp", amount=1)]).prices[0].amount == 1
+    assert ShippingOption.__pydantic_complete__

@@ -419,7 +419,7 @@ class ChatWorld(AnswerWorld):
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
             while not condition():
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
     async def votes(self) -> list[int]:
         return [rating.value for rating in await self.front.kvasir.feedback.list()]
@@ -428,7 +428,7 @@ class ChatWorld(AnswerWorld):
         """Until exactly these votes stand."""
         async with asyncio.timeout(10):
             while await self.votes() != list(values):
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
 
 class SlackWorld(ChatWorld):

@@ -94,19 +94,19 @@ def test_script_shares() -> None:
 
 
 HOSTILE = {
-    "letters": "a" * 100_000,
-    "joined": "a-" * 50_000,
-    "capitals": "Aa" * 50_000,
-    "han": "中" * 100_000,
-    "mixed": "中a" * 25_000,
-    "points": "." * 100_000,
-    "numbers": "1,234" * 20_000,
-    "commas": "1," * 50_000,
-    "quotes": "a'" * 50_000,
-    "plus": "a++" * 100_000,
-    "marks": "e" + "\u0301" * 50_000,
-    "expanding": "ﷺ" * 5_000,
-    "asking": "什么" * 50_000,
+    "letters": "a" * 20_000,
+    "joined": "a-" * 10_000,
+    "capitals": "Aa" * 10_000,
+    "han": "中" * 20_000,
+    "mixed": "中a" * 10_000,
+    "points": "." * 20_000,
+    "numbers": "1,234" * 4_000,
+    "commas": "1," * 10_000,
+    "quotes": "a'" * 10_000,
+    "plus": "a++" * 7_000,
+    "marks": "e" + "\u0301" * 20_000,
+    "expanding": "ﷺ" * 1_100,
+    "asking": "什么" * 10_000,
 }
 
 
@@ -117,7 +117,7 @@ def test_hostile_text_takes_linear_time(name: str) -> None:
     tokens(text)
     query_tokens(text)
     query_units(text)
-    assert time.process_time() - started < 5  # what takes the square takes minutes
+    assert time.process_time() - started < 0.5  # what takes the square takes seconds
 
 
 @settings(max_examples=5)

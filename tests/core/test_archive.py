@@ -6,17 +6,20 @@ import asyncio
 import json
 import shutil
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from core.app import Kvasir, restore
 from core.db.tables import GenerationRow, KnowledgeBaseRow
 from core.errors import Conflict, KvasirError, StorageFull, UserError
+from core.identity import accounts as accounts_module
+from core.identity.passwords import Passwords
 from core.indexing.ingest import Incoming
 from core.settings import Settings, WeaviateSettings, load
 from core.types import Role
@@ -68,6 +71,14 @@ async def looks(kvasir: Kvasir) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts_module, "Passwords", lambda: Passwords(cheap))
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A folder with a furnished Kvasir (`first`) and its backup, and what it looked like."""
@@ -113,10 +124,9 @@ async def test_a_backup_comes_back_the_same_on_any_database(
         await kvasir.accounts.login("ann", "a long enough secret", address="127.0.0.1")
 
 
-async def test_what_was_in_another_store_comes_in_again(tmp_path: Path) -> None:
+async def test_what_was_in_another_store_comes_in_again(backed_up: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """A backup takes the settings' store along, and no other; what was switched off stays so."""
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
-        await furnish(kvasir)
         await kvasir.knowledge.create("far")
 
         async def incoming() -> AsyncIterator[Incoming]:
@@ -133,9 +143,9 @@ async def test_what_was_in_another_store_comes_in_again(tmp_path: Path) -> None:
             assert row is not None
             row.store = "pgvector"
         before = await looks(kvasir)
-        await archive.backup(kvasir, tmp_path / "kvasir.zip")
+        await archive.backup(kvasir, tmp_path / "far.zip")
     settings = load(data_dir=tmp_path / "second")
-    assert (await restore(settings, tmp_path / "kvasir.zip")).waiting == 1
+    assert (await restore(settings, tmp_path / "far.zip")).waiting == 1
     async with opened(settings) as kvasir:
         assert await looks(kvasir) == before
         await kvasir.ingest.recover()
@@ -149,10 +159,10 @@ async def test_what_was_in_another_store_comes_in_again(tmp_path: Path) -> None:
         assert await looks(kvasir) == before
 
 
-async def test_a_backup_of_postgresql_comes_back_on_sqlite(tmp_path: Path, database_url: str) -> None:
-    settings = on(tmp_path / "first", database_url)
+@pytest.mark.postgres
+async def test_a_backup_of_postgresql_comes_back_on_sqlite(tmp_path: Path, postgres: Postgres) -> None:
     file = tmp_path / "kvasir.zip"
-    async with opened(settings) as kvasir:
+    async with postgres.database(migrated=True) as url, opened(on(tmp_path / "first", url)) as kvasir:
         await furnish(kvasir)
         await archive.backup(kvasir, file)
         before = await looks(kvasir)
@@ -184,24 +194,18 @@ def place(folder: Path, store: str, url: str | None, weaviate: WeaviateSettings 
     return load(data_dir=folder, store={"kind": store}, **given)
 
 
-async def furnished(settings: Settings, file: Path, *, with_index: bool = True) -> dict[str, Any]:
-    async with opened(settings) as kvasir:
-        await furnish(kvasir)
-        await archive.backup(kvasir, file, with_index=with_index)
-        return await looks(kvasir)
-
-
 @pytest.mark.postgres
 @pytest.mark.parametrize("with_index", [True, False])
 async def test_from_one_file_into_postgresql_and_back_nothing_is_embedded_anew(
-    tmp_path: Path, postgres: Postgres, with_index: bool
+    made: tuple[Path, dict[str, Any]], portable: Path, tmp_path: Path, postgres: Postgres, with_index: bool
 ) -> None:
     """SQLite and `local` into PostgreSQL and `pgvector`, by the portable form and by the file of `local`; and back."""
-    before = await furnished(place(tmp_path / "first", "local", None), tmp_path / "one.zip", with_index=with_index)
+    folder, before = made
     async with postgres.database(migrated=False) as url:
         second = place(tmp_path / "second", "pgvector", url)
         told: list[tuple[int, int]] = []
-        await restore(second, tmp_path / "one.zip", lambda *numbers: told.append(numbers))
+        file = portable if with_index else folder / "kvasir.zip"
+        await restore(second, file, lambda *numbers: told.append(numbers))
         assert told[-1] == (len(FILES), len(FILES))
         await same_answers(second, dict(before))
         async with opened(second) as kvasir:
@@ -213,12 +217,12 @@ async def test_from_one_file_into_postgresql_and_back_nothing_is_embedded_anew(
 
 @pytest.mark.postgres
 async def test_from_one_file_into_postgresql_and_weaviate_and_back(
-    tmp_path: Path, postgres: Postgres, weaviate_server: WeaviateSettings
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, postgres: Postgres, weaviate_server: WeaviateSettings
 ) -> None:
-    before = await furnished(place(tmp_path / "first", "local", None), tmp_path / "one.zip", with_index=False)
+    folder, before = made
     async with postgres.database(migrated=False) as url:
         second = place(tmp_path / "second", "weaviate", url, weaviate_server)
-        await restore(second, tmp_path / "one.zip")
+        await restore(second, folder / "kvasir.zip")
         await same_answers(second, dict(before))
         async with opened(second) as kvasir:
             await archive.backup(kvasir, tmp_path / "two.zip", with_index=True)
@@ -436,12 +440,13 @@ async def test_a_cut_backup_is_said(backed_up: tuple[Path, dict[str, Any]], tmp_
             await restore(load(data_dir=tmp_path / "second"), broken)
 
 
-async def test_a_backup_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backup_is_written_whole_or_not_at_all(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
     (folder / "there.zip").write_text("mine")
-    async with opened(load(data_dir=tmp_path / "data")) as kvasir:
-        await furnish(kvasir)
+    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
         with pytest.raises(Conflict):
             await archive.backup(kvasir, folder / "there.zip")
         with pytest.raises(UserError, match="could not be written"):
@@ -458,12 +463,12 @@ async def test_a_backup_is_written_whole_or_not_at_all(tmp_path: Path, monkeypat
 
 
 # ---------------------------------------------------------------- one knowledge base
-async def test_an_exported_knowledge_base_comes_in_elsewhere(tmp_path: Path) -> None:
-    file = tmp_path / "kb.zip"
+async def test_an_exported_knowledge_base_comes_in_elsewhere(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    file, before = tmp_path / "kb.zip", backed_up[1]
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
-        await furnish(kvasir)
         assert await exports.export_kb(kvasir, "kb", file) == len(FILES)
-        before = await looks(kvasir)
         with pytest.raises(Conflict):
             await exports.import_kb(kvasir, file, None)
         with pytest.raises(UserError, match="kb import"):
@@ -484,7 +489,7 @@ async def test_an_import_unpacks_nothing_that_is_too_large(tmp_path: Path) -> No
         await kvasir.knowledge.create("kb")
 
         async def incoming() -> AsyncIterator[Incoming]:
-            yield Incoming("large.txt", lambda: b"a" * (2 << 20))
+            yield Incoming("large.txt", lambda: b"a" * ((1 << 20) + 1))
             yield Incoming("small.txt", b"A small one.".strip)
 
         ticket = await kvasir.ingest.submit("kb", incoming(), claimed=True)
@@ -495,10 +500,11 @@ async def test_an_import_unpacks_nothing_that_is_too_large(tmp_path: Path) -> No
     assert {out.name: out.status for out in outcomes} == {"large.txt": "failed", "small.txt": "indexed"}
 
 
-async def test_an_import_that_fails_leaves_no_knowledge_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_import_that_fails_leaves_no_knowledge_base(
+    backed_up: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, damaged, foreign, forged = (tmp_path / f"{name}.zip" for name in ("kb", "damaged", "foreign", "forged"))
     async with opened(load(data_dir=tmp_path / "first")) as kvasir:
-        await furnish(kvasir)
         await exports.export_kb(kvasir, "kb", file)
     _copy(file, damaged, parts={"originals": b"other bytes"})
     _copy(file, foreign, manifest={"kb": None})

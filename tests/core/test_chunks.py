@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ from core.db.tables import ChunkOverrideRow, JobRow, now
 from core.errors import Conflict, NotFound, UserError
 from core.indexing.chunks import LONGEST, ShownChunk
 from core.ports import ParseTask
+from tests.databases import copy_data
 from tests.fakes.library import Library, opened_library
 
 pytestmark = pytest.mark.anyio
@@ -24,9 +26,23 @@ PARTS = [f"# Part {word}\n\nThe {word} lantern hangs in {word} hall, and nobody 
 LAMPS = "\n\n".join(PARTS)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A filled data directory, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+
+    async def make() -> None:
+        async with _filled(folder):
+            pass
+
+    asyncio.run(make())
+    return folder / "data"
+
+
 @pytest.fixture
-async def library(tmp_path: Path) -> AsyncIterator[Library]:
-    async with _filled(tmp_path) as library:
+async def library(made: Path, tmp_path: Path) -> AsyncIterator[Library]:
+    copy_data(made, tmp_path / "data")
+    async with opened_library(tmp_path / "data") as library:
         yield library
 
 

@@ -174,7 +174,7 @@ async def test_it_is_switched_off_and_on_and_each_change_has_a_stamp(db: Databas
     await connections.restart("telegram", "user:1")
     again = await connections.stamps()
     assert len({off["telegram"], on["telegram"], again["telegram"]}) == 3
-    assert [(await connections.stamped(name))[1] for name in ("telegram", "slack")] == [again["telegram"], ""]
+    assert [(await connections.stamped(name))[0] for name in ("telegram", "slack")] == [again["telegram"], ""]
     assert await token_of(connections) == "9:settings"
 
 

@@ -26,11 +26,12 @@ from core.inference.sections import settings_with
 from core.known import KNOWN, known_model
 from core.settings import EmbedderSettings, Settings
 from core.types import Vector
+from tests.fakes.builder import forked_builder
 from tests.fakes.model import model_dir, tiny_model
 
-__all__ = ["model_dir"]  # a fixture, found by its name here
+__all__ = ["forked_builder", "model_dir"]  # fixtures, found by their names here
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_builder")]
 
 ROOT = Path(__file__).parents[2]
 
@@ -241,7 +242,7 @@ class Slow:
 
 async def test_what_is_nearly_done_goes_first() -> None:
     slow = Slow()
-    lane = Lane("embed-test", slow, 4, threads=1)
+    lane = Lane("embed-test", str, slow, 4, threads=1)
     bulk = asyncio.create_task(lane.embed([f"a long text of a file {number}" for number in range(100)]))
     await slow.begin(1)
     answer = asyncio.create_task(lane.embed(["one", "two"]))
@@ -262,7 +263,7 @@ async def test_what_is_nearly_done_goes_first() -> None:
 
 async def test_a_question_does_not_wait_for_documents(embedder: BuiltinEmbedder) -> None:
     slow = Slow()
-    bulk = Lane("embed-test", slow, 4, threads=2)
+    bulk = Lane("embed-test", str, slow, 4, threads=2)
     embedder._bulk.close()
     embedder._bulk = bulk
     waiting = asyncio.create_task(embedder.embed_documents(["text"] * 10))
@@ -274,11 +275,28 @@ async def test_a_question_does_not_wait_for_documents(embedder: BuiltinEmbedder)
     await waiting
 
 
+async def test_nobody_stands_still_for_a_thread_that_does_not_begin() -> None:
+    may_begin = threading.Event()
+
+    def prepare(text: str) -> str:
+        assert may_begin.wait(20)
+        return text
+
+    lane = Lane("embed-test", prepare, lambda _: np.ones(4, np.float32), 4, threads=1)
+    first = asyncio.create_task(lane.embed(["one"]))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(lane.embed(["two"]))
+    await asyncio.sleep(0)
+    may_begin.set()  # we come here although the thread waits for us
+    assert [one.shape for one in await asyncio.gather(first, second)] == [(1, 4), (1, 4)]
+    await asyncio.to_thread(lane.close)
+
+
 async def test_a_failing_text_fails_its_caller_alone(caplog: pytest.LogCaptureFixture) -> None:
     slow = Slow()
     for _ in range(10):
         slow.steps.release()
-    lane = Lane("embed-test", slow, 4, threads=1)
+    lane = Lane("embed-test", str, slow, 4, threads=1)
     with pytest.raises(EmbedderUnavailable, match="RuntimeError"):
         await lane.embed(["fails"])
     assert (await lane.embed(["works"])).shape == (1, 4)

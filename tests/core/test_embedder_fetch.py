@@ -25,20 +25,15 @@ from core.embedders.carrier import Carrier, unpack
 from core.embedders.fetch import ensure_model
 from core.embedders.folder import GRAPH, MANIFEST, TOKENIZER, WEIGHTS, BuiltModel, read_built
 from core.errors import ConfigError, EmbedderUnavailable
+from tests.fakes.builder import forked_builder, start_anew
 from tests.fakes.model import WHEEL, Index, package_index, tiny_carrier, tiny_model
-from tests.processes import fork_programs, start
+from tests.processes import start
 
-pytestmark = pytest.mark.anyio
+__all__ = ["forked_builder"]  # a fixture, found by its name here
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_builder")]
 
 ROOT = Path(__file__).parents[2]
-LATE = ("pip._internal.cli.main", "pip._internal.commands.download", "onnx", "core.embedders.safetensors")
-"""What pip and the builder of graphs import: most of their time."""
-
-
-@pytest.fixture(autouse=True)
-def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that this process starts; those of other processes are started anew, and one for its secrets."""
-    fork_programs(monkeypatch, LATE)
 
 
 @pytest.fixture
@@ -73,6 +68,7 @@ def use_index(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_INDEX_URL", url)
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("PATH", os.devnull)  # pip would ask programs for what it tells an index of this machine
 
 
 def left_behind(target: Path) -> list[str]:
@@ -123,17 +119,21 @@ async def test_a_file_in_a_folder_of_links_serves_as_well(
     assert (await ensure_model(target, carrier=carrier)).intact()
 
 
-async def test_our_secrets_are_kept_from_pip(
-    target: Path, carrier: Carrier, index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_our_secrets_are_kept_from_pip_and_the_builder(
+    target: Path, shelf: Path, carrier: Carrier, index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen"
     script = tmp_path / "python"
-    script.write_text(f'#!/bin/sh\nenv >> "{seen}"\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\n/usr/bin/env >> "{seen}"\nexit 1\n')
     script.chmod(0o755)
+    start_anew(monkeypatch)
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setenv("KVASIR_OPENAI__API_KEY", "sk-secret")
-    await ensure_model(target, carrier=carrier)
-    assert "PIP_INDEX_URL" in seen.read_text()
+    with pytest.raises(EmbedderUnavailable):
+        await ensure_model(target, carrier=carrier)
+    with pytest.raises(ConfigError):
+        await folder_model(target, shelf / "source")
+    assert seen.read_text().count("PIP_INDEX_URL") == 2
     assert "KVASIR" not in seen.read_text()
 
 
@@ -301,7 +301,7 @@ async def test_a_process_killed_midway_is_made_up_for(target: Path, carrier: Car
 async def test_being_cancelled_stops_pip_and_leaves_nothing(
     target: Path, carrier: Carrier, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncio.unix_events.subprocess", subprocess)  # a command line to find it by
+    start_anew(monkeypatch)  # with a command line to find it by
     index.stalls = True
     task = asyncio.create_task(ensure_model(target, carrier=carrier))
     assert await asyncio.to_thread(index.sending.wait, 30)
@@ -325,13 +325,12 @@ async def test_a_full_disk_is_said_and_made_up_for(target: Path, carrier: Carrie
 
 # ---------------------------------------------------------------- what stands there already
 @pytest.fixture(scope="module")
-def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Carrier]:
+def fetched(tmp_path_factory: pytest.TempPathFactory, forked_builder: None) -> tuple[Path, Carrier]:
     """A folder that holds a fetched model, and the shelf it came from beside it."""
     folder = tmp_path_factory.mktemp("fetched")
     carrier = tiny_carrier(folder)
     with pytest.MonkeyPatch.context() as patch, package_index(folder) as index:
         use_index(index.url, patch)
-        fork_programs(patch, LATE)
         asyncio.run(ensure_model(folder / "tiny", carrier=carrier))
     return folder, carrier
 
@@ -398,12 +397,14 @@ async def test_a_folder_that_was_built_elsewhere_is_used_as_it_is(target: Path, 
 
 
 async def test_the_published_weights_are_the_same_model_whichever_way_they_came(
-    target: Path, shelf: Path, carrier: Carrier, index: Index
+    target: Path, fetched: tuple[Path, Carrier]
 ) -> None:
-    fetched = await ensure_model(target, carrier=carrier)
-    given = await ensure_model(target.with_name("given"), model_dir=shelf / "source", carrier=carrier)
-    assert given.fingerprint == fetched.fingerprint
-    assert given.card == fetched.card
+    shelf, carrier = fetched
+    built = read_built(shelf / "tiny")
+    given = await ensure_model(target, model_dir=shelf / "source", carrier=carrier)
+    assert built is not None
+    assert given.fingerprint == built.fingerprint
+    assert given.card == built.card
 
 
 async def test_what_the_folder_says_of_itself_is_heeded(target: Path, tmp_path: Path) -> None:
@@ -432,7 +433,10 @@ async def test_what_the_folder_says_of_itself_is_heeded(target: Path, tmp_path: 
         ("model.safetensors", "short"),
     ],
 )
-async def test_a_folder_we_cannot_run_is_refused(target: Path, tmp_path: Path, name: str, content: str) -> None:
+async def test_a_folder_we_cannot_run_is_refused(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    start_anew(monkeypatch)  # one that is forked may have a warning to say beside
     source = tiny_model(tmp_path / "mine")
     (source / name).write_text(content)
     with pytest.raises(ConfigError) as caught:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from core.embedders.bert_onnx import Pooling, Precision, build
+from core.embedders.bert_onnx import Pooling, Precision, build, main
 from core.embedders.folder import CONFIG, WEIGHTS
 from core.errors import ConfigError
 from tests.fakes.model import POSITIONS, reference, tiny_model, tiny_tensors
@@ -81,16 +79,11 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
         build(source, tmp_path / "graph", pooling="mean", precision="int8")
 
 
-def test_the_building_process_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
+def test_the_builder_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a process: `test_embedder_fetch.py`."""
     source = tiny_model(tmp_path / "model")
     (source / WEIGHTS).write_bytes(b"\x80\x04 a pickle")
-    ended = subprocess.run(
-        [sys.executable, "-m", "core.embedders.bert_onnx", str(source), str(tmp_path / "graph"), "mean", "int8"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.count("\n") == 1
-    assert "not a usable safetensors file" in ended.stderr
+    assert main([str(source), str(tmp_path / "graph"), "mean", "int8"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not a usable safetensors file" in said

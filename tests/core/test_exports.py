@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zipfile
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from core.sources.register import NewSource
 from core.upkeep import archive, exports
 from core.vault import KEY_FILE
 from core.work.jobs import run_job
+from tests.databases import copy_data
 from tests.fakes.embedder import HashEmbedder
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
@@ -85,17 +87,29 @@ async def looks(kvasir: Kvasir, kb: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def test_all_that_people_made_of_it_goes_along(tmp_path: Path, database_url: str) -> None:
-    file = tmp_path / "kb.zip"
-    async with opened(load(data_dir=tmp_path / "first")) as kvasir:
-        await furnish(kvasir)
-        before = await looks(kvasir, "kb")
-        assert await exports.export_kb(kvasir, "kb", file) == len(FILES) + 1
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with a furnished Kvasir (`first`) and its knowledge base in one file, and what it looked like."""
+    folder = tmp_path_factory.mktemp("made")
+
+    async def make() -> dict[str, Any]:
+        async with opened(load(data_dir=folder / "first")) as kvasir:
+            await furnish(kvasir)
+            assert await exports.export_kb(kvasir, "kb", folder / "kb.zip") == len(FILES) + 1
+            return await looks(kvasir, "kb")
+
+    return folder, asyncio.run(make())
+
+
+async def test_all_that_people_made_of_it_goes_along(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, database_url: str
+) -> None:
+    file, before = made[0] / "kb.zip", made[1]
     assert before["documents"]["1.md"][1][0] == "It speaks of herring."
     assert before["documents"]["4.md"] == ("disabled", [])
-    with zipfile.ZipFile(file) as made:
-        assert b"hunter2" not in b"".join(made.read(name) for name in made.namelist())
-        assert "secrets" not in made.read("manifest.json").decode()
+    with zipfile.ZipFile(file) as parts:
+        assert b"hunter2" not in b"".join(parts.read(name) for name in parts.namelist())
+        assert "secrets" not in parts.read("manifest.json").decode()
     async with opened(load(data_dir=tmp_path / "second", database={"url": database_url})) as kvasir:
         for name in ("kb", "again"):
             await exports.import_kb(kvasir, file, name)
@@ -130,11 +144,13 @@ async def test_what_cannot_be_used_here_is_left_out_and_told(tmp_path: Path) -> 
 
 # ---------------------------------------------------------------- backups
 @pytest.mark.parametrize("key_goes_along", [True, False])
-async def test_a_backup_brings_it_all_back_but_the_key_of_secrets(tmp_path: Path, key_goes_along: bool) -> None:
+async def test_a_backup_brings_it_all_back_but_the_key_of_secrets(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, key_goes_along: bool
+) -> None:
     file = tmp_path / "all.zip"
+    copy_data(made[0] / "first", tmp_path / "first")
     first, second = load(data_dir=tmp_path / "first"), load(data_dir=tmp_path / "second")
     async with opened(first) as kvasir:
-        await furnish(kvasir)
         await bring(kvasir, {"0.md": "# Paper 0\n\nIt says more."})
         async with kvasir.db.session() as session:
             session.add(ConnectionRow(platform="slack", secrets=kvasir.vault.encrypt('{"token": "xoxb"}')))
@@ -142,8 +158,8 @@ async def test_a_backup_brings_it_all_back_but_the_key_of_secrets(tmp_path: Path
         before = await looks(kvasir, "kb")
         await archive.backup(kvasir, file)
         key = (first.data_dir / KEY_FILE).read_bytes()
-    with zipfile.ZipFile(file) as made:
-        assert key.strip() not in b"".join(made.read(name) for name in made.namelist())
+    with zipfile.ZipFile(file) as parts:
+        assert key.strip() not in b"".join(parts.read(name) for name in parts.namelist())
     if key_goes_along:
         second.data_dir.mkdir()
         (second.data_dir / KEY_FILE).write_bytes(key)

@@ -23,7 +23,7 @@ from tests.fakes.library import Library, opened_library
 
 pytestmark = pytest.mark.anyio
 
-LONG = "\n\n".join(f"Paragraph {n} is about the tide table, and takes some words to say so." for n in range(12))
+LONG = "\n\n".join(f"Paragraph {n} is about the tide table, and takes some words to say so." for n in range(6))
 FILES = {f"{n}.md": f"# Paper {n}\n\nIt says {n}.\n\n{LONG}" for n in range(5)}
 
 

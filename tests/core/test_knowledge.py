@@ -41,32 +41,32 @@ async def any_library(tmp_path: Path, database_url: str) -> AsyncIterator[Librar
 
 
 # ---------------------------------------------------------------- names
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        " ",
-        "..",
-        ".",
-        "..\\\\kb",
-        "/abs",
-        "a/b",
-        "a\\b",
-        "../a",
-        "a..b",
-        "a\x00b",
-        "a\nb",
-        "-",
-        "a/",
-        "~",
-        "a\u202eb",
-        "n" * 101,
-    ],
-)
-def test_a_name_that_could_be_a_path_is_refused(name: str) -> None:
+PATHS = [
+    "",
+    " ",
+    "..",
+    ".",
+    "..\\\\kb",
+    "/abs",
+    "a/b",
+    "a\\b",
+    "../a",
+    "a..b",
+    "a\x00b",
+    "a\nb",
+    "-",
+    "a/",
+    "~",
+    "a\u202eb",
+    "n" * 101,
+]
+
+
+def test_a_name_that_could_be_a_path_is_refused() -> None:
     """Protection: fault 2."""
-    with pytest.raises(UserError):
-        checked_kb_name(name)
+    for name in PATHS:
+        with pytest.raises(UserError):
+            checked_kb_name(name)
 
 
 @given(st.text(max_size=120))
@@ -217,14 +217,25 @@ async def test_who_was_let_in_goes_with_the_knowledge_base(any_library: Library)
         await any_library.knowledge.delete("hr")
 
 
-@pytest.mark.parametrize(
-    "person",
-    ["", "*", "*:*:*", "slack:*:U9", "slack:T1", "slack:T1:", "slack:T1:U9 x", "slack:T1:U*", "user:1:2", "a:b:c:d"],
-)
-async def test_what_is_nobody_s_key_is_refused(library: Library, person: str) -> None:
+NOBODY = [
+    "",
+    "*",
+    "*:*:*",
+    "slack:*:U9",
+    "slack:T1",
+    "slack:T1:",
+    "slack:T1:U9 x",
+    "slack:T1:U*",
+    "user:1:2",
+    "a:b:c:d",
+]
+
+
+async def test_what_is_nobody_s_key_is_refused(library: Library) -> None:
     await library.knowledge.create("hr", private=True)
-    with pytest.raises(UserError):
-        await library.grants.allow("hr", person)
+    for person in NOBODY:
+        with pytest.raises(UserError):
+            await library.grants.allow("hr", person)
 
 
 # ---------------------------------------------------------------- files of one conversation

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.processes import KVASIR, run
+from core.db import migrate
+from core.db.session import Database
 
 _LATE = (
     *("httpx2", "sqlalchemy.dialects.postgresql", "alembic.command", "apscheduler", "rich.markdown"),
@@ -27,8 +29,8 @@ finally:
 
 def test_a_command_imports_only_what_it_works_with(tmp_path: Path) -> None:
     environment = {**os.environ, "KVASIR_DATA_DIR": str(tmp_path), "KVASIR_EMBEDDER__KIND": "none"}
-    environment["KVASIR_DATABASE__URL"] = f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}"
-    run([KVASIR, "kb", "list"], env=environment, stdout=subprocess.DEVNULL, check=True)  # it makes the database
+    environment["KVASIR_DATABASE__URL"] = address = f"sqlite+aiosqlite:///{tmp_path / 'kvasir.db'}"
+    asyncio.run(_make(address))
     done = subprocess.run(
         [sys.executable, "-P", "-c", f"LATE = {list(_LATE)!r}\n{_LISTS}"],
         env=environment,
@@ -39,3 +41,9 @@ def test_a_command_imports_only_what_it_works_with(tmp_path: Path) -> None:
     )
     assert done.stdout.strip().startswith(("[", "{"))
     assert done.stderr.split() == []
+
+
+async def _make(address: str) -> None:
+    database = Database(address)
+    await migrate.upgrade(database)
+    await database.close()

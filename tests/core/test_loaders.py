@@ -529,10 +529,10 @@ def _picture(kind: str) -> bytes:
     image = pytest.importorskip("PIL.Image")
     drawing = pytest.importorskip("PIL.ImageDraw")
     font = pytest.importorskip("PIL.ImageFont")
-    picture = image.new("RGB", (460, 400), "white")  # a longer one is enlarged
+    picture = image.new("RGB", (460, 460), "white")  # a longer one is enlarged
     drawing.Draw(picture).text((40, 50), "Invoice number 4711", fill="black", font=font.load_default(size=40))
     file = io.BytesIO()
-    picture.save(file, kind)
+    picture.save(file, kind, resolution=200)  # as pages are drawn
     return file.getvalue()
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import pickle
-import pkgutil
 import re
 import socket
 import stat
@@ -13,16 +11,15 @@ import struct
 import threading
 import time
 import zipfile
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pypdf
 import pytest
 
 import core
-import core.loaders
 from core.errors import DocumentError
 from core.loaders import load
 from core.loaders.archive import MAX_MEMBERS
@@ -48,7 +45,7 @@ def refused(data: bytes | str, name: str, *, ocr: bool = False) -> str:
 
 
 # ---------------------------------------------------------------- archives (rows 6, 7, 8)
-OFFICE = {
+OFFICE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a.docx": (make.word, "word/document.xml"),
     "a.pptx": (make.slides, "ppt/presentation.xml"),
     "a.xlsx": (lambda: make.sheets({"S": [["a", "b"], [1, 2]]}), "xl/worksheets/sheet1.xml"),
@@ -57,22 +54,25 @@ OFFICE = {
 }
 
 
+@cache
+def _bomb(name: str) -> bytes:
+    build, member = OFFICE[name]
+    return make.zipped({**make.unzipped(build()), member: b" " * (16 << 20)})
+
+
 @pytest.mark.parametrize("name", OFFICE)
 def test_zip_bombs_are_refused_before_they_are_unpacked(name: str) -> None:
     """Row 6. Fails without the check of declared sizes and ratio in `Archive._directory`."""
-    build, member = OFFICE[name]
-    members = {**make.unzipped(build()), member: b" " * (16 << 20)}
+    bomb = _bomb(name)
     started = time.process_time()
-    assert "unpacks to far more" in refused(make.zipped(members), name)
+    assert "unpacks to far more" in refused(bomb, name)
     assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("name", OFFICE)
 def test_members_larger_than_they_declare_are_refused(name: str) -> None:
     """Rows 6 and 7. Fails when the bytes are not counted while they are unpacked (`Archive._unpacked`, `verify`)."""
-    build, member = OFFICE[name]
-    members = {**make.unzipped(build()), member: b" " * (16 << 20)}
-    assert "unpacks to far more" in refused(_lying(make.zipped(members), member, 1000), name)
+    assert "unpacks to far more" in refused(_lying(_bomb(name), OFFICE[name][1], 1000), name)
 
 
 def _lying(data: bytes, member: str, size: int) -> bytes:
@@ -133,49 +133,47 @@ def test_nothing_is_ever_written_by_a_member_s_name(tmp_path: Path, monkeypatch:
 
 
 # ---------------------------------------------------------------- XML (rows 9, 10)
-@pytest.fixture
-def sink() -> Iterator[tuple[int, list[bytes]]]:
-    """A server on loopback that notes whoever connects."""
-    heard: list[bytes] = []
+@contextmanager
+def sink() -> Iterator[tuple[int, list[int]]]:
+    """A server on loopback that notes the ports of all who connect until its end."""
+    heard: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.2)
 
         def listen() -> None:
-            while not done.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    heard.append(b"somebody")
+            while True:
+                connection, (_, port) = server.accept()
+                connection.close()
+                if port == last:
+                    return
+                heard.append(port)
 
-        done = threading.Event()
+        last = 0
         thread = threading.Thread(target=listen)
         thread.start()
         yield server.getsockname()[1], heard
-        done.set()
-        thread.join()
+        with socket.socket() as ours:  # whoever came before is noted before
+            ours.bind(("127.0.0.1", 0))
+            last = ours.getsockname()[1]
+            ours.connect(server.getsockname())
+            thread.join()
 
 
 @pytest.mark.parametrize("name", [*OFFICE, "a.xml", "a.svg"])
-def test_external_entities_are_never_read(name: str, sink: tuple[int, list[bytes]], tmp_path: Path) -> None:
+def test_external_entities_are_never_read(name: str, tmp_path: Path) -> None:
     """Row 9. Fails when `parse_xml` resolves entities."""
-    port, heard = sink
     secret = tmp_path / "secret.txt"
     secret.write_text("TOPSECRET")
-    for target in (secret.as_uri(), f"http://127.0.0.1:{port}/x"):
-        declared = f'<!DOCTYPE x [<!ENTITY e SYSTEM "{target}">]>'
-        try:
-            text = whole(read(_with_doctype(name, declared, "&e;"), name))
-        except DocumentError as error:
-            text = str(error)
-        assert "TOPSECRET" not in text
-    external = f'<!DOCTYPE x SYSTEM "http://127.0.0.1:{port}/x.dtd">'
-    try:
-        read(_with_doctype(name, external, ""), name)
-    except DocumentError as error:
-        assert str(error)  # noqa: PT017  # either answer is right; only the sink must be silent
-    time.sleep(0.3)
+    with sink() as (port, heard):
+        for target in (secret.as_uri(), f"http://127.0.0.1:{port}/x"):
+            declared = f'<!DOCTYPE x [<!ENTITY e SYSTEM "{target}">]>'
+            try:
+                text = whole(read(_with_doctype(name, declared, "&e;"), name))
+            except DocumentError as error:
+                text = str(error)
+            assert "TOPSECRET" not in text
+        external = f'<!DOCTYPE x SYSTEM "http://127.0.0.1:{port}/x.dtd">'
+        with suppress(DocumentError):
+            read(_with_doctype(name, external, ""), name)  # either answer is right; only the sink must be silent
     assert heard == []
 
 
@@ -208,7 +206,7 @@ def test_deep_nesting_is_refused() -> None:
     """Rows 10 and 67. Fails without the look at depth: the HTML parser's time grows with its square."""
     started = time.process_time()
     for tag in ("div", "ul><li", "table><tr><td", "b", "section"):
-        assert "nested too deeply" in refused(f"<body>{f'<{tag}>' * 50_000}deep", "a.html")
+        assert "nested too deeply" in refused(f"<body>{f'<{tag}>' * 20_000}deep", "a.html")
     assert "nested too deeply" in refused("[" * 100_000, "a.json")
     assert "nested too deeply" in refused('{"a":' * 5000 + "1" + "}" * 5000, "a.json")
     assert "nested too deeply" in refused('{"a":' * 90 + "1" + "}" * 90 + "\n", "a.jsonl")
@@ -306,9 +304,9 @@ def test_csv_without_line_ends_is_cut_with_a_note(unit: bytes) -> None:
 
 def test_a_quote_that_is_never_closed_does_not_swallow_the_rest() -> None:
     """Row 14. Fails when the first `csv.Error` ends the reading."""
-    rows = "".join(f"row {number},{number}\n" for number in range(60_000))
+    rows = "".join(f"row {number},{number}\n" for number in range(20_000))
     parsed = read(f'name,count\n"open,1\n{rows}', "a.csv")
-    assert "row 59999" in whole(parsed)
+    assert "row 19999" in whole(parsed)
     assert any("never closed" in note for note in parsed.notes)
 
 
@@ -419,80 +417,23 @@ def test_scripts_in_pages_are_not_text() -> None:
     assert "EVIL" not in whole(read("text\n\n<!-- EVIL\n-->\n\nmore", "a.md"))
 
 
-# ---------------------------------------------------------------- regular expressions (row 67)
-def _patterns() -> list[tuple[str, re.Pattern[Any]]]:
-    found = []
-    for module in pkgutil.iter_modules(core.loaders.__path__, "core.loaders."):
-        for key, value in vars(importlib.import_module(module.name)).items():
-            if isinstance(value, re.Pattern):
-                found.append((f"{module.name}.{key}", value))
-    return found
-
-
-UNITS = [
-    "a",
-    " ",
-    "\t",
-    "\n",
-    "#",
-    "`",
-    "~",
-    "=",
-    "-",
-    "|",
-    "|-",
-    "[",
-    "[a](",
-    "![",
-    "<",
-    "<a ",
-    "</",
-    "{\\",
-    "\\",
-    ":a:`",
-]
-UNITS += [
-    "`a <",
-    "0",
-    "00:",
-    "1:00:00,0 --> ",
-    ".. ",
-    "microsoft word - ",
-    "a.",
-    ".docx",
-    "heading",
-    "charset=",
-    "中",
-    "\n\n",
-]
-
-
-@pytest.mark.parametrize(("name", "pattern"), _patterns())
-def test_every_regular_expression_is_linear(name: str, pattern: re.Pattern[Any]) -> None:
-    """Row 67. Fails when a pattern of the loaders takes the square of its input."""
-    for unit in UNITS:
-        hostile = unit * (30_000 if len(unit) == 1 else 6000 // len(unit))
-        for text in (hostile, f"{hostile}\x01"):
-            data = text if isinstance(pattern.pattern, str) else text.encode()
-            started = time.process_time()
-            pattern.match(data)
-            deque(pattern.finditer(data), maxlen=0)
-            assert time.process_time() - started < 0.3, (name, unit)
-
-
+# ---------------------------------------------------------------- time (row 67)
 @pytest.mark.parametrize("suffix", ["md", "rst", "txt", "csv", "srt", "html", "rtf", "json", "xml"])
 @pytest.mark.parametrize(
     "unit", ["```\n", "=\n", "| a |\n|---|\n", "[", "<a ", '"', "a::\n", "{\\", "<p>", "a\n-\n", " "]
 )
 def test_hostile_texts_take_no_time(suffix: str, unit: str) -> None:
     """Row 67. Fails when a loader takes the square of its input."""
-    data = ("{\\rtf1 " if suffix == "rtf" else "") + unit * (50_000 // len(unit))
+    begin = "{\\rtf1 " if suffix == "rtf" else ""
+    with suppress(DocumentError):
+        read(begin + unit, f"a.{suffix}")  # what it imports takes time, too
+    data = begin + unit * (20_000 // len(unit))
     started = time.process_time()
     try:
         read(data, f"a.{suffix}")
     except DocumentError as error:
         assert str(error)  # noqa: PT017  # refused is as good as read
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 0.5
 
 
 def test_front_matter_with_aliases_does_not_grow() -> None:

@@ -24,9 +24,12 @@ from core.serving.memory import weight_bytes
 from core.settings import load
 from core.types import Finished, Locator, Passage, Prompt, Question, Queued, Sampling, Turn
 from core.vault import Vault
+from tests.fakes.builder import forked_builder
 from tests.fakes.engine import text_of
 from tests.fakes.llm_server import LlmServer, llm_server
 from tests.fakes.model import tiny_model
+
+__all__ = ["forked_builder"]  # a fixture, found by its name here
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-very-secret-key-0001"
@@ -282,6 +285,7 @@ async def test_rows_are_the_same_on_every_database(db: Database, tmp_path: Path)
         await one.remove("poet")
 
 
+@pytest.mark.usefixtures("forked_builder")
 async def test_a_second_model_of_the_same_kind_from_another_folder(kvasir: Kvasir, tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "tiny")
     await kvasir.models.add("embedder", "tiny", "builtin", {"model_dir": str(folder), "threads": 1})

@@ -29,7 +29,7 @@ from tests.fakes.library import Library, opened_library
 pytestmark = pytest.mark.anyio
 
 FILES = {
-    f"{n}.md": f"# Paper {n}\n\nIt says {n}.\n\n" + "\n\n".join(f"Tide {n}{i}." * 30 for i in range(9))
+    f"{n}.md": f"# Paper {n}\n\nIt says {n}.\n\n" + "\n\n".join(f"Tide {n}{i}." * 30 for i in range(3))
     for n in range(9)
 }
 
@@ -203,6 +203,7 @@ async def test_it_answers_and_changes_while_it_moves(any_library: Library, monke
         while not done.is_set():
             assert "7.md" in await library.found("kb", "what says 7")
             asked += 1
+            await asyncio.sleep(0.02)
 
     async def change() -> None:
         await library.bring("kb", {"0.md": "Another paper, of nothing.", "new.md": "Nobody has read this."})

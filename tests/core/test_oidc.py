@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,9 +32,8 @@ BACK = "http://127.0.0.1:8410/login/oidc/callback"
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with HTTPServer() as server:
-        yield Provider(server)
+def provider(httpserver: HTTPServer) -> Provider:
+    return Provider(httpserver)
 
 
 def settings(provider: Provider, **more: Any) -> OidcSettings:

@@ -169,14 +169,14 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(FRAGMENTS, max_size=30).map("".join), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_nothing_gets_out_whatever_is_put_together(text: str, sizes: list[int]) -> None:
     assert dangers(safe_markdown(text, {GOOD})) == []
     assert dangers(streamed(text, sizes)) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_pieces_join_to_the_same_result(text: str, sizes: list[int]) -> None:
     assert streamed(text, sizes) == safe_markdown(text, {GOOD})
@@ -201,12 +201,12 @@ def test_words_come_out_while_they_arrive() -> None:
     ],
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
-    text = piece * (50_000 // len(piece))
+    text = piece * (20_000 // len(piece))
     begun = time.process_time()
     safe_markdown(text)
     streamed(text, [50])
     visible(text)
-    assert time.process_time() - begun < 1.25
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize("url", ["https://wiki.example.org", "https://WIKI.example.org:8443/a?b=c#d"])

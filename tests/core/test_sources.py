@@ -220,7 +220,7 @@ async def test_a_synchronisation_that_is_stopped_goes_on_where_it_was(
 
 
 async def test_one_visit_takes_only_so_much(tmp_path: Path, web: Web) -> None:
-    web.pages = {"/a": page("A " + "a" * 900_000), "/b": page("B " + "b" * 900_000), "/c": page("C.")}
+    web.pages = {f"/{name}": page(name) + f"<!-- {'x' * 600_000} -->" for name in "abc"}
     async with opened(tmp_path, max_mb=1) as house:
         source = await house.source("url", urls=[f"{web.root}/{name}" for name in "abc"])
         state, said = await house.sync(source)
@@ -597,7 +597,7 @@ async def test_git_gets_nothing_of_ours_and_no_secret_on_its_command_line(
 @needs_git
 async def test_a_repository_that_is_too_large_is_given_up(tmp_path: Path, httpserver: HTTPServer) -> None:
     git = GitServer(tmp_path / "repo", httpserver)
-    git.commit({"big.bin": os.urandom(3 << 20), "a.md": "Apples."})
+    git.commit({"big.bin": os.urandom(2 << 20), "a.md": "Apples."})
     async with opened(tmp_path, max_mb=1) as house:
         assert "larger than 1 MB" in await house.problem("git", {"url": git.url})
 

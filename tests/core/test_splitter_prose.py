@@ -50,7 +50,7 @@ def fast(section: Section, size: int, overlap: int) -> list[Cut] | None:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=TEXTS.map(str.strip), size=st.sampled_from([16, 32, 64]), overlap=st.sampled_from([0, 5, 12]))
 @example(text="Tea etc. A\nNext line. And so on until the end of it.", size=16, overlap=5)
 @example(text="One. Two.  Three three.\n\n\nFour. five. Six.\nSeven is\nlonger. Eight.", size=16, overlap=5)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 
 from core.errors import ConfigError, KvasirError, StoreUnavailable
 from core.settings import Settings
-from core.stores import database, writing
+from core.stores import database, local, writing
 from core.stores.local import FILE, LocalStore, open_store
-from core.types import IndexedDocument
+from core.types import IndexedDocument, SearchResult, Vector
 from tests.contracts.test_vector_store import GENERATION, OTHER, document, keyword, texts, vector
 from tests.processes import run
 
@@ -339,3 +340,35 @@ async def test_vectors_are_kept_in_half_precision(store: LocalStore, tmp_path: P
     (stored,) = connection.execute("SELECT vectors FROM blocks").fetchone()
     connection.close()
     assert np.allclose(np.frombuffer(stored, "<f2"), given.vectors[0], atol=1e-3)
+
+
+async def test_a_small_index_is_read_whole_while_the_vector_is_made(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then what the vector finds need not be read from the file, unless there is little room for what was read."""
+    many = [document(f"d{number}", f"tea number{number}", seed=number) for number in range(60)]
+    await store.put(GENERATION, [*many, document("gone", "tea once")])
+    await store.delete(GENERATION, ["gone"])
+    genuine, read = store._search, list[int]()
+
+    def noted(*given: Any) -> SearchResult:
+        read.append(1)
+        return genuine(*given)
+
+    async def ask(number: int) -> list[str]:
+        coming: asyncio.Future[Vector | None] = asyncio.get_running_loop().create_future()
+        search = asyncio.create_task(store.search(GENERATION, vector=coming, tokens=["number1"], limit=5))
+        await asyncio.sleep(0.05)
+        coming.set_result(vector(number))
+        return [hit.chunk.text for hit in (await search).hits]
+
+    monkeypatch.setattr(store, "_search", noted)
+    assert "tea number40" in await ask(40)
+    assert not read
+    await store.put(GENERATION, [document("d50", "cake", seed=50)])
+    assert "cake" in await ask(50)
+    assert not read
+    monkeypatch.setattr(local, "_KNOWN_CHARACTERS", 2 * store._known._characters - 2)
+    await store.put(GENERATION, [document("d50", "pie", seed=50)])
+    assert "pie" in await ask(50)
+    assert read

@@ -126,7 +126,7 @@ async def test_what_cannot_be_restored_says_why(library: Library) -> None:
 
 
 async def test_a_version_too_large_for_its_knowledge_base_is_not_restored(library: Library) -> None:
-    document = await _put(library, "# Tea\n\n" + "Tea is at four. " * 80_000, TEA[0])
+    document = await _put(library, f"{TEA[1]}\n\n<!-- {'x' * (1 << 20)} -->", TEA[0])
     await library.knowledge.change("kb", max_mb=1)
     with pytest.raises(TooLarge):
         await library.versions.restore(document, 1, by="ada")

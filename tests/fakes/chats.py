@@ -18,7 +18,7 @@ from tests.fakes.slack import SlackServer
 from tests.fakes.telegram import TelegramServer, telegram_server
 
 PLATFORMS: Final = ("slack", "discord", "telegram")
-LATE: Final = tuple(f"bots.{name}.platform" for name in PLATFORMS)
+LATE: Final = ("bots.telegram.aiogram_later", *(f"bots.{name}.platform" for name in PLATFORMS))
 """What a process with all of them imports when they go on."""
 Begin = Callable[..., subprocess.Popen[Any]]
 """`subprocess.Popen`, or what does as it does."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 BLOCKING = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "sqlite3.connect", "os.system"})
@@ -40,25 +40,27 @@ def _heard(event: str, _: tuple[Any, ...]) -> None:
 sys.addaudithook(_heard)
 
 
-def _waited_for_processor() -> float:
-    """Seconds for which this thread was ready to run and another ran instead."""
-    return int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
-
-
 @contextmanager
 def watched_loop() -> Iterator[Watch]:
     """Every callback that the loops of this thread run until the block ends is timed."""
     genuine = asyncio.events.Handle._run
     watch = Watch(thread=threading.get_ident())
+    scheduled = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+
+    def waited_for_processor() -> float:
+        """Seconds for which this thread was ready to run and another ran instead."""
+        return int(os.pread(scheduled, 99, 0).split()[1]) / 1e9
 
     def timed(handle: asyncio.events.Handle) -> None:
         if threading.get_ident() != watch.thread:
             return genuine(handle)
-        named, before, waited = repr(handle), time.perf_counter(), _waited_for_processor()
+        before, waited = time.perf_counter(), waited_for_processor()
         genuine(handle)
-        took = time.perf_counter() - before - (_waited_for_processor() - waited)
+        if asyncio.events.Handle._run is not timed:
+            return None  # the block has ended in it
+        took = time.perf_counter() - before - (waited_for_processor() - waited)
         if took > watch.slowest:
-            watch.slowest, watch.slowest_name = took, named
+            watch.slowest, watch.slowest_name = took, repr(handle)
         return None
 
     asyncio.events.Handle._run = timed  # type: ignore[method-assign, assignment]  # all callbacks come through it
@@ -67,4 +69,5 @@ def watched_loop() -> Iterator[Watch]:
         yield watch
     finally:
         _watches.remove(watch)
+        os.close(scheduled)
         asyncio.events.Handle._run = genuine  # type: ignore[method-assign]

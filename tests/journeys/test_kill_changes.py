@@ -17,10 +17,10 @@ from core.db.tables import JobRow, now
 from core.indexing.ingest import Incoming
 from core.settings import load
 from core.work.jobs import run_job
-from tests.databases import put_sqlite
+from tests.databases import copy_data, put_sqlite
 from tests.processes import run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("parser_here")]
 
 TEA = "# Tea\n\nTea is at four."
 COFFEE = "# Tea\n\nCoffee is at nine."
@@ -60,17 +60,29 @@ def _killed(folder: Path, what: str, step: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a document that has a former version."""
+    folder = tmp_path_factory.mktemp("stock") / "data"
+
+    async def fill() -> None:
+        await put_sqlite(folder / "kvasir.db")
+        async with Kvasir.open(load(data_dir=folder, embedder={"kind": "none"})) as kvasir:
+            await kvasir.knowledge.create("kb")
+            for text in (TEA, COFFEE):
+                await _put(kvasir, text)
+
+    asyncio.run(fill())
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "step"), [("edit", "put"), ("edit", "switch"), ("restore", "read"), ("restore", "switch")]
 )
-async def test_a_killed_change_is_made_by_the_next_process(tmp_path: Path, what: str, step: str) -> None:
+async def test_a_killed_change_is_made_by_the_next_process(tmp_path: Path, stock: Path, what: str, step: str) -> None:
+    copy_data(stock, tmp_path / "data")
     settings = load(data_dir=tmp_path / "data", embedder={"kind": "none"})
-    await put_sqlite(tmp_path / "data" / "kvasir.db")
-    async with Kvasir.open(settings) as kvasir:
-        await kvasir.knowledge.create("kb")
-        for text in (TEA, COFFEE):
-            await _put(kvasir, text)
     await asyncio.to_thread(_killed, tmp_path / "data", what, step)
     async with Kvasir.open(settings) as kvasir:
         await kvasir.ingest.recover()

@@ -36,7 +36,7 @@ QUICK = "tests.fakes.quick"
 
 
 def quick(data: Path, settings: dict[str, str]) -> Process:
-    found = Process(data, settings, begin=partial(start, prepared=QUICK, imports=LATE))
+    found = Process(data, settings, begin=partial(start, imports=LATE))
     found.command = [sys.executable, "-m", QUICK]
     return found
 

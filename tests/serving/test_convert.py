@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from core.cli.main import app
 from core.errors import Conflict, UserError
 from core.serving.convert import Converted, convert, look_at
+from tests.fakes.commands import Commands
 from tests.models.llama_dir import BOS, write_llama, write_tokenizer
 from tests.serving.driving import a_job, answer, silent
 
@@ -196,29 +196,17 @@ async def test_what_the_library_cannot_convert_is_said_in_its_words(tmp_path: Pa
 
 
 # ---------------------------------------------------------------- the command
-def run(*words: str) -> tuple[int, str, str]:
-    from typer.testing import CliRunner
-
-    ended = CliRunner().invoke(app, ["model", "convert", *words])
-    return ended.exit_code, ended.stdout, ended.stderr
-
-
-def test_the_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: Path) -> None:
-    monkeypatch.setenv("KVASIR_DATA_DIR", str(tmp_path / "data"))
-    code, out, err = run(str(tmp_path), str(tmp_path / "target"))
-    assert (code, out) == (1, "")
-    assert "config.json" in err
-    code, _, err = run(str(published), str(tmp_path / "target"), "--quantization", "int3")
-    assert code == 2
+def test_the_command_says_how_to_go_on(tmp_path: Path, published: Path) -> None:
+    kvasir = Commands(tmp_path / "data")
+    assert "config.json" in kvasir.fails("model", "convert", tmp_path, tmp_path / "target")
+    kvasir("model", "convert", published, tmp_path / "target", "--quantization", "int3", status=2)
     from tests.models.ct2_dir import write_ct2
 
     pytest.importorskip("ctranslate2")
     ready = write_ct2(tmp_path / "ready")
     (ready / "kvasir.json").write_text('{"alike": 0.987}')
-    code, out, err = run(
-        str(published), str(tmp_path / "target"), "--python", a_python(tmp_path, f'cp -r "{ready}" "$TARGET"')
-    )
-    assert code == 0, err
+    python = a_python(tmp_path, f'cp -r "{ready}" "$TARGET"')
+    out = kvasir("model", "convert", published, tmp_path / "target", "--python", python)
     assert f"kvasir model add target --adapter ctranslate2 --set model_path={tmp_path}/target" in out.replace("\n", "")
     assert ".987" in out
     assert (tmp_path / "target" / "model.bin").is_file()

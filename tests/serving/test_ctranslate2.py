@@ -63,8 +63,8 @@ def test_the_likeliest_text_is_ever_the_same_and_a_stop_string_ends_it(driver: C
 
 
 def test_two_answers_make_headway_together_and_each_is_its_own(driver: Ctranslate2Driver) -> None:
-    one, other = a_job(PROMPT, max_tokens=200), a_job((BOS, *b"And when?"), max_tokens=200)
-    alone = [answer(driver, a_job(job.prompt, max_tokens=200))[0] for job in (one, other)]
+    one, other = a_job(PROMPT, max_tokens=60), a_job((BOS, *b"And when?"), max_tokens=60)
+    alone = [answer(driver, a_job(job.prompt, max_tokens=60))[0] for job in (one, other)]
     events = to_the_end(driver, one, other)
     assert [text_of(events[job.id]) for job in (one, other)] == alone
 
@@ -88,12 +88,15 @@ def test_samplers_draw_other_words(driver: Ctranslate2Driver) -> None:
     assert len(set(varied)) > len(set(plain))
 
 
-def test_the_answer_ends_where_the_context_does(driver: Ctranslate2Driver) -> None:
-    _, done = answer(driver, a_job([BOS] * 2040, max_tokens=500))
+def test_the_answer_ends_where_the_context_does(folder: Path) -> None:
+    driver = make({"model_path": str(folder), "threads": 1, "context_size": 200})
+    assert driver.load(silent).context_size == 200
+    _, done = answer(driver, a_job([BOS] * 192, max_tokens=500))
     assert (done.reason, done.new_tokens) == ("length", 8)
-    with pytest.raises(Refused, match="2100 tokens long, and the model reads 2048") as raised:
-        driver.begin(a_job([BOS] * 2100))
+    with pytest.raises(Refused, match="210 tokens long, and the model reads 200") as raised:
+        driver.begin(a_job([BOS] * 210))
     assert raised.value.code == "context_length"
+    driver.close()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,7 @@ def test_what_prompts_have_in_common_is_read_once_and_changes_no_word(folder: Pa
     found = []
     for driver in (with_cache, without):
         driver.load(silent)
-        found.append([answer(driver, a_job(prompt)) for prompt in prompts])
+        found.append([answer(driver, a_job(prompt, max_tokens=12)) for prompt in prompts])
         driver.close()
     assert [text for text, _ in found[0]] == [text for text, _ in found[1]]
     assert [done.cached_tokens for _, done in found[0]] == [0] * 5 + [len(house) + len("Question ")] * 3

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -25,9 +26,26 @@ from core.serving.vectors import Vectors
 from core.settings import load as load_settings
 from core.types import Sampling
 from tests.fakes.engine import text_of
-from tests.serving.worker_process import TEXT, answer, asking, client, engine, is_gone, pid_of, plan, prompt, worker
+from tests.processes import start
+from tests.serving.worker_process import (
+    TEXT,
+    answer,
+    asking,
+    client,
+    engine,
+    forked_workers,
+    is_gone,
+    pid_of,
+    plan,
+    prompt,
+    worker,
+)
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+__all__ = ["forked_workers"]  # a fixture, found by its name here
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
+
+ROOT = Path(__file__).parents[2]
 
 
 # ---------------------------------------------------------------- one process after the other
@@ -190,31 +208,30 @@ async def test_two_hundred_cancels_leave_no_place_taken(tmp_path: Path) -> None:
 
 
 async def test_the_worker_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    """Here it is started anew, by a process that is forked."""
     script = (
         "import asyncio, pathlib, sys\n"
         "from tests.serving.worker_process import plan, pid_of, worker\n"
         "async def main():\n"
         "    async with worker(plan(pathlib.Path(sys.argv[1]))) as running:\n"
         "        print(await pid_of(running), flush=True)\n"
-        "        await asyncio.sleep(600)\n"
+        "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, str(tmp_path), stdout=asyncio.subprocess.PIPE
-    )
-    assert parent.stdout is not None
-    pid = int(await parent.stdout.readline())
     wanted = plan(tmp_path)
     other = SharedWorker(wanted, lambda _stage, _done: None)
-    async with asking(other, wanted) as asked:
-        assert await other.open() is None
-        assert await answer(asked, TEXT) == TEXT
-        assert await pid_of(other) == 0
-        parent.kill()
-        await parent.wait()
-        assert await is_gone(pid)
-        assert await answer(asked, TEXT) == TEXT  # whoever asks next takes its place
-        assert await pid_of(other) > 0
+    with start([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(await asyncio.to_thread(parent.stdout.readline))
+        async with asking(other, wanted) as asked:
+            assert await other.open() is None
+            assert await answer(asked, TEXT) == TEXT
+            assert await pid_of(other) == 0
+            parent.kill()
+            await asyncio.to_thread(parent.wait)
+            assert await is_gone(pid)
+            assert await answer(asked, TEXT) == TEXT  # whoever asks next takes its place
+            assert await pid_of(other) > 0
 
 
 async def test_whoever_shares_a_worker_that_is_closed_goes_on(tmp_path: Path) -> None:

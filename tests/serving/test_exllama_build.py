@@ -18,6 +18,7 @@ import pytest
 from core.serving.driver import CannotLoad
 from core.serving.drivers import exllama_build, exllama_toolkit
 from core.serving.drivers.exllama_build import Build, build, built, provide, sources_of
+from tests.processes import KVASIR, run
 
 SOURCES = ("ext_bindings.cpp", "cuda/graph.cu", "cpp/sampling.cpp")
 COMPILER = """
@@ -265,13 +266,12 @@ def test_a_package_without_its_sources_is_said(library: Path) -> None:
 
 def test_the_command_says_in_one_line_why_not(tmp_path: Path) -> None:
     """Here it lacks torch, or in the environment of models what there is to build for."""
-    kvasir = str(Path(sys.executable).parent / "kvasir")
-    command = [kvasir, "model", "build", "--kind", "exllamav2", "--into", str(tmp_path)]
+    command = [KVASIR, "model", "build", "--kind", "exllamav2", "--into", str(tmp_path)]
     environment = {**os.environ, "KVASIR_DATA_DIR": str(tmp_path / "data"), "CUDA_VISIBLE_DEVICES": ""}
-    told = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=False)
+    told = run([*command, "--json"], env=environment, capture_output=True, text=True)
     assert told.returncode == 1
     assert json.loads(told.stdout)["error"]
-    told = subprocess.run([*command, "--arch", "x"], env=environment, capture_output=True, text=True, check=False)
+    told = run([*command, "--arch", "x"], env=environment, capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith("kvasir: ")
     assert told.stderr.count("\n") == 1

@@ -123,7 +123,11 @@ def seated(cells: Cells, prompt: list[int], need: int) -> Seat:
     return place.seat
 
 
-BOOLEANS = st.booleans()
+TURNS = st.tuples(
+    *(st.booleans(), st.integers(0, 2)),
+    *(st.integers(1, 120), st.text("abc", max_size=40), st.integers(1, 80), st.booleans()),
+)
+"""Whether somebody leaves, and who; else how long a beginning all have, how one goes on, room, whether it is kept."""
 HOUSE = list(range(1000, 1100))
 
 
@@ -177,19 +181,18 @@ def test_nobody_is_let_in_before_there_is_room_and_old_beginnings_make_it() -> N
     assert second.tokens
 
 
-@given(st.data())
-def test_the_cache_is_never_promised_twice(data: st.DataObject) -> None:
+@given(st.lists(TURNS, min_size=20, max_size=20))
+def test_the_cache_is_never_promised_twice(turns: list[tuple[bool, int, int, str, int, bool]]) -> None:
     size = 400
     cells = Cells(3, size)
     busy: list[Seat] = []
-    for _ in range(20):
-        somebody_leaves: bool = data.draw(BOOLEANS)
+    for somebody_leaves, who, house, question, answer, can_keep in turns:
         if busy and somebody_leaves:
-            cells.leave(busy.pop(data.draw(st.integers(0, len(busy) - 1))))
+            cells.leave(busy.pop(who % len(busy)))
             continue
-        prompt = [0] * data.draw(st.integers(1, 120)) + data.draw(st.lists(st.integers(1, 3), max_size=40))
-        need = len(prompt) + data.draw(st.integers(1, 80))
-        place = cells.place(prompt, need, can_keep=data.draw(BOOLEANS))
+        prompt = [0] * house + [ord(letter) for letter in question]
+        need = len(prompt) + answer
+        place = cells.place(prompt, need, can_keep=can_keep)
         if place is None:
             continue
         assert place.seat not in busy

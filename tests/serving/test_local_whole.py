@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -21,10 +19,10 @@ from core.inference import sections
 from core.opening import Adapters
 from core.settings import Settings, load
 from core.types import Ended, Prompt, Sampling, Turn
+from tests.fakes.commands import Commands
 from tests.fakes.engine import text_of
 from tests.models.ct2_dir import write_ct2
 from tests.models.gguf_file import write_gguf
-from tests.processes import run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 PACKAGES = {"ctranslate2": "ctranslate2", "llamacpp": "llama_cpp"}
@@ -127,27 +125,23 @@ def test_its_presets_can_be_set(module: Any) -> None:
         sections.settings_with(Settings(), "engine", adapter, {**preset.values, "model_path": "/models/some"})
 
 
-def test_a_question_on_the_command_line_is_answered_by_it(made: tuple[str, Path], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("parser_here")
+def test_a_question_on_the_command_line_is_answered_by_it(
+    made: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("KVASIR_")},
         **variables(made, STALL_SECONDS=60),
         "KVASIR_EMBEDDER__KIND": "none",
         "KVASIR_ANSWER__ENGINE": made[0],
         "KVASIR_ANSWER__MAX_TOKENS": "24",
         "KVASIR_ANSWER__TEMPERATURE": "0",
         "KVASIR_ANSWER__MIN_EVIDENCE": "0",
-        "LANG": "en_GB.UTF-8",
     }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "bees.md").write_text("# Bees\n\nThe bees on the roof are looked after by Mira Okafor.\n")
-
-    def kvasir(*words: object) -> str:
-        command = [sys.executable, "-c", "from core.cli import main; main()", *map(str, words)]
-        command += ["--data-dir", str(tmp_path / "data")]
-        ended = run(command, env=environment, capture_output=True, text=True, timeout=90)
-        assert ended.returncode == 0, ended.stderr
-        return str(ended.stdout)
-
+    kvasir = Commands(tmp_path / "data")
     kvasir("ingest", tmp_path / "bees.md", "--kb", "handbook")
-    answer = json.loads(kvasir("ask", "Who looks after the bees?", "--kb", "handbook", "--json"))
+    answer = kvasir.json("ask", "Who looks after the bees?", "--kb", "handbook")
     assert answer["engine"] == made[0]
     assert answer["answer"].strip()

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from core.serving.house import SharedWorker
-from tests.serving.worker_process import TEXT, client, plan, worker
+from tests.serving.worker_process import TEXT, client, forked_workers, plan, worker
 
 if TYPE_CHECKING:  # each test process would take half a second to import it
     from openai import AsyncOpenAI
 
-pytestmark = pytest.mark.anyio
+__all__ = ["forked_workers"]  # a fixture, found by its name here
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 @pytest.fixture(scope="module")

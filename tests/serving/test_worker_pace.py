@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from core.types import Queued, Sampling
-from tests.serving.worker_process import asking, plan, prompt, worker
+from tests.serving.worker_process import asking, forked_workers, plan, prompt, worker
 
-pytestmark = pytest.mark.anyio
+__all__ = ["forked_workers"]  # a fixture, found by its name here
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def test_an_engine_hears_of_the_queue(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 
 import httpx2
+import pytest
 
 from core.engines.local import LocalEngine
 from core.ports import Engine
@@ -18,8 +22,41 @@ from core.serving.plan import Plan
 from core.serving.workers import worker_of
 from core.types import Prompt, Sampling, Turn
 from tests.fakes.engine import text_of
+from tests.processes import REAL, start
 
 TEXT = "one two three four five six seven"
+_WORKER: Final = [sys.executable, "-P", "-m", "core.serving"]
+_LATE: Final = (
+    *("core.serving.kinds", "core.serving.server", "core.serving.drivers.scripted", "numpy"),
+    *("uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.off", "uvicorn.logging", "asyncio.runners"),
+)
+_FORKED: Final = """\
+import os, runpy
+os.dup2(2, {socket})
+os.dup2(1, 2)
+runpy.run_module("core.serving", run_name="__main__", alter_sys=True)
+"""
+"""A worker whose socket comes in the place of its standard error."""
+
+
+@pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """The workers of this process are forked, as `tests/processes.py` does: most of their time goes into imports."""
+
+    def popen(words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        if list(words) != _WORKER or os.environ.get(REAL):
+            return subprocess.Popen(words, **options)
+        (socket,) = options["pass_fds"]
+        unbuffered = {name: value for name, value in os.environ.items() if name == "PYTHONUNBUFFERED"}
+        kept = {name: value for name, value in options["env"].items() if name != "PYTHONUNBUFFERED"}
+        return start(
+            [sys.executable, "-P", "-c", _FORKED.format(socket=socket)], imports=_LATE, env=kept | unbuffered,
+            stdin=options["stdin"], stdout=options["stdout"], stderr=socket, start_new_session=True,
+        )  # fmt: skip
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asyncio.unix_events.subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": popen}))
+        yield
 
 
 def plan(folder: Path, drill: str = "", *, kind: str = "scripted", stall: float = 60.0, **values: Any) -> Plan:
