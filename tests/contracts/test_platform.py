@@ -322,11 +322,11 @@ class ChatSuite(AnswerSuite[C]):
     async def test_a_long_answer_goes_on_after_a_kill(self, world: C, *, known: bool) -> None:
         async with world.process() as killed:
             asked, words = await self.long_question(world)
-            await world.until_messages(asked, 3)
+            await world.until_messages(asked, 2)  # half of it: the rest takes longer than to notice and kill
             await world.kill(killed)
         assert "rate" not in world.shown(asked)[-1].buttons
         if not known:
-            await self.forget_posts(world, 2)
+            await self.forget_posts(world, 1)
         async with world.process():
             await self.long_answer(world, asked, words)
 

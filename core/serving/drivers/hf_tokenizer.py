@@ -14,7 +14,7 @@ from core.serving.driver import CannotLoad
 
 FILE: Final = "tokenizer.json"
 _NAMES: Final = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-_MARK: Final = re.compile(r"<[|/]?[\w|.:/ ▁-]+[|]?>|\[/?[A-Z_]+\]|<<?/?SYS>>|<[|｜].+[|｜]>")
+_SPECIAL_WORD: Final = re.compile(r"<[|/]?[\w|.:/ ▁-]+[|]?>|\[/?[A-Z_]+\]|<<?/?SYS>>|<[|｜].+[|｜]>")
 """What controls look like; some models list theirs as common words."""
 
 
@@ -86,7 +86,7 @@ def _library(told: Mapping[str, Any]) -> Library:
 
 def _controls(told: Mapping[str, Any]) -> tuple[str, ...]:
     added = told.get("added_tokens") or []
-    return tuple(one["content"] for one in added if one.get("special") or _MARK.fullmatch(one["content"]))
+    return tuple(one["content"] for one in added if one.get("special") or _SPECIAL_WORD.fullmatch(one["content"]))
 
 
 def _all_special(told: Mapping[str, Any], controls: Sequence[str]) -> dict[str, Any]:

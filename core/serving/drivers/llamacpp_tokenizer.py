@@ -12,7 +12,7 @@ from core.serving.driver import Job
 from core.serving.drivers.exllama_grammar import PACKAGE, Grammar, Grammars
 
 _LONGEST_WORD: Final = 1024
-_MARK: Final = re.compile(r"<.+>|\[/?[A-Z_]+\]", re.DOTALL)
+_SPECIAL_WORD: Final = re.compile(r"<.+>|\[/?[A-Z_]+\]", re.DOTALL)
 """What controls look like; some models list theirs as words that users defined."""
 
 
@@ -106,7 +106,7 @@ class LlamaTokenizer:
             kind = library.llama_vocab_get_attr(self.vocabulary, token)
             if kind & library.LLAMA_TOKEN_ATTR_CONTROL:
                 controls.append(self._word(token))
-            elif kind & library.LLAMA_TOKEN_ATTR_USER_DEFINED and _MARK.fullmatch(self._word(token)):
+            elif kind & library.LLAMA_TOKEN_ATTR_USER_DEFINED and _SPECIAL_WORD.fullmatch(self._word(token)):
                 defined.append(self._word(token))
         return [word for word in controls if word], [word for word in defined if len(word) > 1]
 
