@@ -154,8 +154,10 @@ class OpenAIEngine:
             else:
                 if response.status_code == httpx2.codes.OK:
                     return response
-                text = await self._refusal(response, begin_by)
+                text, code = await self._refusal(response, begin_by)
                 failure = self._refused(response.status_code, text, response, prompt.language)
+                if code == WORKER_ENDED:
+                    failure = EngineBroke(text)
                 if self._learned(response.status_code, text):
                     continue
                 if response.status_code not in self._retried or _quota_used_up(text):
@@ -179,8 +181,8 @@ class OpenAIEngine:
         except TimeoutError as error:
             raise self._slow_to_begin(prompt.language) from error
 
-    async def _refusal(self, response: httpx2.Response, begin_by: float) -> str:
-        """What the server says about its refusal, as one line without our secrets."""
+    async def _refusal(self, response: httpx2.Response, begin_by: float) -> tuple[str, str]:
+        """What the server says about its refusal, as one line without our secrets; and its own code for that."""
         received = b""
         try:
             async with asyncio.timeout_at(min(begin_by, asyncio.get_running_loop().time() + _HEALTH_SECONDS)):
@@ -194,10 +196,10 @@ class OpenAIEngine:
             await response.aclose()
         reader = EventReader()
         try:
-            stated = [piece.error for piece in (*reader.feed(received), *reader.close()) if piece.error]
+            stated = [piece for piece in (*reader.feed(received), *reader.close()) if piece.error]
         except NotOurDialect:
             stated = []
-        return self._scrubbed(stated[0] if stated else "")
+        return (self._scrubbed(stated[0].error), stated[0].code) if stated else ("", "")
 
     def _learned(self, status: int, refusal: str) -> bool:
         """Whether a refusal taught how to ask better; then the next attempt does."""

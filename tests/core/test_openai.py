@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from core.engines.openai import OpenAIEngine
 from core.engines.openai_quirks import PRESETS, PROVIDERS, adapted, provider_of, request_body
 from core.engines.openai_stream import EventReader, NotOurDialect
-from core.errors import ConfigError, EngineUnavailable
+from core.errors import ConfigError, EngineBroke, EngineUnavailable
 from core.settings import OpenAISettings
 from core.types import Ended, Language, Prompt, Sampling, Turn
 from tests.fakes.engine import text_of
@@ -98,6 +98,14 @@ async def test_a_fault_ends_as_one_clear_sentence(mode: str, words: str) -> None
             await answer(engine)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["worker_ended", "worker_ended_in_stream"])
+async def test_a_worker_of_ours_that_ended_is_known_from_one_that_refuses(mode: str) -> None:
+    """The question is asked again of the next process."""
+    async with opened(mode) as (engine, _):
+        with pytest.raises(EngineBroke, match=r"^Memory ran out\.$"):
+            await answer(engine)
 
 
 async def test_sentences_come_in_chinese_too() -> None:

@@ -275,6 +275,19 @@ async def error_in_stream(exchange: Exchange) -> None:
     await exchange.end()
 
 
+ENDED = {"error": {"message": "Memory ran out.", "code": "worker_ended"}}
+
+
+async def worker_ended(exchange: Exchange) -> None:
+    await exchange.json(503, ENDED)
+
+
+async def worker_ended_in_stream(exchange: Exchange) -> None:
+    await exchange.head(200)
+    await exchange.send(b"data: " + json.dumps(ENDED).encode() + b"\n\n")
+    await exchange.end()
+
+
 async def wrong_key(exchange: Exchange) -> None:
     key = exchange.request.headers.get("authorization", "")
     await exchange.json(401, {"error": {"message": f"Incorrect API key provided: {key}", "code": "invalid_api_key"}})
@@ -452,6 +465,6 @@ MODES: dict[str, Handler] = {
         *(too_long, busy, busy_for_long, busy_then_ok, failing, failing_then_ok, moved, garbage, garbage_event),
         *(empty, endless, huge_line, wants_completion_tokens, wants_no_system, echo),
         *(counted, counted_in_the_choice, counted_with_every_piece, said_once_more, wrong_key_in_base_resp),
-        *(error_as_list, counts_for_nobody),
+        *(error_as_list, counts_for_nobody, worker_ended, worker_ended_in_stream),
     )
 }
