@@ -23,6 +23,7 @@ from bots.handler import ChatHandler
 from bots.inbox import Inbox, LeaseLost
 from bots.intake import Intake
 from bots.platform import Messenger
+from bots.slack import socket as slack_socket
 from bots.slack.platform import Slack
 from bots.telegram.platform import Telegram
 from bots.telegram.surface import IN_GROUP
@@ -260,6 +261,8 @@ class ChatWorld(AnswerWorld):
     several: ClassVar[bool] = True
     """It tells several processes of the same bot at once."""
     tells_deletions: ClassVar[bool] = True
+    dead_after: float = 60.0
+    """Seconds of silence after which a bot takes its connection for dead; short ones a busy machine brings, too."""
 
     # ------------------------------------------------------------ processes
     @abstractmethod
@@ -436,7 +439,7 @@ class SlackWorld(ChatWorld):
     shortened: ClassVar[Mapping[str, Any]] = {
         "bots.slack.client._UNSAID_WAIT": 0.05,
         "bots.slack.client.TIMEOUT": 0.6,
-        "bots.slack.socket._PING_SECONDS": 0.1,
+        "bots.slack.socket._PING_SECONDS": 5,
         "bots.slack.surface._STOPPABLE_AFTER": 0,
     }
 
@@ -450,6 +453,7 @@ class SlackWorld(ChatWorld):
         return slack_world.kvasir_of(self.front, self.slack)
 
     def open(self, kvasir: Kvasir) -> Messenger:
+        vars(slack_socket)["_PING_SECONDS"] = self.dead_after / 4  # as the library counts
         return Slack(kvasir)
 
     async def listening(self) -> None:
@@ -582,7 +586,6 @@ class DiscordWorld(ChatWorld):
         "bots.discord.calls.guarded.__defaults__": (0.8,),
         "bots.discord.client._BETWEEN_IDENTIFIES": 0.0,
     }
-    heartbeat_timeout = 60.0
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[None]:
@@ -597,7 +600,7 @@ class DiscordWorld(ChatWorld):
         stand = platform._calls.stand
 
         def patient(client: Any) -> None:
-            client._connection.heartbeat_timeout = self.heartbeat_timeout
+            client._connection.heartbeat_timeout = self.dead_after
             stand(client)
 
         platform._calls.stand = patient  # type: ignore[method-assign]

@@ -350,8 +350,7 @@ class ChatSuite(AnswerSuite[C]):
             await self.one_answer(world, await world.ask(f"{QUESTION} again"))
 
     async def test_a_dead_connection_loses_nothing(self, world: C) -> None:
-        if isinstance(world, DiscordWorld):
-            world.heartbeat_timeout = 0.4
+        world.dead_after = 0.4
         async with world.process():
             await world.go_silent()
             await self.one_answer(world, await world.ask(QUESTION))
