@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from threading import Lock
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
@@ -83,15 +85,22 @@ class OpenAIErrorOut(Out):
 
 
 router = APIRouter(include_in_schema=False)
+_writing: Final = Lock()
 
 
 @router.get("/openapi.json")
 async def document(request: Request) -> Response:
     """This API as an OpenAPI document."""
-    app: FastAPI = request.app
-    if app.openapi_schema is None:
-        app.openapi_schema = described(app)
-    return JSONResponse(app.openapi_schema)
+    return Response(await asyncio.to_thread(_written, request.app), media_type="application/json")
+
+
+def _written(app: FastAPI) -> bytes:
+    """The document as it is sent; to make it takes a second or two, in which nobody else shall wait."""
+    with _writing:
+        if not hasattr(app.state, "openapi"):
+            app.state.openapi = JSONResponse(described(app)).body
+    written: bytes = app.state.openapi
+    return written
 
 
 def name_of(route: APIRoute) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
-from admin.app import create_app
+from admin.app import create_app, work_out_routes
 from admin.chat.platform import Handler
 from admin.connections import GRACE_SECONDS, config_of
 from core.app import Kvasir
@@ -23,8 +24,9 @@ from core.texts import tell
 class _Server(uvicorn.Server):
     """Leaves signals to whoever runs the loop, and says when it is there."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, started: Callable[[], None]) -> None:
+        super().__init__(config_of(app))
+        self._app = app
         self._when_started = started
 
     @contextmanager
@@ -34,6 +36,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._when_started()
+        await asyncio.to_thread(work_out_routes, self._app)
 
 
 async def serve(kvasir: Kvasir, handler: Handler, *, listening: Callable[[str], None] | None = None) -> None:
@@ -46,7 +49,7 @@ async def serve(kvasir: Kvasir, handler: Handler, *, listening: Callable[[str], 
         raise ConfigError(tell("open_without_owner", host=web.host))
     app = create_app(kvasir, handler)
     listener = _listen(web)
-    server = _Server(config_of(app), lambda: listening(address_of(web, listener)) if listening else None)
+    server = _Server(app, lambda: listening(address_of(web, listener)) if listening else None)
     serving = asyncio.create_task(server.serve([listener]), name="web-server")
     try:
         await asyncio.shield(serving)

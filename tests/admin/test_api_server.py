@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import cast
+from types import ModuleType
+from typing import Any, cast
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
-from admin import server
+from admin import openapi, server
 from bots.handler import ChatHandler
 from core.access import Action
 from core.answer import Answers
@@ -22,7 +25,7 @@ from core.errors import ConfigError
 from core.ports import Engine
 from core.settings import WebSettings
 from core.types import Role
-from tests.admin.conftest import PASSWORD, OpenSite, Site, serving
+from tests.admin.conftest import PASSWORD, OpenSite, Site, described_once, serving
 from tests.admin.handler import EchoHandler
 from tests.fakes.house import FakeSearch
 
@@ -41,6 +44,35 @@ async def test_it_says_where_it_is_and_answers_there(open_site: OpenSite, capfd:
         with pytest.raises(httpx2.ConnectError):
             await httpx2.AsyncClient(base_url=url).get("/healthz")
     assert capfd.readouterr() == ("", "")
+
+
+async def test_what_takes_long_is_worked_out_beside_the_event_loop(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All routes before the first request comes, and the API's document once, for whoever asks first."""
+    where: list[tuple[str, bool]] = []
+
+    def noted(module: ModuleType, name: str) -> None:
+        genuine = getattr(module, name)
+
+        def note(app: FastAPI) -> Any:
+            where.append((name, threading.current_thread() is threading.main_thread()))
+            return genuine(app)
+
+        monkeypatch.setattr(module, name, note)
+
+    monkeypatch.setattr(openapi, "described", described_once)
+    noted(server, "work_out_routes")
+    noted(openapi, "described")
+    async with open_site(web={"port": 0}) as site:
+        async with serving(site) as url, httpx2.AsyncClient(base_url=url) as browser:
+            assert (await browser.get("/healthz")).text == "ok"
+        ann = await site.person("ann", Role.VIEWER)
+        first, second = await asyncio.gather(*(ann.get("/api/v1/openapi.json") for _ in range(2)))
+        assert first.content == second.content
+        assert first.json()["openapi"].startswith("3.1")
+        assert (await site.client().get("/api/v1/openapi.json")).status_code == 401
+    assert where == [("work_out_routes", False), ("described", False)]
 
 
 async def test_it_ends_in_the_middle_of_an_answer(open_site: OpenSite) -> None:

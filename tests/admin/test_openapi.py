@@ -20,14 +20,6 @@ EXAMPLES: Final = int(os.environ.get("KVASIR_TEST_API_EXAMPLES", "2"))
 """Calls made up for each operation; more find more, and take longer."""
 
 
-async def test_it_is_served_to_those_who_are_logged_in(site: Site) -> None:
-    ann = await site.person("ann", Role.VIEWER)
-    found = await ann.get("/api/v1/openapi.json")
-    assert found.status_code == 200
-    assert found.json()["openapi"].startswith("3.1")
-    assert (await site.client().get("/api/v1/openapi.json")).status_code == 401
-
-
 async def test_every_operation_has_a_name_a_noun_and_the_errors_it_may_end_with(site: Site) -> None:
     document = site.document()
     operations = [one for methods in document["paths"].values() for one in methods.values()]

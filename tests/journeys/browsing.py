@@ -35,7 +35,7 @@ from tests.fakes.llm_server import LlmServer, llm_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
 """The first has no windows, which are half of what a new page costs: 80 ms of CPU and not 400."""
-expect.set_options(timeout=15_000)  # a busy machine is not a fault of the page
+expect.set_options(timeout=30_000)  # a busy machine is not a fault of the page
 NAME, PASSWORD = "astrid", "mead of poetry 9"
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -215,7 +215,7 @@ def visit(browser: Browser, site: Site, state: Any = None, **options: Any) -> It
     """A page of its own, watched: console errors, policy violations, dialogs and foreign requests are failures."""
     options = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB", "reduced_motion": "reduce", **options}
     context: BrowserContext = browser.new_context(base_url=site.url, storage_state=state, **options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     watch = Watch(site.url)
     try:
         page = context.new_page()

@@ -77,7 +77,7 @@ def accessible(page: Page) -> None:
 
 def fits(page: Page) -> None:
     """Fails where a page is wider than the window."""
-    spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    spare = page.locator("html").evaluate("(root) => root.scrollWidth - root.clientWidth")
     assert spare <= 0, f"the page is {spare} pixels wider than the window"
 
 

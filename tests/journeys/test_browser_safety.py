@@ -181,10 +181,10 @@ def test_hostile_answers_and_sources_stay_text(
             _asked(page, f"What is the answer to riddle number {first}? {PAYLOADS[first]}")
             assert page.evaluate(FOREIGN_NODES) == []
             last = page.locator(".exchange").last
-            for source in last.locator(".source-toggle").all():
-                source.click()
             expect(last.locator(".source")).not_to_have_count(0)
-            expect(last.locator(".piece.hit")).to_have_count(last.locator(".source").count())
+            for number, source in enumerate(last.locator(".source-toggle").all(), 1):
+                source.click()
+                expect(last.locator(".piece.hit")).to_have_count(number)  # it moves those below
             assert page.evaluate(FOREIGN_NODES) == []
         page.reload()
         expect(page.locator(".exchange").last).to_be_visible()

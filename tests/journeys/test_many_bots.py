@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -188,7 +190,7 @@ async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -
             urls = [f"http://127.0.0.1:{port}/hooks/slack" for port in ports]
             await until(lambda: all(map(_is_open, ports)), "both serve")
             await known(house, {process.id for process in processes})
-            questions = []
+            questions, begun = [], time.time()
             for number in range(10):
                 slack.delivery.request_url = urls[number % 2]
                 message = await slack.people.mention(f"How long is leave number {number}?")
@@ -197,7 +199,10 @@ async def test_slack_by_http_before_two_processes_with_one_quota(house: House) -
                 await slack.people.tell(message)  # and once more, to the other
             await until(lambda: sum(bool(finals(world, one)) for one in questions) >= 6, "six are answered")
             await asyncio.sleep(1.0)  # what would be let in besides is
-            assert [len(finals(world, one)) for one in questions].count(1) == 6
+            passed = (
+                time.time() % 60 if begun // 60 < time.time() // 60 else 0.0
+            )  # in another minute: there is room again
+            assert 6 <= [len(finals(world, one)) for one in questions].count(1) <= 6 + math.ceil(6 * passed / 60)
             assert not any(len(finals(world, one)) > 1 for one in questions)
 
 
