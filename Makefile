@@ -48,7 +48,7 @@ model: install
 # Many tests wait for other processes: with two runners a core these are busy all the same.
 RUNNERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 2)')
 test: $(VENV)/.installed-test model ## Run the whole test suite
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(RUNNERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@KVASIR_TEST_MODEL_DIR="$(CURDIR)/$(MODEL)" PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(RUNNERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # torch and what is compiled take 7 GB, so they have an environment of their own; uv fills it sooner than pip (`UV=uv`).
 UV ?=
@@ -79,7 +79,7 @@ models-env: $(MODELS_VENV)/.installed
 
 # Those files of tests that say themselves that they are skipped without; all others `make test` has run.
 test-models: models-env model ## Run the tests that need torch or a compiled engine
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(MODELS_VENV)/bin/python -m pytest -q \
+	@KVASIR_TEST_MODEL_DIR="$(CURDIR)/$(MODEL)" $(MODELS_VENV)/bin/python -m pytest -q \
 	  $(or $(TESTS),$(shell grep -lE 'importorskip|find_spec' tests/serving/test_*.py)) $(ARGS)
 
 $(STORES_VENV)/.installed: $(STORES_LOCK)
@@ -94,7 +94,7 @@ $(STORES_VENV)/.installed: $(STORES_LOCK)
 test-extension: models-env ## Compile ExLlama's extensions, without a card; one of them: LIBRARY=exllamav2 (half an hour)
 	@$(MODELS_PIP) install -q --require-hashes -r $(CUDA_LOCK)
 	@for library in $(or $(LIBRARY),exllamav2 exllamav3); do \
-	  $(MODELS_VENV)/bin/kvasir model build --kind $$library --arch $(or $(ARCH),9.0) --into $(abspath $(MODELS_VENV))/extensions || exit 1; \
+	  $(MODELS_VENV)/bin/kvasir model build --kind $$library --arch $(or $(ARCH),9.0) --into "$(CURDIR)/$(MODELS_VENV)/extensions" || exit 1; \
 	done
 
 gpu-drill: models-env ## Try ExLlamaV2 and ExLlamaV3 on this machine's NVIDIA card
@@ -115,7 +115,7 @@ format: $(VENV)/.installed-test ## Put the code into shape
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed-test model ## Measure, as ratios in one run
-	@KVASIR_TEST_MODEL_DIR=$(abspath $(MODEL)) $(BIN)/python -P -m bench $(ARGS)
+	@KVASIR_TEST_MODEL_DIR="$(CURDIR)/$(MODEL)" $(BIN)/python -P -m bench $(ARGS)
 
 lock: ## Write the lists of pinned packages anew (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
