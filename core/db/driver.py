@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -17,13 +18,29 @@ class Connection(aiosqlite.Connection):
     """Begins, executes and fetches in one go, and spares the trip that would end a transaction never begun."""
 
     def __init__(self, database: str, **options: Any) -> None:
-        super().__init__(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
+        super().__init__(self._open, iter_chunk_size=64)
+        self._opener: Callable[[], sqlite3.Connection] = partial(sqlite3.connect, database, **options)
+        self._opened: sqlite3.Connection | None = None
         self._thread.daemon = True
         self._to_begin = ""
         self._begun = False
         """Whether there may be a transaction; it is said before the thread hears of it, so that a cancelled wait never
         leaves one open."""
         self._only_reads = False
+
+    def _open(self) -> sqlite3.Connection:
+        self._opened = self._opener()
+        return self._opened
+
+    def _close_unclaimed(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread; what it opened for somebody who has given up waiting is closed, too."""
+        if self._connection is None:
+            self._tx.put_nowait((None, self._close_unclaimed))
+        return super().stop()
 
     def begin(self, statement: str) -> None:
         """Let a transaction begin together with the next statement."""

@@ -106,7 +106,7 @@ class Outline:
     version: Hashable
     heads: Mapping[int, Head]
     resident: Resident
-    _filters: list[sqlite3.Connection] = field(default_factory=list, compare=False, repr=False)
+    _filters: list[_Filters] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -140,23 +140,29 @@ class Outline:
         try:
             sql, values = condition(filter)
             if not self._filters:
-                self._filters.append(_filter_tables(self.heads.values()))
-            wanted = f"SELECT d.id FROM documents d WHERE ({sql})"  # noqa: S608 - `sql` is ours, see there
-            rows = self._filters[0].execute(wanted, values)
-            return frozenset(row[0] for row in rows)
+                self._filters.append(_Filters(self.heads.values()))
+            return self._filters[0].passing(sql, values)
         except (UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
             raise UserError(tell("store_bad_value")) from error
 
 
-def _filter_tables(heads: Collection[Head]) -> sqlite3.Connection:
-    tables = sqlite3.connect(":memory:", check_same_thread=False)
-    tables.executescript(_FILTERS)
-    tables.executemany("INSERT INTO documents VALUES (?, ?)", [(head.number, head.name) for head in heads])
-    tables.executemany(
-        "INSERT INTO metadata VALUES (?, ?, ?)",
-        [(head.number, key, value) for head in heads for key, value in head.metadata.items()],
-    )
-    return tables
+class _Filters:
+    """What filters look at, in a database in memory; it is closed when nobody looks any more."""
+
+    def __init__(self, heads: Collection[Head]) -> None:
+        self._tables = sqlite3.connect(":memory:", check_same_thread=False)
+        self._tables.executescript(_FILTERS)
+        documents = [(head.number, head.name) for head in heads]
+        self._tables.executemany("INSERT INTO documents VALUES (?, ?)", documents)
+        metadata = [(head.number, key, value) for head in heads for key, value in head.metadata.items()]
+        self._tables.executemany("INSERT INTO metadata VALUES (?, ?, ?)", metadata)
+
+    def passing(self, sql: str, values: Sequence[object]) -> frozenset[int]:
+        wanted = f"SELECT d.id FROM documents d WHERE ({sql})"  # noqa: S608 - `sql` is ours, see `condition`
+        return frozenset(row[0] for row in self._tables.execute(wanted, values))
+
+    def __del__(self) -> None:
+        self._tables.close()
 
 
 class Index(Protocol):

@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.db.direct import Statement
+from core.db.driver import Connection
 from core.db.session import Database
 from core.db.tables import AnswerRow, ChannelRow, InboxRow, JobRow, PostRow, new_id, now
 from core.errors import Unavailable
@@ -167,6 +168,7 @@ ANOTHER: Final = """
 import asyncio, sys
 from sqlalchemy import update
 from core.db.direct import Statement
+from core.db.driver import Connection
 from core.db.session import Database
 from core.db.tables import JobRow
 async def main():
@@ -209,6 +211,30 @@ async def test_at_its_end_what_was_asked_for_is_done_and_it_can_be_used_again(pa
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("database-")]
     assert await count(db) == 1
     await db.close()
+
+
+@pytest.mark.sqlite("its threads")
+async def test_a_connection_that_nobody_waits_for_any_more_is_closed(path: Path) -> None:
+    opens, may_open = threading.Event(), threading.Event()
+
+    def slowly() -> sqlite3.Connection:
+        opens.set()
+        may_open.wait(10)
+        return sqlite3.connect(path, check_same_thread=False)
+
+    connection = Connection(str(path))
+    connection._opener = slowly
+    waiting = asyncio.ensure_future(connection._connect())
+    connection._thread.start()
+    await asyncio.to_thread(opens.wait, 10)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    may_open.set()
+    await asyncio.to_thread(connection._thread.join, 10)
+    assert not connection._thread.is_alive()
+    assert connection._opened is not None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection._opened.execute("SELECT 1")
 
 
 @pytest.mark.sqlite("its file")
