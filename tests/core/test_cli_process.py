@@ -99,10 +99,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_ours_is_the_core_that_is_imported() -> None:
-    code = "import core, bots, admin, configs; print(*(m.__file__ for m in (core, bots, admin, configs)))"
+    code = "import core, bots, admin, configs; print(*(m.__file__ for m in (core, bots, admin, configs)), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd="/")
     root = str(Path(__file__).parents[2])
-    assert all(path.startswith(root) for path in done.stdout.split())
+    assert all(path.startswith(root) for path in done.stdout.splitlines())
 
 
 # ---------------------------------------------------------------- stopped

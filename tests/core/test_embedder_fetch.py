@@ -223,9 +223,10 @@ async def test_without_pip_uv_fetches_it(
 ) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
-    uv = programs / "uv"
-    uv.write_text(
-        f"#!{sys.executable}\nimport sys, zipfile\n"
+    uv, program = programs / "uv", programs / "uv.py"
+    uv.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+    program.write_text(
+        "import sys, zipfile\n"
         "assert sys.argv[1:3] == ['pip', 'install'] and '--no-deps' in sys.argv and sys.argv[-1].endswith('==0.1.0')\n"
         f"zipfile.ZipFile({str(shelf / WHEEL)!r}).extractall(sys.argv[sys.argv.index('--target') + 1])\n"
     )
