@@ -20,5 +20,6 @@ async def rate(answer_id: str, given: Rate, caller: CallerDep, kvasir: KvasirDep
 
 @router.delete("/{answer_id}/rating", status_code=204)
 async def withdraw(answer_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Take the own rating of an answer back."""
     await caller.own_answer(answer_id)
     await kvasir.feedback.withdraw(answer_id, caller.person.key)

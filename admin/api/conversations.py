@@ -38,6 +38,7 @@ PLATFORM: Final = "web"
 
 @router.get("")
 async def list_conversations(caller: CallerDep, kvasir: KvasirDep) -> Conversations:
+    """The caller's own, the latest first."""
     found = await kvasir.conversations.list(caller.person.key)
     return Conversations(items=[ConversationOut.model_validate(item) for item in found])
 
@@ -46,6 +47,7 @@ async def list_conversations(caller: CallerDep, kvasir: KvasirDep) -> Conversati
 async def create_conversation(
     given: NewConversation, caller: CallerDep, kvasir: KvasirDep, request: Request
 ) -> ConversationOut:
+    """A new conversation, without a question yet; its knowledge base may be named."""
     kb = (await caller.kb(given.kb, Action.ASK)).name if given.kb else None
     await take_turn(request.app.state.conversations, caller, request)
     made = await kvasir.conversations.start(PLATFORM, caller.person.key, kb=kb)
@@ -62,6 +64,7 @@ Own = Annotated[Conversation, Depends(own_conversation)]
 
 @router.get("/{conversation_id}")
 async def read_conversation(conversation: Own, caller: CallerDep, kvasir: KvasirDep) -> ConversationWhole:
+    """One of the caller's own, with all its questions and answers."""
     records = await kvasir.conversations.exchanges(conversation.id, caller.person.key)
     language = spoken()
     shown = await asyncio.to_thread(lambda: [_exchange(record, language) for record in records])
@@ -84,11 +87,13 @@ async def change_conversation(
 
 @router.delete("/{conversation_id}", status_code=204)
 async def delete_conversation(conversation: Own, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Delete one of the caller's own, with all that was asked and answered in it."""
     await kvasir.conversations.delete(conversation.id, caller.person.key)
 
 
 @router.get("/{conversation_id}/export.md")
 async def export(conversation: Own, caller: CallerDep, kvasir: KvasirDep) -> Response:
+    """A conversation as Markdown, with the sources of its answers."""
     text = await kvasir.conversations.markdown(conversation.id, caller.person.key, spoken())
     headers = {"content-disposition": attachment(f"{conversation.title or 'Kvasir'}.md")}
     return Response(text, media_type="text/markdown; charset=utf-8", headers=headers)

@@ -146,6 +146,7 @@ async def document(document_id: str, caller: CallerDep, kvasir: KvasirDep) -> Do
 
 @router.delete("/documents/{document_id}", status_code=204)
 async def delete_document(document_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Delete a document, its earlier versions and all its chunks."""
     document = await caller.document(document_id, Action.WRITE)
     await kvasir.knowledge.delete_document(document.id)
 

@@ -34,6 +34,7 @@ async def ways_to_log_in(kvasir: KvasirDep) -> Ways:
 
 @router.post("/login")
 async def log_in(given: Login, request: Request, response: Response, kvasir: KvasirDep) -> Next:
+    """Log in with name and password; the answer sets the cookie of the session."""
     login = await kvasir.accounts.login(
         given.name,
         given.password,
@@ -48,12 +49,14 @@ async def log_in(given: Login, request: Request, response: Response, kvasir: Kva
 
 @router.post("/logout", status_code=204)
 async def log_out(request: Request, response: Response, _caller: CallerDep, kvasir: KvasirDep) -> None:
+    """End this session."""
     await _end_old(request, kvasir)
     clear_session(response, request.scope, kvasir.settings.web)
 
 
 @router.get("/me")
 async def me(request: Request, caller: CallerDep, kvasir: KvasirDep) -> Me:
+    """Who the caller is, what they may do, and how this Kvasir is set up."""
     state, web = kvasir.embedder_state, kvasir.settings.web
     engine, trouble = await _engine(kvasir)
     return Me(

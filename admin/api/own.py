@@ -66,6 +66,7 @@ async def own_logins(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> Logins:
+    """Where the caller is logged in."""
     user_id = caller.person.key.removeprefix(ACCOUNT_PREFIX)
     items, total = await kvasir.people.logins(user_id=user_id, limit=limit, offset=offset)
     return Logins(items=[login_out(item) for item in items], total=total)
@@ -73,6 +74,7 @@ async def own_logins(
 
 @router.delete("/logins/{login_id}", status_code=204)
 async def end_own_login(login_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Log one of the caller's own browsers out."""
     await kvasir.people.end_login(caller.person, printable(login_id), own=True)
 
 
@@ -85,6 +87,7 @@ async def end_other_logins(request: Request, caller: CallerDep, kvasir: KvasirDe
 
 @router.get("/keys")
 async def own_keys(caller: CallerDep, kvasir: KvasirDep) -> Keys:
+    """The caller's own API keys, without what they are proved by."""
     items = [KeyOut.model_validate(key) for key in await kvasir.accounts.list_keys(caller.person.name)]
     return Keys(items=items, total=len(items))
 
@@ -101,6 +104,7 @@ async def create_key(given: NewKey, caller: CallerDep, kvasir: KvasirDep, respon
 
 @router.delete("/keys/{key_id}", status_code=204)
 async def revoke_own_key(key_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Revoke one of the caller's own API keys; it is worth nothing from now on."""
     key_id = printable(key_id)
     if key_id not in {key.id for key in await kvasir.accounts.list_keys(caller.person.name)}:
         raise NotFound(tell("no_key", id=key_id))

@@ -156,12 +156,14 @@ async def list_people(
     limit: _Limit = 50,
     offset: _Offset = 0,
 ) -> Members:
+    """A page of all who have an account; `text` is part of a name."""
     items, total = await kvasir.people.list(text=printable(text), role=role, limit=limit, offset=offset)
     return Members(items=[MemberOut.of(item) for item in items], total=total)
 
 
 @router.post("/people", status_code=201)
 async def create_person(given: NewMember, caller: CallerDep, kvasir: KvasirDep) -> MemberOut:
+    """A new account with its role, rights and first password."""
     member = await kvasir.people.create(
         caller.person,
         given.name,
@@ -175,11 +177,13 @@ async def create_person(given: NewMember, caller: CallerDep, kvasir: KvasirDep) 
 
 @router.get("/people/{name}")
 async def read_person(name: str, kvasir: KvasirDep) -> MemberOut:
+    """One account, with role and rights."""
     return MemberOut.of(await kvasir.people.get(printable(name)))
 
 
 @router.patch("/people/{name}")
 async def change_person(name: str, given: MemberChange, caller: CallerDep, kvasir: KvasirDep) -> MemberOut:
+    """Change what is given: role, rights, password, or whether the account is switched off."""
     name = printable(name)
     if given.password is not None:
         await kvasir.people.set_password(caller.person, name, given.password.get_secret_value())
@@ -196,12 +200,14 @@ async def delete_person(name: str, caller: CallerDep, kvasir: KvasirDep) -> None
 # ---------------------------------------------------------------- invitations
 @router.get("/invitations")
 async def list_invitations(kvasir: KvasirDep) -> Invitations:
+    """Invitations that are still open, the newest first."""
     items = [invitation_out(item) for item in await kvasir.people.invitations()]
     return Invitations(items=items, total=len(items))
 
 
 @router.post("/invitations", status_code=201)
 async def invite(given: NewInvitation, caller: CallerDep, kvasir: KvasirDep, response: Response) -> Invited:
+    """A new invitation; its token is shown this once."""
     invitation, token = await kvasir.people.invite(
         caller.person, given.role, everywhere=given.everywhere, rights=given.rights, note=given.note
     )
@@ -211,6 +217,7 @@ async def invite(given: NewInvitation, caller: CallerDep, kvasir: KvasirDep, res
 
 @router.delete("/invitations/{invitation_id}", status_code=204)
 async def withdraw_invitation(invitation_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Withdraw an invitation; its link is worth nothing from now on."""
     await kvasir.people.withdraw(caller.person, printable(invitation_id))
 
 
@@ -229,17 +236,20 @@ async def accept_invitation(given: Accept, request: Request, response: Response,
 # ---------------------------------------------------------------- logins and keys
 @router.get("/logins")
 async def list_logins(kvasir: KvasirDep, limit: _Limit = 50, offset: _Offset = 0) -> Logins:
+    """A page of the browsers that are logged in, the last used first."""
     items, total = await kvasir.people.logins(limit=limit, offset=offset)
     return Logins(items=[login_out(item) for item in items], total=total)
 
 
 @router.delete("/logins/{login_id}", status_code=204)
 async def end_login(login_id: str, caller: CallerDep, kvasir: KvasirDep) -> None:
+    """Log somebody's browser out."""
     await kvasir.people.end_login(caller.person, printable(login_id))
 
 
 @router.get("/keys")
 async def list_keys(kvasir: KvasirDep, limit: _Limit = 50, offset: _Offset = 0) -> Keys:
+    """A page of everybody's API keys, the latest first, without what they are proved by."""
     found = await kvasir.accounts.list_keys()
     items = [KeyOut.model_validate(key) for key in reversed(found)]
     return Keys(items=items[offset : offset + limit], total=len(items))
@@ -247,6 +257,7 @@ async def list_keys(kvasir: KvasirDep, limit: _Limit = 50, offset: _Offset = 0) 
 
 @router.delete("/keys/{key_id}", status_code=204)
 async def revoke_key(key_id: str, kvasir: KvasirDep) -> None:
+    """Revoke somebody's API key; it is worth nothing from now on."""
     await kvasir.accounts.revoke_key(printable(key_id))
 
 

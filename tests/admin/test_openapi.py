@@ -28,6 +28,7 @@ async def test_every_operation_has_a_name_a_noun_and_the_errors_it_may_end_with(
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert operation["tags"] == [operation["operationId"].rpartition(".")[0]]
+            assert operation.get("description"), operation["operationId"]
             if path.startswith("/api/v1/"):
                 assert {"401", "403", "404", "422"} <= set(operation["responses"]), operation["operationId"]
     assert "HTTPValidationError" not in str(document)

@@ -20,11 +20,13 @@ KB: Final = "kb:"
 
 @router.get("")
 async def list_models(caller: CallerDep, kvasir: KvasirDep) -> dict[str, Any]:
+    """The models that can be asked, and `kb:…` for each knowledge base."""
     return {"object": "list", "data": await _models(caller, kvasir)}
 
 
 @router.get("/{model_id:path}")
 async def read_model(model_id: str, caller: CallerDep, kvasir: KvasirDep) -> dict[str, Any]:
+    """One of them, by its id; `kb:a,b` stands for several knowledge bases."""
     if model_id.startswith(KB):
         names = await asked_kbs(model_id, caller)
         return _model(KB + ",".join(names), "kvasir")

@@ -74,12 +74,15 @@ class Drawn {
       series: [{}, ...series],
       axes: [
         { ...axis, space: 64, incrs: hours ? [3600, 7200, 10800, 21600, 43200, day] : [day, 2 * day, 7 * day, 14 * day, 30 * day, 61 * day], values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((one) => moment(one, hours)) },
-        { ...axis, size: 64, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((one) => show(one)) },
+        { ...axis, size: 64, ...(this.given.curves[0]?.show ? {} : { incrs: COUNTS }), values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((one) => show(one)) },
       ],
       plugins: [tooltip(this.given)],
     };
   }
 }
+
+/** Steps of an axis that counts: there is no half of a question. */
+const COUNTS = Array.from({ length: 30 }, (_, at) => [1, 2, 5][at % 3] * 10 ** Math.floor(at / 3));
 
 /** Half a step of room on both sides, so that the first and last bar are whole. @param {any} plot @param {number} first @param {number} last */
 function edges(plot, first, last) {
