@@ -27,7 +27,9 @@ from core.embedders.safetensors import Safetensors
 from core.errors import ConfigError
 
 VERSION: Final = "2"
-"""Part of the fingerprint: raise it whenever the graph could give the same text another vector."""
+"""Of the graph: a model whose graph is of another one is built anew."""
+SPACE: Final = "1"
+"""Part of the fingerprint: raise it whenever a vector could not be compared any more with those made before."""
 
 Pooling: TypeAlias = Literal["mean", "cls", "score"]
 Precision: TypeAlias = Literal["int8", "fp32"]

@@ -69,7 +69,7 @@ class BuiltModel:
     @property
     def fingerprint(self) -> str:
         card = self.card
-        parts = [bert_onnx.VERSION, self.weights, self.tokenizer, self.precision, card.pooling]
+        parts = [bert_onnx.SPACE, self.weights, self.tokenizer, self.precision, card.pooling]
         parts += [str(card.max_tokens), card.query_prefix, card.document_prefix]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
